@@ -1,0 +1,33 @@
+"""The one form in which photos and instances reach the networks. Its names are used everywhere."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+Array = jax.Array | np.ndarray
+
+LEVELS = 4
+"""Resolutions of the networks: sides S, S/2, S/4, S/8."""
+
+PADDING = -1
+"""``image_index`` of a crop that is no crop."""
+
+
+class Batch(NamedTuple):
+    """B photos and M instance crops of all of them, packed on one axis; devices one after another.
+
+    Parts that a stage does not need have length 0: stage full reads no crops, stage instance no full pictures.
+    """
+
+    full_rgb: UInt8[Array, "B S S 3"]
+    """Photos resized to the canvas, 0 to 255."""
+    crop_rgb: UInt8[Array, "M S S 3"]
+    """Each box cut from the original photo and resized to the canvas."""
+    image_index: Int32[Array, " M"]
+    """The photo, among those on the same device, that a crop belongs to; -1 marks padding."""
+    level_boxes: Int32[Array, "M L 4"]
+    """x0, y0, width, height of each box on the grid of each level."""
+    image_valid: Bool[Array, " B"]
+    """False marks a photo that only fills up the last batch of an evaluation."""

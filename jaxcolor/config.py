@@ -1,0 +1,218 @@
+"""Every choice of a run: its name, its default, what it means. The files in ``configs/`` are recipes over these.
+
+The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Recipes hand out an
+``ml_collections.ConfigDict`` (``to_config_dict``) so that ``--config.model.width=0.5`` works; programs turn it back
+into the dataclasses (``from_dict``), which refuses unknown keys, wrong types and values that are not a choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from ml_collections import ConfigDict
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionConfig:
+    """How instance features are blended into the full-image features (paper, section 3.3)."""
+
+    strategy: Literal["learned", "box_mask"] = "learned"
+    """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts."""
+    outside: Literal["zero", "masked"] = "zero"
+    """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
+    layers: str | tuple[str, ...] = "all"
+    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), or names of taps."""
+    head_channels: int = 16
+    """Inner channels of the weight heads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The three networks. The defaults are the reference's architecture."""
+
+    side: int = 256
+    """Side S of the square canvas, in pixels; a multiple of 8."""
+    width: float = 1.0
+    """Multiplier of every channel count of the backbone (not of the 2 ab and 529 class outputs)."""
+    norm: Literal["batch", "group", "none"] = "batch"
+    """Normalisation at the end of each block."""
+    init: Literal["he", "normal002"] = "he"
+    """Initialisation of the backbone: He (fan in), or N(0, 0.02) as the reference code."""
+    head_init: Literal["he", "normal002"] = "normal002"
+    """Initialisation of the weight heads; N(0, 0.02) as released."""
+    compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Type of convolutions. Parameters (float64 for float64), statistics and softmax stay float32."""
+    fusion: FusionConfig = FusionConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenesConfig:
+    """Synthetic scenes whose objects can be told apart only in the crop."""
+
+    min_objects: int = 2
+    max_objects: int = 4
+    min_object_side: float = 0.172
+    """Smallest side of an object, as a share of the photo's side."""
+    max_object_side: float = 0.309
+    overlap: bool = False
+    """Whether objects may overlap; the later one lies on top."""
+    length: int = 1_000_000
+    """How many scenes there are before they repeat."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where photos and boxes come from, and how they become a batch."""
+
+    source: Literal["scenes", "folder"] = "folder"
+    path: str = ""
+    """Folder of photos (source ``folder``)."""
+    boxes_path: str = ""
+    """Folder of ``<stem>.npz`` box files; empty: the photos' folder with ``_bbox`` appended to its name."""
+    truth_boxes_path: str = ""
+    """Folder of box files with annotated boxes, for ``box_choice`` ``ground_truth``."""
+    missing_boxes: Literal["error", "none"] = "error"
+    """What a photo without a box file means: an error, or a photo without boxes."""
+    bad_photos: Literal["error", "skip"] = "error"
+    """What an unreadable photo or box file means: an error, or one line on standard error and one photo less."""
+    box_choice: Literal["top_k", "random_k", "threshold", "all", "ground_truth"] = "top_k"
+    """Which boxes of a photo are used; ``ground_truth`` takes annotated boxes in place of detections."""
+    boxes_per_photo: int = 8
+    """The k of ``top_k`` and ``random_k``."""
+    score_threshold: float = 0.0
+    """Lowest score kept by ``threshold``."""
+    budget_per_image: float = 3.0
+    """Crops a device holds are ceil(photos on it x this); when there are more, the lowest scores go, counted."""
+    seed: int = 0
+    """Of scenes, shuffling, flips and random box choice."""
+    split: Literal["train", "held_out"] = "train"
+    """Scenes only: the two never share a scene."""
+    threads: int = 2
+    """Threads that read and decode photos."""
+    scenes: ScenesConfig = ScenesConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """One training stage."""
+
+    steps: int = 1000
+    batch_size: int = 16
+    """Photos in a step, over all devices."""
+    learning_rate: float = 5e-4
+    decay_start: float = 1.0
+    """Share of the steps after which the learning rate falls linearly to 0; 1 keeps it constant."""
+    trained: Literal["all", "fusion", "fusion_and_output"] = "all"
+    """Stage fusion: the weight heads (paper), or these with model10 and model_out (as released)."""
+    flip: bool = False
+    """Mirror half of the photos left to right in this stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What ``eval.py`` measures on."""
+
+    data: DataConfig = DataConfig()
+    photos: int = 0
+    """How many photos, from the first; 0: all of the source."""
+    batch_size: int = 8
+    sheet_photos: int = 8
+    """Photos on the contact sheet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    name: str = ""
+    seed: int = 0
+    """Of initialisation."""
+    stages: tuple[str, ...] = ("full", "instance", "fusion")
+    """Stages to run, in this order."""
+    start_from: str = ""
+    """Released weights (.safetensors) that the first of ``stages`` starts from, in place of the stage before it."""
+    mapping: Literal["shard_map", "pmap"] = "shard_map"
+    """How the per-device step is mapped over devices."""
+    sync_batch_norm: bool = True
+    """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
+    low_chroma: float = 10.0
+    """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
+    adam_b1: float = 0.9
+    adam_b2: float = 0.999
+    log_every: int = 10
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    full: StageConfig = StageConfig()
+    instance: StageConfig = StageConfig()
+    fusion: StageConfig = StageConfig(learning_rate=5e-5, trained="fusion_and_output")
+    eval: EvalConfig = EvalConfig()
+
+
+T = TypeVar("T")
+
+
+def to_config_dict(config: Any) -> ConfigDict:
+    """A dataclass config as an ``ml_collections.ConfigDict`` whose keys can be overridden on the command line."""
+    return ConfigDict(dataclasses.asdict(config))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass config as plain JSON types."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """The dataclass ``kind`` from a mapping; fields that are not given keep their defaults.
+
+    Raises:
+      ConfigError: an unknown key (with the nearest known one), a wrong type, or a value that is not a choice.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], hints, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(hints)}"
+        raise ConfigError(f"{where}.{unknown[0]}: no such field{hint}")
+    return kind(**{key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, (Mapping, ConfigDict)):
+            raise ConfigError(f"{where}: {value!r} is not a group of fields")
+        return from_dict(typing.cast(type, hint), dict(value.items()), where)
+    if origin is Literal:
+        if value not in choices:
+            raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if isinstance(value, str):
+            return value
+        return _typed(next(c for c in choices if c is not str), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{where}: {value!r} is not a list of names")
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where}: {value!r} is not of type {hint.__name__}")
+    return value
