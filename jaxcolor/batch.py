@@ -1,12 +1,15 @@
 """The one form in which photos and instances reach the networks. Its names are used everywhere."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-Array = jax.Array | np.ndarray
+if TYPE_CHECKING:
+    Array = Any  # functions on either kind answer in kind, which a union cannot say
+else:
+    Array = jax.Array | np.ndarray
 
 LEVELS = 4
 """Resolutions of the networks: sides S, S/2, S/4, S/8."""

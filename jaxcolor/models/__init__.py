@@ -1,0 +1,1 @@
+"""The networks: backbone, fusion, and the three of them together. Functional Flax modules."""

@@ -1,0 +1,228 @@
+"""The encoder-decoder of Zhang et al. 2017 (siggraph17), shared by the full-image, instance and fusion networks.
+
+Every convolution is 3x3, stride 1, zero padded, with bias, and followed by ReLU unless said. Normalisation comes after
+the last ReLU of a block and down-sampling is slicing after it (``[::2, ::2]``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from jaxcolor.color import BINS
+from jaxcolor.config import ModelConfig
+from jaxcolor.models.norm import make_norm
+
+
+class Tap(NamedTuple):
+    """A layer whose feature can be fused."""
+
+    name: str
+    level: int
+    """Its side is the canvas side / 2**level."""
+    channels: int
+    """At width 1."""
+
+
+TAPS = (
+    Tap("conv1_2", 0, 64),
+    Tap("conv2_2", 1, 128),
+    Tap("conv3_3", 2, 256),
+    Tap("conv4_3", 3, 512),
+    Tap("conv5_3", 3, 512),
+    Tap("conv6_3", 3, 512),
+    Tap("conv7_3", 3, 512),
+    Tap("conv8_up", 2, 256),
+    Tap("conv8_3", 2, 256),
+    Tap("conv9_up", 1, 128),
+    Tap("conv9_3", 1, 128),
+    Tap("conv10_up", 0, 128),
+    Tap("conv10_2", 0, 128),
+)
+ENCODER_TAPS = tuple(t.name for t in TAPS[:7])
+DECODER_TAPS = tuple(t.name for t in TAPS[7:])
+
+HINT_MASK_EMPTY = -0.5
+"""Value of the hint mask where no colour hint is given; +0.5 where one is."""
+
+AtTap = Callable[[str, jax.Array], jax.Array]
+
+
+class BackboneOutput(NamedTuple):
+    """What the backbone computes; under ``jit`` only what is used costs anything."""
+
+    ab: Float[jax.Array, "B H W 2"]
+    """Normalised ab in (-1, 1), at least float32."""
+    taps: dict[str, jax.Array]
+    """Every tap; the ``*_up`` ones after the ReLU that follows them, as the reference's instance branch reads them."""
+    class_logits: Float[jax.Array, "B h w 529"] | None
+    """Logits over ab bins at a quarter of the canvas side, if asked for."""
+
+
+class Initializers(NamedTuple):
+    """Kernel initialisers of the three kinds of layer."""
+
+    conv: Any
+    up: Any
+    """Transposed convolutions, whose kernels are (kh, kw, out, in): a pixel sums a quarter of the 4x4 taps."""
+    output: Any
+
+
+def initializers(kind: str) -> Initializers:
+    """The initialisers of ``ModelConfig.init``."""
+    if kind == "normal002":
+        normal = nn.initializers.normal(0.02)
+        return Initializers(normal, normal, normal)
+    scaling = nn.initializers.variance_scaling
+    return Initializers(
+        conv=scaling(2.0, "fan_in", "normal"),
+        up=scaling(8.0, "fan_in", "normal", in_axis=-1, out_axis=-2),
+        # Start near gray: He's variance would saturate the tanh.
+        output=scaling(0.02, "fan_in", "normal"),
+    )
+
+
+def parameter_type(config: ModelConfig) -> Any:
+    """Type in which parameters and statistics are kept."""
+    return jnp.float64 if config.compute_dtype == "float64" else jnp.float32
+
+
+def network_input(
+    luminance: Float[jax.Array, "B H W 1"],
+    hint_ab: Float[jax.Array, "B H W 2"] | None = None,
+    hint_mask: Float[jax.Array, "B H W 1"] | None = None,
+) -> Float[jax.Array, "B H W 4"]:
+    """Normalised L with colour hints (normalised ab, mask -0.5 or +0.5); without any, the empty hint."""
+    if hint_ab is None:
+        hint_ab = jnp.zeros((*luminance.shape[:-1], 2), luminance.dtype)
+    if hint_mask is None:
+        hint_mask = jnp.full_like(luminance, HINT_MASK_EMPTY)
+    return jnp.concatenate([luminance, hint_ab, hint_mask], axis=-1)
+
+
+class Backbone(nn.Module):
+    """The encoder-decoder: L and hints in, normalised ab and every named feature out.
+
+    Attributes:
+      config: width, norm, initialisation and compute type.
+      class_head: whether the 529-class head exists (the full tree has it; the others never compute it).
+      axis_name: mapped axis over which BatchNorm adds its statistics in training, or None.
+    """
+
+    config: ModelConfig
+    class_head: bool = False
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[jax.Array, "B H W 4"],
+        *,
+        train: bool = False,
+        valid: Bool[jax.Array, " B"] | None = None,
+        at_tap: AtTap | None = None,
+        classify: bool = False,
+    ) -> BackboneOutput:
+        """Run the network; sides must be multiples of 8.
+
+        Args:
+          inputs: normalised L, hint ab, hint mask (``network_input``).
+          train: normalise by the batch and move the running statistics (collection ``batch_stats``).
+          valid: pictures that count for the statistics in training; None: all.
+          at_tap: called at every tap with its name and feature (the ``*_up`` ones before their ReLU); what it returns
+            takes the feature's place in all that follows. This is how fusion enters.
+          classify: compute the class logits too, without gradient into the backbone.
+
+        Raises:
+          ValueError: sides that are not multiples of 8, or ``classify`` without a class head.
+        """
+        if inputs.shape[1] % 8 or inputs.shape[2] % 8:
+            raise ValueError(f"canvas {inputs.shape[1]}x{inputs.shape[2]}: sides must be multiples of 8")
+        if classify and not self.class_head:
+            raise ValueError("classify=True, but this network has no class head")
+        dtype, param_dtype = jnp.dtype(self.config.compute_dtype), parameter_type(self.config)
+        kernel = initializers(self.config.init)
+        taps: dict[str, jax.Array] = {}
+
+        def channels(full_width: int) -> int:
+            return max(1, round(full_width * self.config.width))
+
+        def conv(name: str, x: jax.Array, features: int, dilation: int = 1) -> jax.Array:
+            return nn.Conv(
+                channels(features),
+                (3, 3),
+                kernel_dilation=dilation,
+                padding=dilation,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                kernel_init=kernel.conv,
+                name=name,
+            )(x)
+
+        def norm(name: str, x: jax.Array) -> jax.Array:
+            return make_norm(self.config.norm, name, dtype, param_dtype, self.axis_name)(x, train, valid)
+
+        def block(number: int, x: jax.Array, features: int, count: int, dilation: int = 1) -> jax.Array:
+            """``count`` convolutions with ReLU, then the norm; its output is the tap conv<number>_<count>."""
+            for i in range(1, count + 1):
+                x = nn.relu(conv(f"conv{number}_{i}", x, features, dilation))
+            return tap(f"conv{number}_{count}", norm(f"norm{number}", x))
+
+        def tap(name: str, x: jax.Array) -> jax.Array:
+            taps[name] = x if at_tap is None else at_tap(name, x)
+            return taps[name]
+
+        def up(number: int, x: jax.Array, skip: jax.Array, skip_name: str, features: int) -> jax.Array:
+            """Twice the side, plus a shortcut; tapped before the ReLU, handed on (and recorded) after it."""
+            upsampled = nn.ConvTranspose(
+                channels(features),
+                (4, 4),
+                strides=(2, 2),
+                padding=((2, 2), (2, 2)),
+                transpose_kernel=True,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                kernel_init=kernel.up,
+                name=f"conv{number}_up",
+            )(x)
+            name = f"conv{number}_up"
+            taps[name] = nn.relu(tap(name, upsampled + conv(skip_name, skip, features)))
+            return taps[name]
+
+        conv1_2 = block(1, inputs.astype(dtype), 64, 2)
+        conv2_2 = block(2, conv1_2[:, ::2, ::2], 128, 2)
+        conv3_3 = block(3, conv2_2[:, ::2, ::2], 256, 3)
+        conv4_3 = block(4, conv3_3[:, ::2, ::2], 512, 3)
+        conv5_3 = block(5, conv4_3, 512, 3, dilation=2)
+        conv6_3 = block(6, conv5_3, 512, 3, dilation=2)
+        conv7_3 = block(7, conv6_3, 512, 3)
+
+        x = up(8, conv7_3, conv3_3, "short3_8", 256)
+        x = nn.relu(conv("conv8_2", x, 256))
+        x = nn.relu(conv("conv8_3", x, 256))
+        conv8_3 = tap("conv8_3", norm("norm8", x))
+
+        x = up(9, conv8_3, conv2_2, "short2_9", 128)
+        x = nn.relu(conv("conv9_3", x, 128))
+        conv9_3 = tap("conv9_3", norm("norm9", x))
+
+        x = up(10, conv9_3, conv1_2, "short1_10", 128)
+        x = nn.leaky_relu(conv("conv10_2", x, 128), negative_slope=0.2)
+        conv10_2 = tap("conv10_2", x)
+
+        def pointwise(name: str, x: jax.Array, features: int) -> jax.Array:
+            return nn.Conv(
+                features, (1, 1), dtype=dtype, param_dtype=param_dtype, kernel_init=kernel.output, name=name
+            )(x)
+
+        # tanh in at least float32: bfloat16 has too few digits for smooth colour.
+        ab = jnp.tanh(pointwise("output", conv10_2, 2).astype(jnp.promote_types(dtype, jnp.float32)))
+        logits = None
+        if self.class_head and (classify or self.is_initializing()):
+            logits = pointwise("classes", jax.lax.stop_gradient(conv8_3), BINS)
+        return BackboneOutput(ab, taps, logits if classify else None)

@@ -1,0 +1,142 @@
+"""The three networks together: full image, instances, fusion; three trees of variables, pure functions over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxcolor import color
+from jaxcolor.batch import LEVELS, Array, Batch
+from jaxcolor.config import ModelConfig
+from jaxcolor.models.backbone import Backbone, BackboneOutput, network_input, parameter_type
+from jaxcolor.models.fusion import Blend, FusionNetwork, FusionOutput, membership
+
+TREES = ("full", "instance", "fusion")
+"""The trees of variables: the reference's GComp, G and GF."""
+
+Variables = Mapping[str, Any]
+"""Tree -> {"params": …, "batch_stats": …}."""
+
+
+class Networks(NamedTuple):
+    """The modules whose variables the three trees are."""
+
+    full: Backbone
+    instance: Backbone
+    fusion: FusionNetwork
+
+
+class Picture(NamedTuple):
+    """Photos as the networks see them."""
+
+    luminance: Float[jax.Array, "B S S 1"]
+    ab: Float[jax.Array, "B S S 2"]
+    """The true colour, for training and evaluation."""
+
+
+class Prediction(NamedTuple):
+    """What the dual-branch model makes of a batch."""
+
+    ab: Float[jax.Array, "B S S 2"]
+    """The result: fused where a photo has boxes, the full tree's elsewhere."""
+    full_ab: Float[jax.Array, "B S S 2"]
+    """The full-image network's alone."""
+    blends: dict[str, Blend]
+    """Weight maps by tap."""
+
+
+def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
+    """The networks of a config; ``axis_name`` synchronises BatchNorm in training."""
+    return Networks(
+        full=Backbone(config, class_head=True, axis_name=axis_name),
+        instance=Backbone(config, axis_name=axis_name),
+        fusion=FusionNetwork(config),
+    )
+
+
+def init(config: ModelConfig, seed: int) -> dict[str, Any]:
+    """Fresh variables of all three trees.
+
+    Initialised at the smallest canvas there is, under one ``jit``, with an ``rbg`` key: threefry's many small
+    generators take ten times as long to compile on CPU.
+    """
+    networks, dtype = build(config), parameter_type(config)
+
+    def make(key: jax.Array) -> dict[str, Any]:
+        keys = jax.random.split(key, len(TREES))
+        inputs = jnp.zeros((1, 8, 8, 4), dtype)
+        taps = jax.eval_shape(lambda k: networks.instance.init_with_output(k, inputs)[0].taps, keys[1])
+        taps = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), taps)
+        index, boxes = jnp.zeros(1, jnp.int32), jnp.ones((1, LEVELS, 4), jnp.int32)
+        return {
+            "full": networks.full.init(keys[0], inputs),
+            "instance": networks.instance.init(keys[1], inputs),
+            "fusion": networks.fusion.init(keys[2], inputs, taps, index, boxes),
+        }
+
+    return jax.jit(make)(jax.random.key(seed, impl="rbg"))
+
+
+def abstract(config: ModelConfig) -> dict[str, Any]:
+    """Shapes and types of all three trees, computed without making them."""
+    return jax.eval_shape(lambda: init(config, 0))
+
+
+def picture(rgb: Array, config: ModelConfig) -> Picture:
+    """8-bit sRGB photos or crops (B, S, S, 3) as normalised L and ab, in at least float32."""
+    lab = color.rgb_to_lab(color.unit_rgb(jnp.asarray(rgb), parameter_type(config)))
+    return Picture(*color.normalize_lab(lab))
+
+
+def run_full(networks: Networks, variables: Variables, inputs: jax.Array, classify: bool = False) -> BackboneOutput:
+    """The full-image network in inference mode on its inputs (``network_input``)."""
+    return cast(BackboneOutput, networks.full.apply(variables["full"], inputs, classify=classify))
+
+
+def run_instance(networks: Networks, variables: Variables, inputs: jax.Array, image_index: jax.Array) -> BackboneOutput:
+    """The instance network in inference mode on the crops' inputs; padding crops are zeroed first."""
+    inputs = jnp.where((image_index >= 0)[:, None, None, None], inputs, 0)
+    return cast(BackboneOutput, networks.instance.apply(variables["instance"], inputs))
+
+
+def run_fusion(
+    networks: Networks,
+    variables: Variables,
+    inputs: jax.Array,
+    instance_taps: Mapping[str, jax.Array],
+    image_index: jax.Array,
+    level_boxes: jax.Array,
+) -> FusionOutput:
+    """The fusion network on full pictures' inputs, given the features of their crops."""
+    return cast(
+        FusionOutput, networks.fusion.apply(variables["fusion"], inputs, instance_taps, image_index, level_boxes)
+    )
+
+
+def predict(networks: Networks, variables: Variables, batch: Batch) -> Prediction:
+    """Colours for a batch of photos with any number of crops, in inference mode.
+
+    Args:
+      networks: from ``build``.
+      variables: the three trees.
+      batch: photos and crops; only their L is read.
+    """
+    config = networks.full.config
+    inputs = network_input(picture(batch.full_rgb, config).luminance)
+    crop_inputs = network_input(picture(batch.crop_rgb, config).luminance)
+    image_index, level_boxes = jnp.asarray(batch.image_index), jnp.asarray(batch.level_boxes)
+    full_ab = run_full(networks, variables, inputs).ab
+    taps = run_instance(networks, variables, crop_inputs, image_index).taps
+    output = run_fusion(networks, variables, inputs, taps, image_index, level_boxes)
+    has_boxes = membership(image_index, inputs.shape[0]).any(axis=1)
+    ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
+    return Prediction(ab, full_ab, output.blends)
+
+
+def count_parameters(tree: Any) -> int:
+    """How many numbers a tree of parameters holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

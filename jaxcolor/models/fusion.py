@@ -1,0 +1,219 @@
+"""Fusion of packed instance features into full-image features (paper, section 3.3), and the network built on it.
+
+At a tap, every instance feature and its weight map are resized into the instance's box; a softmax per pixel over the
+instances of a photo and the full image gives the blend. Instances of all photos lie on one axis (M) and know their
+photo by ``image_index`` (-1: padding), so cost follows the crops there are and no shape depends on the boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from jaxcolor import resample
+from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
+from jaxcolor.models.backbone import (
+    DECODER_TAPS,
+    ENCODER_TAPS,
+    TAPS,
+    Backbone,
+    initializers,
+    parameter_type,
+)
+
+UNCOVERED = 1e5
+"""Added to the full image's logit where no box covers: only the full image counts there (reference code)."""
+
+
+class Blend(NamedTuple):
+    """Weight maps at one tap; at every pixel those of a photo sum to 1."""
+
+    full: Float[jax.Array, "B H W"]
+    """W_F."""
+    instance: Float[jax.Array, "M H W"]
+    """W_I, placed on the canvas; 0 for padding."""
+
+
+def fused_taps(layers: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The taps that ``FusionConfig.layers`` stands for, in the network's order.
+
+    Raises:
+      ConfigError: a name that is no tap, or no tap at all.
+    """
+    groups = {"all": ENCODER_TAPS + DECODER_TAPS, "encoder": ENCODER_TAPS, "decoder": DECODER_TAPS}
+    if isinstance(layers, str) and layers in groups:
+        return groups[layers]
+    names = (layers,) if isinstance(layers, str) else layers
+    unknown = [n for n in names if n not in groups["all"]]
+    if unknown or not names:
+        known = ", ".join(groups["all"])
+        raise ConfigError(f"fusion.layers: {unknown or 'empty'}; give all, encoder, decoder, or names of: {known}")
+    return tuple(n for n in groups["all"] if n in names)
+
+
+def membership(image_index: Int[jax.Array, " M"], images: int) -> Bool[jax.Array, "B M"]:
+    """Which crops belong to which photo; padding belongs to none."""
+    return jnp.arange(images)[:, None] == image_index[None, :]
+
+
+def sum_per_image(values: Float[jax.Array, "M ..."], member: Bool[jax.Array, "B M"]) -> Float[jax.Array, "B ..."]:
+    """Sum over each photo's crops, in an order that does not change from run to run (a scatter's does, on GPU)."""
+    return jnp.einsum("bm,m...->b...", member.astype(values.dtype), values, precision="highest")
+
+
+def _max_per_image(values: jax.Array, member: jax.Array) -> jax.Array:
+    return jnp.where(member[:, :, None, None], values[None], -jnp.inf).max(axis=1, initial=-jnp.inf)
+
+
+def softmax_blend(
+    full_logit: Float[jax.Array, "B H W"],
+    instance_logit: Float[jax.Array, "M H W"],
+    inside: Bool[jax.Array, "M H W"],
+    image_index: Int[jax.Array, " M"],
+    outside: str,
+) -> Blend:
+    """Softmax over each photo's instances and the full image, at every pixel.
+
+    Args:
+      full_logit: of the full image.
+      instance_logit: of each instance, resized into its box and 0 outside.
+      inside: whether a pixel lies in the instance's box.
+      image_index: the photo of each instance.
+      outside: ``zero`` leaves the 0 outside the box standing as a logit, as the reference code does: inside the union
+        of a photo's boxes each of its instances takes weight. ``masked`` makes it minus infinity.
+    """
+    member = membership(image_index, full_logit.shape[0])
+    counts = member.any(axis=0)[:, None, None]
+    counts = counts if outside == "zero" else counts & inside
+    covered = (member[:, :, None, None] & inside[None]).any(axis=1)
+    full_logit = full_logit + jnp.where(covered, 0.0, UNCOVERED)
+    instance_logit = jnp.where(counts, instance_logit, -jnp.inf)
+
+    photo = jnp.where(image_index >= 0, image_index, 0)
+    peak = jax.lax.stop_gradient(jnp.maximum(full_logit, _max_per_image(instance_logit, member)))
+    full = jnp.exp(full_logit - peak)
+    instance = jnp.exp(instance_logit - peak[photo])
+    total = full + sum_per_image(instance, member)
+    return Blend(full / total, instance / total[photo])
+
+
+def box_mask_blend(
+    inside: Bool[jax.Array, "M H W"], image_index: Int[jax.Array, " M"], images: int, dtype: jnp.dtype
+) -> Blend:
+    """Inside boxes the covering instances in equal parts, elsewhere the full image: the paper's ablation."""
+    member = membership(image_index, images)
+    weight = (inside & member.any(axis=0)[:, None, None]).astype(dtype)
+    covering = sum_per_image(weight, member)
+    photo = jnp.where(image_index >= 0, image_index, 0)
+    return Blend((covering == 0).astype(dtype), weight / jnp.maximum(covering, 1)[photo])
+
+
+class WeightHead(nn.Module):
+    """Predicts a weight logit for every pixel: three 3x3 convolutions, each with ReLU, the last too."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, feature: Float[jax.Array, "N H W C"]) -> Float[jax.Array, "N H W 1"]:
+        """The logit, at least 0."""
+        inner = self.config.fusion.head_channels
+        for i, features in enumerate((inner, inner, 1), start=1):
+            feature = nn.relu(
+                nn.Conv(
+                    features,
+                    (3, 3),
+                    padding=1,
+                    dtype=jnp.dtype(self.config.compute_dtype),
+                    param_dtype=parameter_type(self.config),
+                    kernel_init=initializers(self.config.head_init).conv,
+                    name=f"conv{i}",
+                )(feature)
+            )
+        return feature
+
+
+class FusionModule(nn.Module):
+    """Blends the instance features of one tap into the full-image feature."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        full_feature: Float[jax.Array, "B H W C"],
+        instance_feature: Float[jax.Array, "M h w C"],
+        image_index: Int[jax.Array, " M"],
+        boxes: Int[jax.Array, "M 4"],
+    ) -> tuple[Float[jax.Array, "B H W C"], Blend]:
+        """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid."""
+        images, height, width, _ = full_feature.shape
+        fusion: FusionConfig = self.config.fusion
+        real = jnp.promote_types(full_feature.dtype, jnp.float32)
+        # Nothing of a padding crop may reach a sum, not even as 0 x NaN.
+        instance_feature = jnp.where((image_index >= 0)[:, None, None, None], instance_feature, 0)
+        inside = resample.inside(boxes, height, width)
+        if fusion.strategy == "learned":
+            instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
+            full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
+            placed_logit = resample.paste(instance_logit, boxes, height, width)[..., 0]
+            blend = softmax_blend(full_logit, placed_logit, inside, image_index, fusion.outside)
+        else:
+            blend = box_mask_blend(inside, image_index, images, real)
+        placed = resample.paste(instance_feature, boxes, height, width)
+        weighted = sum_per_image(placed * blend.instance[..., None], membership(image_index, images))
+        return (full_feature * blend.full[..., None] + weighted).astype(full_feature.dtype), blend
+
+
+class FusionOutput(NamedTuple):
+    """What the fusion network computes."""
+
+    ab: Float[jax.Array, "B H W 2"]
+    """Normalised ab in (-1, 1)."""
+    fused: dict[str, jax.Array]
+    """The fused feature of every fused tap, as the weight module gives it (``*_up``: before the ReLU)."""
+    blends: dict[str, Blend]
+    """Weight maps of every fused tap."""
+
+
+class FusionNetwork(nn.Module):
+    """A backbone of its own whose taps are blended with instance features before they go on."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[jax.Array, "B H W 4"],
+        instance_taps: Mapping[str, jax.Array],
+        image_index: Int[jax.Array, " M"],
+        level_boxes: Int[jax.Array, "M L 4"],
+    ) -> FusionOutput:
+        """Run the trunk in inference mode (as the reference trains and tests it) with fusion at the chosen taps.
+
+        Args:
+          inputs: the full image (``network_input``).
+          instance_taps: features of the M crops from the instance network, by tap.
+          image_index: the photo of each crop, -1 for padding.
+          level_boxes: x0, y0, width, height of each crop's box at each level.
+        """
+        levels = {t.name: t.level for t in TAPS}
+        modules: dict[str, Callable[..., tuple[jax.Array, Blend]]] = {
+            name: FusionModule(self.config, name=f"fuse_{name}") for name in fused_taps(self.config.fusion.layers)
+        }
+        fused: dict[str, jax.Array] = {}
+        blends: dict[str, Blend] = {}
+
+        def at_tap(name: str, feature: jax.Array) -> jax.Array:
+            if name not in modules:
+                return feature
+            boxes = level_boxes[:, levels[name]]
+            fused[name], blends[name] = modules[name](feature, instance_taps[name], image_index, boxes)
+            return fused[name]
+
+        ab = Backbone(self.config, name="trunk")(inputs, at_tap=at_tap).ab
+        return FusionOutput(ab, fused, blends)

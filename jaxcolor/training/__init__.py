@@ -1,0 +1,1 @@
+"""Training in three stages: full image, instance, fusion."""

@@ -1,0 +1,1 @@
+"""Weights in and out: the reference's ``.pth`` files and our own released form."""
