@@ -45,6 +45,8 @@ class Prediction(NamedTuple):
     """The result: fused where a photo has boxes, the full tree's elsewhere."""
     full_ab: Float[jax.Array, "B S S 2"]
     """The full-image network's alone."""
+    fused_ab: Float[jax.Array, "B S S 2"]
+    """The fusion network's, also where a photo has no boxes."""
     blends: dict[str, Blend]
     """Weight maps by tap."""
 
@@ -134,7 +136,7 @@ def predict(networks: Networks, variables: Variables, batch: Batch) -> Predictio
     output = run_fusion(networks, variables, inputs, taps, image_index, level_boxes)
     has_boxes = membership(image_index, inputs.shape[0]).any(axis=1)
     ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
-    return Prediction(ab, full_ab, output.blends)
+    return Prediction(ab, full_ab, output.ab, output.blends)
 
 
 def count_parameters(tree: Any) -> int:
