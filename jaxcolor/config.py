@@ -16,8 +16,10 @@ from typing import Any, Literal, TypeVar
 
 from ml_collections import ConfigDict
 
+from jaxcolor.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A config that cannot be used; the message names the field."""
 
 

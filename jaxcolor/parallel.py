@@ -1,8 +1,8 @@
 """One per-device function, mapped over the devices: by ``shard_map`` or by ``pmap``, the function is the same.
 
-Two kinds of values pass: *replicated* ones (state, variables, metrics), which every device holds whole, and *split* ones
-(batches, predictions), whose axis 0 is cut into equal parts, devices one after another. Inside the mapped function
-collectives name ``AXIS``.
+Two kinds of values pass: *replicated* ones (state, variables, metrics), which every device holds whole, and *split*
+ones (batches, predictions), whose axis 0 is cut into equal parts, devices one after another. Inside the mapped
+function collectives name ``AXIS``.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class Devices:
     def count(self) -> int:
         """How many devices there are."""
         return len(self.devices)
+
+    @property
+    def kind(self) -> str:
+        """What the devices are, for a person."""
+        return str(self.devices[0].device_kind)
 
     def _sharding(self, kind: str) -> NamedSharding:
         mesh = jax.make_mesh((self.count,), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)

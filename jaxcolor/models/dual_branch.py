@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxcolor import color
 from jaxcolor.batch import LEVELS, Array, Batch
@@ -36,6 +36,15 @@ class Picture(NamedTuple):
     luminance: Float[jax.Array, "B S S 1"]
     ab: Float[jax.Array, "B S S 2"]
     """The true colour, for training and evaluation."""
+
+
+class LabBatch(NamedTuple):
+    """A batch in the networks' colour space."""
+
+    full: Picture
+    crop: Picture
+    image_index: Int[jax.Array, " M"]
+    level_boxes: Int[jax.Array, "M L 4"]
 
 
 class Prediction(NamedTuple):
@@ -94,6 +103,16 @@ def picture(rgb: Array, config: ModelConfig) -> Picture:
     return Picture(*color.normalize_lab(lab))
 
 
+def to_lab(batch: Batch, config: ModelConfig) -> LabBatch:
+    """The batch's 8-bit pictures as normalised Lab, on device."""
+    return LabBatch(
+        picture(batch.full_rgb, config),
+        picture(batch.crop_rgb, config),
+        jnp.asarray(batch.image_index),
+        jnp.asarray(batch.level_boxes),
+    )
+
+
 def run_full(networks: Networks, variables: Variables, inputs: jax.Array, classify: bool = False) -> BackboneOutput:
     """The full-image network in inference mode on its inputs (``network_input``)."""
     return cast(BackboneOutput, networks.full.apply(variables["full"], inputs, classify=classify))
@@ -127,14 +146,12 @@ def predict(networks: Networks, variables: Variables, batch: Batch) -> Predictio
       variables: the three trees.
       batch: photos and crops; only their L is read.
     """
-    config = networks.full.config
-    inputs = network_input(picture(batch.full_rgb, config).luminance)
-    crop_inputs = network_input(picture(batch.crop_rgb, config).luminance)
-    image_index, level_boxes = jnp.asarray(batch.image_index), jnp.asarray(batch.level_boxes)
+    lab = to_lab(batch, networks.full.config)
+    inputs = network_input(lab.full.luminance)
     full_ab = run_full(networks, variables, inputs).ab
-    taps = run_instance(networks, variables, crop_inputs, image_index).taps
-    output = run_fusion(networks, variables, inputs, taps, image_index, level_boxes)
-    has_boxes = membership(image_index, inputs.shape[0]).any(axis=1)
+    taps = run_instance(networks, variables, network_input(lab.crop.luminance), lab.image_index).taps
+    output = run_fusion(networks, variables, inputs, taps, lab.image_index, lab.level_boxes)
+    has_boxes = membership(lab.image_index, inputs.shape[0]).any(axis=1)
     ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
     return Prediction(ab, full_ab, output.ab, output.blends)
 

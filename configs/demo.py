@@ -1,0 +1,32 @@
+"""The demo: three stages on synthetic scenes with a quarter-width model, on a laptop.
+
+Command: ``make demo``, or ``python train.py --config configs/demo.py --workdir runs/demo``.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxcolor.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    StageConfig,
+    to_config_dict,
+)
+
+
+def get_config() -> ConfigDict:
+    scenes = DataConfig(source="scenes", budget_per_image=4.0)
+    return to_config_dict(
+        Config(
+            name="demo",
+            model=ModelConfig(side=64, width=0.25),
+            data=scenes,
+            full=StageConfig(steps=75, batch_size=16, learning_rate=1e-3),
+            instance=StageConfig(steps=122, batch_size=16, learning_rate=1e-3),
+            fusion=StageConfig(steps=48, batch_size=8, learning_rate=1e-3, trained="fusion_and_output"),
+            log_every=5,
+            checkpoint_every=50,
+            eval=EvalConfig(data=DataConfig(source="scenes", split="held_out", budget_per_image=4.0), photos=64),
+        )
+    )

@@ -1,0 +1,49 @@
+"""Errors that a person can put right, and the one place that tells them so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """A file, a setting or an argument that cannot be used; the message names it and says what to do.
+
+    Everything that jaxcolor raises for reasons outside the code derives from it.
+    """
+
+
+class StoppedError(UserError):
+    """A run that was asked to stop, and saved its state.
+
+    Attributes:
+      status: the exit status: 130 after SIGINT; 0 after SIGTERM, which is how schedulers preempt.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def exit_status(program: str, work: Callable[[], object]) -> int:
+    """Run ``work``; what a person can put right ends it with a message on standard error, without a traceback.
+
+    Returns:
+      The exit status: 0, 1 after a message, 130 when interrupted.
+    """
+    try:
+        work()
+    except StoppedError as stopped:
+        print(f"{program}: {stopped}", file=sys.stderr)
+        return stopped.status
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,268 @@
+"""A whole training run: the stages one after another, each from where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from jaxcolor import config as configs
+from jaxcolor.config import Config, StageConfig
+from jaxcolor.data.pipeline import train_batches
+from jaxcolor.data.sources import make_source
+from jaxcolor.errors import StoppedError, UserError
+from jaxcolor.models import dual_branch
+from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, compare
+from jaxcolor.training.logs import Logs
+from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
+from jaxcolor.training.step import Scalars, TrainState, learning_rate, make_optimizer, make_state, make_step
+from jaxcolor.weights import released
+
+WEIGHTS_FILE = "weights.safetensors"
+SUMMARY_FILE = "summary.json"
+
+Trees = dict[str, Any]
+
+
+class TrainingError(UserError):
+    """Training cannot go on; the message says where and why."""
+
+
+def run(config: Config, workdir: Path) -> Trees:
+    """Train the stages of a config; finished ones are taken from ``workdir``, a stopped one goes on.
+
+    Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
+    of each stage) and ``weights.safetensors`` (after each stage: the trees so far).
+
+    Returns:
+      The trees, host arrays.
+
+    Raises:
+      ConfigError, DataError, WeightsError: settings, photos or weights that cannot be used.
+      CheckpointError: an earlier stage's result is missing, or ``workdir`` holds another run.
+      TrainingError: a loss that is not finite.
+      StoppedError: SIGINT or SIGTERM came; the state is saved.
+    """
+    todo = stages_of(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
+    devices = Devices.local(config.mapping)
+    fresh = jax.device_get(dual_branch.init(config.model, config.seed))
+    trees = _given_trees(config, todo[0], workdir, fresh)
+    for stage in todo:
+        trees[stage.name] = run_stage(config, stage, trees, fresh, workdir, devices)
+        note = f"{config.name or 'a run'}, after stage {stage.name}"
+        released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
+    return trees
+
+
+def _given_trees(config: Config, first: Stage, workdir: Path, fresh: Trees) -> Trees:
+    """Trees that exist before the first stage: from ``start_from``, and what it needs from this workdir's stages."""
+    trees: Trees = {}
+    if config.start_from:
+        start = released.load(Path(config.start_from))
+        differences = compare(configs.to_dict(start.config), configs.to_dict(config.model))
+        if differences:
+            lines = "\n  ".join(differences)
+            raise configs.ConfigError(f"start_from: {config.start_from} holds another model:\n  {lines}")
+        trees.update(start.variables)
+    for name in first.needs:
+        if name not in trees:
+            trees[name] = _finished_tree(config, STAGES[name], workdir, fresh)
+    return trees
+
+
+def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees) -> Any:
+    """The result of a stage that ran before."""
+    steps = stage_config(config, stage).steps
+    if not (workdir / stage.name).is_dir():
+        raise CheckpointError(f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from")
+    with Checkpoints(workdir / stage.name) as checkpoints:
+        state = checkpoints.restore(_first_state(config, stage, fresh[stage.name]), _settings(config, stage))
+    if int(state.step) < steps:
+        raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
+    return state.variables
+
+
+def _settings(config: Config, stage: Stage) -> dict[str, Any]:
+    """The part of a config that decides the numbers of a stage: what a resumed run must have in common."""
+    values = configs.to_dict(config)
+    common = ("seed", "sync_batch_norm", "low_chroma", "adam_b1", "adam_b2", "model")
+    data = {k: v for k, v in values["data"].items() if k != "threads"}
+    return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
+
+
+def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
+    settings = stage_config(config, stage)
+    return make_state(tree, make_optimizer(config, settings), settings)
+
+
+def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir: Path, devices: Devices) -> Any:
+    """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
+    settings, identity = stage_config(config, stage), _settings(config, stage)
+    if settings.batch_size % devices.count:
+        raise configs.ConfigError(
+            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
+        )
+    with Checkpoints(workdir / stage.name, config.keep_checkpoints) as checkpoints:
+        state = _first_state(config, stage, starting_tree(stage, trees, fresh))
+        if checkpoints.latest() is not None:
+            state = checkpoints.restore(state, identity)
+        start = int(state.step)
+        trained = sum(p.size for p in partition(state.variables["params"], settings.trained)[0].values())
+        print(
+            f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
+            f"{devices.count} x {devices.kind}, {trained:,} of "
+            f"{dual_branch.count_parameters(state.variables['params']):,} parameters trained",
+            flush=True,
+        )
+        if start < settings.steps:
+            began = time.monotonic()
+            with Logs(workdir, stage.name, start) as logs:
+                state = _train(config, stage, state, {t: trees[t] for t in stage.frozen}, checkpoints, logs, devices)
+            _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
+    return state.variables
+
+
+def _train(
+    config: Config,
+    stage: Stage,
+    state: TrainState,
+    frozen: Trees,
+    checkpoints: Checkpoints,
+    logs: Logs,
+    devices: Devices,
+) -> TrainState:
+    """The loop itself: from the host state given to the host state after the last step."""
+    settings, identity = stage_config(config, stage), _settings(config, stage)
+    step = devices.map(
+        make_step(config, stage, make_optimizer(config, settings)),
+        takes=(REPLICATED, REPLICATED, SPLIT),
+        gives=(REPLICATED, REPLICATED),
+        donate=(0,),
+    )
+    start = int(state.step)
+    source = make_source(config.data, config.model.side)
+    if start == 0:
+        print(f"  {source.describe()}", flush=True)
+    on_device, frozen = devices.replicate(state), devices.replicate(frozen)
+    pending = _Pending(stage, settings, logs, devices)
+    batches = train_batches(
+        source,
+        config.data,
+        parts=stage.parts,
+        side=config.model.side,
+        batch_size=settings.batch_size,
+        flip=settings.flip,
+        device_count=devices.count,
+        start_step=start,
+    )
+    with (
+        _stop_requests() as stop,
+        batches,
+        tqdm(total=settings.steps, initial=start, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
+    ):
+        for number in range(start + 1, settings.steps + 1):
+            loaded = next(batches)
+            on_device, scalars = step(on_device, frozen, devices.split(loaded.batch))
+            pending.add(number, scalars, loaded.dropped_crops, loaded.skipped_photos)
+            bar.update()
+            last = number == settings.steps or bool(stop)
+            if last or number % config.log_every == 0:
+                bar.set_postfix_str(pending.write())
+            if last or number % config.checkpoint_every == 0:
+                pending.write()
+                checkpoints.save(devices.fetch(on_device), identity)
+            if stop and number < settings.steps:
+                message = f"stopped in stage {stage.name} after step {number}; the same command goes on from there"
+                raise StoppedError(message, status=0 if stop[0] == signal.SIGTERM else 130)
+    return devices.fetch(on_device)
+
+
+class _Pending:
+    """Scalars of steps that may still be running; fetched together, so that the device is seldom waited for."""
+
+    def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
+        self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
+        self._schedule = learning_rate(settings)
+        self._rows: list[tuple[int, Scalars, int, int]] = []
+        self._since = time.monotonic()
+        self._line = ""
+
+    def add(self, number: int, scalars: Scalars, dropped_crops: int, skipped_photos: int) -> None:
+        self._rows.append((number, scalars, dropped_crops, skipped_photos))
+
+    def write(self) -> str:
+        """Wait for the steps added since the last call and log them; returns a word for the progress bar.
+
+        Raises:
+          TrainingError: a loss is not finite.
+        """
+        if not self._rows:
+            return self._line
+        fetched = [self._devices.fetch(scalars) for _, scalars, _, _ in self._rows]
+        seconds = time.monotonic() - self._since
+        rate = len(self._rows) * self._settings.batch_size / seconds
+        for (number, _, dropped, skipped), scalars in zip(self._rows, fetched, strict=True):
+            if not math.isfinite(scalars.loss):
+                self._logs.flush()
+                raise TrainingError(
+                    f"stage {self._stage.name}, step {number}: the loss is {float(scalars.loss)}; "
+                    "lower its learning_rate, or look at the photos"
+                )
+            self._logs.write(
+                number,
+                {
+                    "loss": float(scalars.loss),
+                    "grad_norm": float(scalars.grad_norm),
+                    "learning_rate": float(self._schedule(number - 1)),
+                    "valid_photos": float(scalars.valid),
+                    "dropped_crops": dropped,
+                    "skipped_photos": skipped,
+                    "photos_per_second": rate,
+                },
+            )
+        self._logs.flush()
+        mean = sum(float(s.loss) for s in fetched) / len(fetched)
+        self._line = f"loss {mean:.4f}, {rate:.1f} photos/s"
+        self._rows, self._since = [], time.monotonic()
+        return self._line
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that stays empty until SIGINT or SIGTERM comes; the signals do nothing else meanwhile."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+
+    # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals keep their meaning.
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:
+    """Add a stage's seconds to ``summary.json``; a stage begun anew starts at 0."""
+    path = workdir / SUMMARY_FILE
+    summary = json.loads(path.read_text()) if path.exists() else {"train_seconds": {}}
+    before = summary["train_seconds"].get(stage.name, 0.0) if resumed else 0.0
+    summary["train_seconds"][stage.name] = round(before + seconds, 1)
+    path.write_text(json.dumps(summary, indent=2) + "\n")

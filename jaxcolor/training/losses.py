@@ -1,0 +1,45 @@
+"""The regression loss and which pictures take part in it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Bool, Float, Int
+
+from jaxcolor import color
+from jaxcolor.models.fusion import membership
+
+HUBER_DELTA = 1 / 110
+"""In normalised ab, that is 1 in units of ab*."""
+LOSS_SCALE = 10.0
+
+
+def picture_loss(ab: Float[jax.Array, "B S S 2"], true_ab: Float[jax.Array, "B S S 2"]) -> Float[jax.Array, " B"]:
+    """10 x the mean over pixels of the sum over ab of huber / delta, of each picture (the reference's smooth L1)."""
+    huber = optax.huber_loss(ab, true_ab, delta=HUBER_DELTA) / HUBER_DELTA
+    return LOSS_SCALE * huber.sum(axis=-1).mean(axis=(1, 2))
+
+
+def colourful(true_ab: Float[jax.Array, "B S S 2"], low_chroma: float) -> Bool[jax.Array, " B"]:
+    """Pictures whose (max - min of a*) + (max - min of b*) reaches ``low_chroma``: the others teach gray."""
+    return color.ab_range(true_ab) >= low_chroma / color.AB_SCALE
+
+
+def any_crop(
+    crop_valid: Bool[jax.Array, " M"], image_index: Int[jax.Array, " M"], images: int
+) -> Bool[jax.Array, " B"]:
+    """Photos with at least one valid crop."""
+    return (membership(image_index, images) & crop_valid[None]).any(axis=1)
+
+
+def share_of_mean(
+    losses: Float[jax.Array, " B"], valid: Bool[jax.Array, " B"], axis_name: str
+) -> tuple[Float[jax.Array, ""], Float[jax.Array, ""]]:
+    """This device's share of the mean loss over the valid pictures of all devices, and how many those are.
+
+    The shares of the devices add up to psum(sum over valid) / psum(count of valid), and so do their gradients; a mean
+    of the devices' means would weigh pictures by how many valid ones they happen to share a device with.
+    """
+    count = jax.lax.psum(valid.sum(), axis_name).astype(losses.dtype)
+    return jnp.where(valid, losses, 0).sum() / jnp.maximum(count, 1), count

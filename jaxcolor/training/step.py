@@ -1,0 +1,151 @@
+"""One training step of one device; pure, mapped over devices by ``jaxcolor.parallel``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float
+
+from jaxcolor.batch import Batch
+from jaxcolor.config import Config, StageConfig
+from jaxcolor.models import dual_branch
+from jaxcolor.models.backbone import Backbone, network_input
+from jaxcolor.models.dual_branch import LabBatch
+from jaxcolor.parallel import AXIS
+from jaxcolor.training import losses, stages
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes."""
+
+    step: jax.Array
+    """Steps taken, int32."""
+    variables: Any
+    """The stage's tree: ``params`` and ``batch_stats``."""
+    opt_state: Any
+
+
+class Scalars(NamedTuple):
+    """What a step reports; the same on every device."""
+
+    loss: Float[jax.Array, ""]
+    """Mean over the valid pictures of the global batch; 0 if there are none."""
+    valid: Float[jax.Array, ""]
+    """How many pictures took part."""
+    grad_norm: Float[jax.Array, ""]
+
+
+Step = Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, Scalars]]
+LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, Scalars]]
+
+
+def learning_rate(stage: StageConfig) -> optax.Schedule:
+    """Constant, then linear to 0 from ``decay_start`` on (the reference's ``niter`` and ``niter_decay``)."""
+    begin = round(stage.steps * stage.decay_start)
+    return optax.linear_schedule(stage.learning_rate, 0.0, max(stage.steps - begin, 1), begin)
+
+
+def make_optimizer(config: Config, stage: StageConfig) -> optax.GradientTransformation:
+    """Adam as released."""
+    return optax.adam(learning_rate(stage), b1=config.adam_b1, b2=config.adam_b2)
+
+
+def make_state(tree: Mapping[str, Any], optimizer: optax.GradientTransformation, stage: StageConfig) -> TrainState:
+    """The state before the first step."""
+    variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
+    trained, _ = stages.partition(variables["params"], stage.trained)
+    return TrainState(step=jnp.int32(0), variables=variables, opt_state=optimizer.init(_joined(trained)))
+
+
+def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
+    """Flat parameters under plain string keys: what Orbax stores and error messages name."""
+    return {"/".join(path): value for path, value in flat.items()}
+
+
+def make_step(config: Config, stage: stages.Stage, optimizer: optax.GradientTransformation) -> Step:
+    """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars)."""
+    lab_step = make_lab_step(config, stage, optimizer)
+    return lambda state, frozen, batch: lab_step(state, frozen, dual_branch.to_lab(batch, config.model))
+
+
+def make_lab_step(config: Config, stage: stages.Stage, optimizer: optax.GradientTransformation) -> LabStep:
+    """``make_step`` on a batch that is in Lab already.
+
+    Only the trained parameters are differentiated. If no picture of the global batch is valid, nothing but the step
+    count changes (the reference drops such batches).
+    """
+    stage_config = stages.stage_config(config, stage)
+    networks = dual_branch.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
+    compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
+
+    def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
+        trained, fixed = stages.partition(state.variables["params"], stage_config.trained)
+
+        def share(trained: dict[stages.Path, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            variables = {**state.variables, "params": stages.merge(trained, fixed)}
+            each, valid, batch_stats = compute(config, stage, networks, variables, frozen, batch)
+            share, count = losses.share_of_mean(each, valid, AXIS)
+            return share, (count, batch_stats)
+
+        (loss, (count, batch_stats)), gradients = jax.value_and_grad(share, has_aux=True)(trained)
+        loss, gradients = jax.lax.psum((loss, gradients), AXIS)
+        batch_stats = jax.lax.pmean(batch_stats, AXIS)
+        updates, opt_state = optimizer.update(_joined(gradients), state.opt_state, _joined(trained))
+        updated = {path: optax.apply_updates(value, updates["/".join(path)]) for path, value in trained.items()}
+        after = TrainState(
+            step=state.step + 1,
+            variables={"params": stages.merge(updated, fixed), "batch_stats": batch_stats},
+            opt_state=opt_state,
+        )
+        unchanged = TrainState(step=state.step + 1, variables=state.variables, opt_state=state.opt_state)
+        kept = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), after, unchanged)
+        return kept, Scalars(loss, count, optax.global_norm(gradients))
+
+    return step
+
+
+Losses = tuple[jax.Array, jax.Array, Any]
+"""Loss of each picture (B,), which are valid (B,), and the running statistics afterwards."""
+
+
+def _backbone_losses(
+    config: Config,
+    stage: stages.Stage,
+    networks: dual_branch.Networks,
+    variables: Mapping[str, Any],
+    frozen: Mapping[str, Any],
+    batch: LabBatch,
+) -> Losses:
+    """Stages full and instance: one network, on whole photos or on crops, BatchNorm in training mode."""
+    network: Backbone = networks.full if stage.name == "full" else networks.instance
+    picture = batch.full if stage.name == "full" else batch.crop
+    valid = losses.colourful(picture.ab, config.low_chroma)
+    output, changed = network.apply(
+        variables, network_input(picture.luminance), train=True, valid=valid, mutable=["batch_stats"]
+    )
+    batch_stats = cast(Mapping[str, Any], changed).get("batch_stats", {})
+    return losses.picture_loss(output.ab, picture.ab), valid, batch_stats
+
+
+def _fusion_losses(
+    config: Config,
+    stage: stages.Stage,
+    networks: dual_branch.Networks,
+    variables: Mapping[str, Any],
+    frozen: Mapping[str, Any],
+    batch: LabBatch,
+) -> Losses:
+    """Stage fusion: every network in inference mode; low-chroma photos, or those with only such crops, are left out."""
+    full, crop, index, level_boxes = batch
+    trees = {**frozen, "fusion": variables}
+    taps = dual_branch.run_instance(networks, trees, network_input(crop.luminance), index).taps
+    output = dual_branch.run_fusion(networks, trees, network_input(full.luminance), taps, index, level_boxes)
+    crop_valid = losses.colourful(crop.ab, config.low_chroma)
+    valid = losses.colourful(full.ab, config.low_chroma) & losses.any_crop(crop_valid, index, full.ab.shape[0])
+    return losses.picture_loss(output.ab, full.ab), valid, variables["batch_stats"]
