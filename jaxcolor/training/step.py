@@ -48,7 +48,10 @@ LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, 
 def learning_rate(stage: StageConfig) -> optax.Schedule:
     """Constant, then linear to 0 from ``decay_start`` on (the reference's ``niter`` and ``niter_decay``)."""
     begin = round(stage.steps * stage.decay_start)
-    return optax.linear_schedule(stage.learning_rate, 0.0, max(stage.steps - begin, 1), begin)
+    if begin >= stage.steps:
+        # A Python float, where linear_schedule would compute in float32 even for a float64 run.
+        return optax.constant_schedule(stage.learning_rate)
+    return optax.linear_schedule(stage.learning_rate, 0.0, stage.steps - begin, begin)
 
 
 def make_optimizer(config: Config, stage: StageConfig) -> optax.GradientTransformation:

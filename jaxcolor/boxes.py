@@ -1,0 +1,176 @@
+"""Boxes of objects: cleaning them, choosing among them, mirroring them, and their place on the grid of each level.
+
+Pure NumPy on the host. A box is x0, y0, x1, y1 in photo pixels with x1 and y1 exclusive: its crop is
+``photo[y0:y1, x0:x1]``. Boxes come from detectors and annotators as floats; ``clean_boxes`` is the one gate that
+turns them into the int32 boxes which everything after it takes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Float, Int, Int32
+
+from jaxcolor.batch import LEVELS
+
+BoxChoice = Literal["top_k", "random_k", "threshold", "all", "ground_truth"]
+"""``DataConfig.box_choice``."""
+
+
+class DroppedBoxes(NamedTuple):
+    """How many boxes were unusable, by the first reason that holds."""
+
+    not_finite: int = 0
+    """A corner or the score is NaN or infinite."""
+    inverted: int = 0
+    """x1 < x0 or y1 < y0."""
+    outside: int = 0
+    """Not one point of it lies in the photo."""
+    no_size: int = 0
+    """No width or no height in whole pixels of the photo: there is nothing to crop."""
+
+    def __add__(self, other: object) -> DroppedBoxes:
+        """Sums reason by reason (not a tuple's concatenation)."""
+        if not isinstance(other, DroppedBoxes):
+            return NotImplemented
+        return DroppedBoxes(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def total(self) -> int:
+        """Of all reasons."""
+        return sum(self)
+
+    def __str__(self) -> str:
+        parts = [f"{count} {name.replace('_', ' ')}" for name, count in self._asdict().items() if count]
+        return ", ".join(parts) or "none"
+
+
+class CleanBoxes(NamedTuple):
+    """Boxes that have a crop."""
+
+    boxes: Int32[np.ndarray, "N 4"]
+    """x0, y0, x1, y1 in whole photo pixels; 0 <= x0 < x1 <= width, 0 <= y0 < y1 <= height."""
+    kept: Int[np.ndarray, " N"]
+    """Their rows among the boxes given, ascending."""
+    dropped: DroppedBoxes
+
+
+def clean_boxes(
+    boxes: Float[np.ndarray, "N 4"], scores: Float[np.ndarray, " N"] | None, photo_size: tuple[int, int]
+) -> CleanBoxes:
+    """Clips boxes to the photo, truncates them to whole pixels as the reference does, and drops those without a crop.
+
+    Args:
+      boxes: x0, y0, x1, y1 in photo pixels, as they were read: anything may be wrong with them.
+      scores: their scores, or None for boxes without; a box whose score is no number is dropped.
+      photo_size: width and height in pixels.
+
+    Returns:
+      The boxes kept, which rows they were, and how many were dropped for which reason.
+    """
+    _check_photo_size(photo_size)
+    finite = np.isfinite(boxes).all(axis=1)
+    if scores is not None:
+        finite &= np.isfinite(scores)
+    exact = np.where(finite[:, None], boxes.astype(np.float64), 0.0)
+    limit = np.array([*photo_size, *photo_size], dtype=np.float64)
+    inverted = (exact[:, 2:] < exact[:, :2]).any(axis=1)
+    outside = ((exact[:, 2:] < 0) | (exact[:, :2] > limit[:2])).any(axis=1)
+    whole = np.clip(exact, 0, limit).astype(np.int32)
+    no_size = (whole[:, 2:] <= whole[:, :2]).any(axis=1)
+
+    reasons = np.stack([~finite, inverted, outside, no_size], axis=1)
+    good = ~reasons.any(axis=1)
+    first = reasons.argmax(axis=1)[~good]
+    counts = np.bincount(first, minlength=len(DroppedBoxes._fields))
+    return CleanBoxes(whole[good], np.flatnonzero(good), DroppedBoxes(*counts.tolist()))
+
+
+def level_boxes(
+    boxes: Int[np.ndarray, "N 4"], photo_size: tuple[int, int], side: int, levels: int = LEVELS
+) -> Int32[np.ndarray, "N {levels} 4"]:
+    """Where each box lies on the grid of each level, rounded as the reference code does.
+
+    Start and end are truncated at each level for itself, in float64; what becomes narrower than one cell is grown
+    to the right, or moved to the left where the grid ends. On a grid of one cell the reference then starts at -1;
+    here a start is never below 0.
+
+    Args:
+      boxes: x0, y0, x1, y1 in whole photo pixels.
+      photo_size: width and height in pixels.
+      side: S, the side of level 0; level k has side ``side // 2**k``.
+      levels: how many.
+
+    Returns:
+      x0, y0, width, height in cells, for each box and level.
+
+    Raises:
+      ValueError: the photo has no size, or the last level would have no cell.
+    """
+    _check_photo_size(photo_size)
+    if side >> (levels - 1) < 1:
+        raise ValueError(f"a canvas of side {side} has no {levels} levels: each halves the side of the one before")
+    sides = np.array([side >> level for level in range(levels)], dtype=np.int32)[:, None]
+    # The order of operations is the reference's: x / width * side rounds differently from x * side / width.
+    shares = boxes.astype(np.float64) / np.array([*photo_size, *photo_size], dtype=np.float64)
+    cells = (shares[:, None, :] * sides).astype(np.int32)
+    start, end = cells[..., :2], cells[..., 2:]
+    thin = end - start < 1
+    start = np.where(thin & (sides - end <= 1), np.maximum(start - 1, 0), start)
+    size = np.where(thin, 1, end - start)
+    return np.concatenate([start, size], axis=-1).astype(np.int32)
+
+
+def mirror_boxes(boxes: Int[np.ndarray, "N 4"], photo_width: int) -> Int[np.ndarray, "N 4"]:
+    """The boxes' place in the photo mirrored left to right."""
+    x0, y0, x1, y1 = boxes.T
+    return np.stack([photo_width - x1, y0, photo_width - x0, y1], axis=1)
+
+
+def choose(
+    choice: BoxChoice,
+    scores: Float[np.ndarray, " N"],
+    *,
+    k: int = 8,
+    threshold: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Int[np.ndarray, " n"]:
+    """Which of a photo's cleaned boxes are used.
+
+    Args:
+      choice: ``top_k``: the k best scores; ``random_k``: k at random; ``threshold``: scores of at least ``threshold``;
+        ``all``, ``ground_truth``: every box (for the latter the caller hands in annotated boxes).
+      scores: of the cleaned boxes.
+      k: for ``top_k`` and ``random_k``.
+      threshold: for ``threshold``.
+      rng: for ``random_k``.
+
+    Returns:
+      Rows of the cleaned boxes; ``top_k`` best first (equal scores in the order given), the others ascending.
+
+    Raises:
+      ValueError: an unknown choice, or ``random_k`` without a generator.
+    """
+    count = len(scores)
+    if choice == "top_k":
+        return best_scores(scores, k)
+    if choice == "random_k":
+        if rng is None:
+            raise ValueError("box choice 'random_k' needs a random generator (rng)")
+        return np.sort(rng.permutation(count)[:k])
+    if choice == "threshold":
+        return np.flatnonzero(scores >= threshold)
+    if choice in ("all", "ground_truth"):
+        return np.arange(count)
+    raise ValueError(f"box choice {choice!r} is none of {', '.join(get_args(BoxChoice))}")
+
+
+def best_scores(scores: Float[np.ndarray, " N"], k: int) -> Int[np.ndarray, " n"]:
+    """Rows of the k highest scores, highest first; equal scores in the order given."""
+    return np.argsort(-scores, kind="stable")[:k]
+
+
+def _check_photo_size(photo_size: tuple[int, int]) -> None:
+    if min(photo_size) < 1:
+        raise ValueError(f"a photo of {photo_size[0]} x {photo_size[1]} pixels has no place for boxes")

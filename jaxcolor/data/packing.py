@@ -1,0 +1,99 @@
+"""Crops of several photos on one axis: how many a device holds, which stay, and the ``Batch`` they make up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+from jaxcolor.batch import LEVELS, PADDING, Batch
+from jaxcolor.boxes import best_scores
+from jaxcolor.data.photos import DataError
+from jaxcolor.data.preprocess import Example
+
+
+def photos_per_device(batch_size: int, device_count: int) -> int:
+    """Photos of a batch on each device.
+
+    Raises:
+      DataError: the batch is empty or does not divide evenly.
+    """
+    if device_count < 1:
+        raise DataError(f"device_count: {device_count} devices cannot hold a batch")
+    if batch_size < 1 or batch_size % device_count:
+        nearest = max(device_count, batch_size - batch_size % device_count)
+        raise DataError(
+            f"batch_size: {batch_size} photos do not divide evenly among {device_count} devices; "
+            f"{nearest} or {nearest + device_count} would"
+        )
+    return batch_size // device_count
+
+
+def crops_per_device(photos: int, budget_per_image: float) -> int:
+    """M of one device: the photos on it times the budget, rounded up, at least 1.
+
+    Raises:
+      DataError: the budget is not above 0.
+    """
+    if not (budget_per_image > 0 and math.isfinite(budget_per_image)):
+        raise DataError(f"data.budget_per_image: {budget_per_image} crops a photo; it must be above 0")
+    # Rounded first: 30 x 0.1 is 3.0000000000000004 and must not become 4.
+    return max(1, math.ceil(round(photos * budget_per_image, 6)))
+
+
+def pack(
+    examples: Sequence[Example | None], *, device_count: int, capacity: int, side: int, with_full: bool
+) -> tuple[Batch, int]:
+    """Puts photos together into a batch, device after device.
+
+    Args:
+      examples: of each photo of the batch, the first ones for the first device; None for a place without a photo,
+        which becomes black and ``image_valid`` False.
+      device_count: devices; the photos divide evenly among them.
+      capacity: crops each device holds. Where its photos have more, the lowest scores go (of equal ones the later);
+        where they have fewer, padding follows. 0 for a stage without crops.
+      side: S.
+      with_full: whether the batch has full pictures; otherwise ``full_rgb`` has length 0.
+
+    Returns:
+      The batch (NumPy), and how many crops found no place.
+    """
+    per_device = len(examples) // device_count
+    groups = [examples[start : start + per_device] for start in range(0, len(examples), per_device)]
+    parts = [_pack_crops(group, capacity, side) for group in groups]
+    crops, index, boxes = (np.concatenate(arrays) for arrays in zip(*(part[:3] for part in parts), strict=True))
+    batch = Batch(_full_pictures(examples if with_full else (), side), crops, index, boxes, _valid(examples))
+    return batch, sum(part[3] for part in parts)
+
+
+def _pack_crops(
+    examples: Sequence[Example | None], capacity: int, side: int
+) -> tuple[UInt8[np.ndarray, "M S S 3"], Int32[np.ndarray, " M"], Int32[np.ndarray, "M L 4"], int]:
+    crops = np.zeros((capacity, side, side, 3), np.uint8)
+    index = np.full(capacity, PADDING, np.int32)
+    boxes = np.zeros((capacity, LEVELS, 4), np.int32)
+    present = [(photo, e) for photo, e in enumerate(examples) if e is not None and len(e.scores)]
+    if not present:
+        return crops, index, boxes, 0
+    scores = np.concatenate([e.scores for _, e in present])
+    owner = np.concatenate([np.full(len(e.scores), photo, np.int32) for photo, e in present])
+    stay = np.sort(best_scores(scores, capacity))
+    taken = len(stay)
+    crops[:taken] = np.concatenate([e.crop_rgb for _, e in present])[stay]
+    index[:taken] = owner[stay]
+    boxes[:taken] = np.concatenate([e.level_boxes for _, e in present])[stay]
+    return crops, index, boxes, len(scores) - taken
+
+
+def _full_pictures(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:
+    full = np.zeros((len(examples), side, side, 3), np.uint8)
+    for row, e in enumerate(examples):
+        if e is not None and e.full_rgb is not None:
+            full[row] = e.full_rgb
+    return full
+
+
+def _valid(examples: Sequence[Example | None]) -> Bool[np.ndarray, " B"]:
+    return np.array([e is not None for e in examples], dtype=bool)

@@ -1,0 +1,157 @@
+"""From a photo file to the arrays of a batch, one photo at a time: decode, resize, crop, mirror. NumPy and Pillow."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+from PIL import Image, ImageOps
+
+from jaxcolor.batch import LEVELS
+from jaxcolor.boxes import level_boxes, mirror_boxes
+from jaxcolor.data.photos import DataError
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on broken files, depending on the format and on where it breaks."""
+
+_ORIENTATION_TAG = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+class Example(NamedTuple):
+    """What one photo contributes to a batch."""
+
+    full_rgb: UInt8[np.ndarray, "S S 3"] | None
+    """The full picture; None where a stage does not read it."""
+    crop_rgb: UInt8[np.ndarray, "n S S 3"]
+    level_boxes: Int32[np.ndarray, "n L 4"]
+    scores: Float32[np.ndarray, " n"]
+    """By these the batch decides which crops stay when there are too many."""
+
+
+def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The photo in a file, as a viewer shows it.
+
+    Its EXIF orientation is applied, gray and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts lie on
+    white, and of an animation the first picture is taken. Colour profiles are ignored: all is taken for sRGB.
+
+    Raises:
+      DataError: the file is missing, no photo, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(_to_rgb(upright))
+    except _DECODE_ERRORS as error:
+        raise DataError(f"{path}: cannot read this photo: {_one_line(error)}") from error
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of the photo in a file as a viewer shows it, from its header as far as possible.
+
+    Raises:
+      DataError: the file is missing, or its header is not that of a photo.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Pillow decodes a whole PNG to find its EXIF: the standard lets it follow the pixels.
+            turned = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    except _DECODE_ERRORS as error:
+        raise DataError(f"{path}: cannot read this photo: {_one_line(error)}") from error
+    return (height, width) if turned else (width, height)
+
+
+def check_header(path: Path) -> None:
+    """Whether a file begins like a photo; cheaper than ``read_size``.
+
+    Raises:
+      DataError: it is missing, or does not.
+    """
+    try:
+        with Image.open(path):
+            pass
+    except _DECODE_ERRORS as error:
+        raise DataError(f"{path}: cannot read this photo: {_one_line(error)}") from error
+
+
+def resize(rgb: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """A picture on a square canvas: Pillow's bilinear filter, antialiased; the aspect is not kept."""
+    return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def cut(rgb: UInt8[np.ndarray, "H W 3"], box: Int32[np.ndarray, " 4"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The part of a photo inside a cleaned box, at its original size."""
+    x0, y0, x1, y1 = box.tolist()
+    return np.asarray(Image.fromarray(rgb).crop((x0, y0, x1, y1)))
+
+
+def mirror(rgb: UInt8[np.ndarray, "*n H W 3"]) -> UInt8[np.ndarray, "*n H W 3"]:
+    """Pictures left to right."""
+    return np.ascontiguousarray(rgb[..., ::-1, :])
+
+
+def example(
+    rgb: UInt8[np.ndarray, "H W 3"],
+    boxes: Int32[np.ndarray, "n 4"],
+    scores: Float32[np.ndarray, " n"],
+    side: int,
+    *,
+    mirrored: bool = False,
+    with_full: bool = True,
+) -> Example:
+    """The full picture, the crops and the boxes' places of one photo, ready for a batch.
+
+    Args:
+      rgb: the photo at its original size.
+      boxes: cleaned boxes, x0, y0, x1, y1 in whole pixels of ``rgb``; each is cut from the original, then resized.
+      scores: of the boxes.
+      side: S of the canvas.
+      mirrored: whether all of it is shown mirrored left to right. Pictures are mirrored after resizing: resizing a
+        mirrored photo could round differently in the last bit.
+      with_full: whether the full picture is wanted.
+    """
+    height, width = rgb.shape[:2]
+    full = resize(rgb, side) if with_full else None
+    crops = np.zeros((len(boxes), side, side, 3), np.uint8)
+    image = Image.fromarray(rgb)
+    for row, box in enumerate(boxes.tolist()):
+        crops[row] = np.asarray(image.crop(tuple(box)).resize((side, side), Image.Resampling.BILINEAR))
+    if mirrored:
+        full = mirror(full) if full is not None else None
+        crops, boxes = mirror(crops), mirror_boxes(boxes, width)
+    return Example(full, crops, level_boxes(boxes, (width, height), side, LEVELS), scores)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16-bit gray: Pillow's own conversion clips at 255 in place of scaling.
+        wide = np.asarray(image).astype(np.float64)
+        return Image.fromarray(np.rint(np.clip(wide, 0, 65535) / 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Equality with the reference: checks of a folder of goldens, as tests and as a command."""

@@ -1,0 +1,250 @@
+"""What is compared with the reference's goldens, and how closely. Everything runs on the CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcolor import boxes, color
+from jaxcolor.config import Config, ModelConfig, StageConfig
+from jaxcolor.models import dual_branch
+from jaxcolor.models.backbone import network_input
+from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training import stages, step
+from jaxcolor.weights import names
+from jaxcolor.weights.reference import variables_from_state
+from tests.recipe import state_dict
+
+OUTPUT_TOLERANCE = 1e-5
+TAP_TOLERANCE = 2e-5
+COLOR_TOLERANCE = 1e-4
+LOSS_TOLERANCE = 1e-8
+FIRST_LOSS_TOLERANCE_FLOAT32 = 1e-5
+GRADIENT_TOLERANCE = 1e-6
+STATISTICS_TOLERANCE = 1e-8
+
+BOX_INPUTS = ["x0", "y0", "x1", "y1", "width", "height", "level_size"]
+BOX_OUTPUTS = ["L_pad", "R_pad", "T_pad", "B_pad", "box_width", "box_height"]
+
+Golden = Mapping[str, np.ndarray]
+States = Mapping[str, Mapping[str, np.ndarray]]
+"""Network (GComp, G, GF) -> its state dict."""
+
+
+class Row(NamedTuple):
+    name: str
+    error: float = 0.0
+    tolerance: float = 0.0
+    verdict: str = "not checked"
+
+
+def row(name: str, error: float, tolerance: float) -> Row:
+    """NaN fails: it is not within any tolerance."""
+    return Row(name, error, tolerance, "ok" if error <= tolerance else "FAIL")
+
+
+def absolute(ours: Any, theirs: np.ndarray) -> float:
+    ours = np.asarray(ours)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"ours has shape {ours.shape}, the golden {theirs.shape}")
+    return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
+
+
+def relative(ours: Any, theirs: np.ndarray) -> float:
+    """Largest relative error; where the golden is 0, anything but 0 is infinitely wrong."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"ours has shape {ours.shape}, the golden {theirs.shape}")
+    scale = np.where(theirs == 0, 1.0, np.abs(theirs))
+    error = np.where(theirs == 0, np.where(ours == 0, 0.0, np.inf), np.abs(ours - theirs) / scale)
+    return float(error.max(initial=0.0))
+
+
+def check_folder(folder: Path, seed: int) -> Iterator[Row]:
+    """A row for every quantity of every ``.npz`` file in ``folder``; weights are made from ``shapes.json``."""
+    shapes = json.loads((folder / "shapes.json").read_text())
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise ValueError("no .npz files here")
+    states: dict[str, Any] = {}
+    for path in files:
+        check = _find_check(path.stem)
+        if check is None:
+            yield Row(path.stem)
+            continue
+        if check in NEEDS_WEIGHTS and not states:
+            states = {n: state_dict(n, shapes[n], seed) for n in names.REFERENCE_NETWORKS.values()}
+        with np.load(path, allow_pickle=False) as golden, jax.default_device(jax.devices("cpu")[0]):
+            for r in check(dict(golden), states):
+                yield r._replace(name=f"{path.stem}/{r.name}")
+
+
+def check_color(golden: Golden, states: States) -> Iterator[Row]:
+    lab = color.rgb_to_lab(jnp.asarray(golden["rgb"]))
+    normalized = np.concatenate(color.normalize_lab(lab), axis=-1)
+    yield row("lab_norm", absolute(normalized, golden["lab_norm"]), COLOR_TOLERANCE)
+    given = jnp.asarray(golden["lab_norm"])
+    back = color.lab_to_rgb(color.denormalize_lab(given[..., :1], given[..., 1:]), clip=False)
+    yield row("rgb_back", absolute(back, golden["rgb_back"]), COLOR_TOLERANCE)
+    wild = jnp.asarray(golden["wild_lab_norm"])
+    # The golden is the reference's function; its last clip comes when the picture is written.
+    rgb = color.lab_to_rgb(color.denormalize_lab(wild[..., :1], wild[..., 1:]), clip=False)
+    yield row("wild_rgb", absolute(rgb, golden["wild_rgb"]), COLOR_TOLERANCE)
+    yield row("ab_index", absolute(color.ab_to_bin(given[..., 1:]), golden["ab_index"]), 0.0)
+    mean = color.mean_ab(jnp.asarray(golden["bins_prob"]))
+    yield row("bins_mean_ab", absolute(mean, golden["bins_mean_ab"]), COLOR_TOLERANCE)
+
+
+def check_boxes(golden: Golden, states: States) -> Iterator[Row]:
+    columns = [str(name) for name in golden["columns"]]
+    if columns != BOX_INPUTS + BOX_OUTPUTS:
+        raise ValueError(f"columns {columns}, expected {BOX_INPUTS + BOX_OUTPUTS}")
+    wrong = 0
+    for x0, y0, x1, y1, photo_width, photo_height, side, *expected in golden["table"].tolist():
+        box = np.array([[x0, y0, x1, y1]], np.int32)
+        left, top, width, height = boxes.level_boxes(box, (photo_width, photo_height), side, levels=1)[0, 0].tolist()
+        wrong += [left, side - left - width, top, side - top - height, width, height] != expected
+    yield row("rows that differ", wrong, 0.0)
+
+
+def _level_boxes(golden: Golden) -> np.ndarray:
+    """The golden's [L_pad R_pad T_pad B_pad width height] (levels, N, 6) as x0, y0, width, height (N, levels, 4)."""
+    return golden["level_boxes"].transpose(1, 0, 2)[..., [0, 2, 4, 5]].astype(np.int32)
+
+
+def check_forward(golden: Golden, states: States) -> Iterator[Row]:
+    variables = {t: variables_from_state(t, states[n]).variables for t, n in names.REFERENCE_NETWORKS.items()}
+    networks = dual_branch.build(ModelConfig())
+    side = golden["L"].shape[1]
+    level_boxes = _level_boxes(golden)
+    ours = boxes.level_boxes(golden["boxes"].astype(np.int32), (side, side), side)
+    yield row("level_boxes", absolute(ours, level_boxes), 0.0)
+
+    index = jnp.zeros(len(level_boxes), jnp.int32)
+    inputs = network_input(golden["L"], golden["hint_ab"], golden["hint_mask"])
+    crops = network_input(golden["crops_L"])
+    full = jax.jit(lambda x: dual_branch.run_full(networks, variables, x, classify=True))(inputs)
+    instance = jax.jit(lambda x: dual_branch.run_instance(networks, variables, x, index))(crops)
+    fusion = jax.jit(lambda x, t: dual_branch.run_fusion(networks, variables, x, t, index, jnp.asarray(level_boxes)))(
+        inputs, instance.taps
+    )
+    yield row("full_ab", absolute(full.ab, golden["full_ab"]), OUTPUT_TOLERANCE)
+    logits = full.class_logits
+    assert logits is not None
+    yield row("full_logits", absolute(logits[:, ::4, ::4], golden["full_logits_every4"]), OUTPUT_TOLERANCE)
+    yield row("instance_ab", absolute(instance.ab, golden["instance_ab"]), OUTPUT_TOLERANCE)
+    yield row("fused_ab", absolute(fusion.ab, golden["fused_ab"]), OUTPUT_TOLERANCE)
+    for tap, layer in names.WEIGHT_LAYERS.items():
+        for kind, ours_at, name in (("instance", instance.taps, tap), ("fused", fusion.fused, layer)):
+            error = absolute(ours_at[tap][:, ::4, ::4, :16], golden[f"{kind}/{name}"])
+            yield row(f"{kind}/{name}", error, TAP_TOLERANCE)
+
+
+def check_train_full(golden: Golden, states: States) -> Iterator[Row]:
+    yield from _check_training("full", golden, states)
+
+
+def check_train_fusion(golden: Golden, states: States) -> Iterator[Row]:
+    yield from _check_training("fusion", golden, states)
+
+
+def _check_training(name: str, golden: Golden, states: States) -> Iterator[Row]:
+    with jax.enable_x64(True):
+        run = _train(name, golden, states, "float64")
+    yield row("losses (float64, relative)", relative(run.losses, golden["losses"]), LOSS_TOLERANCE)
+    expected = dict(zip((str(n) for n in golden["grad_names"]), golden["grad_norms"], strict=True))
+    # What we never compute (the 14th head, class heads of G and GF) has no gradient on our side at all.
+    unused = {n for n in expected if names.UNUSED[name].fullmatch(n)}
+    if set(expected) - unused != set(run.gradient_norms):
+        raise ValueError(f"trained parameters differ: {sorted(set(expected) ^ set(run.gradient_norms) - unused)}")
+    ours = np.array([run.gradient_norms.get(n, 0.0) for n in expected])
+    norms = np.array(list(expected.values()))
+    zero = norms == 0
+    yield row("gradient norms (float64, relative)", relative(ours[~zero], norms[~zero]), GRADIENT_TOLERANCE)
+    yield row("gradients that are zero", absolute(ours[zero], norms[zero]), 0.0)
+    statistics = {k.removeprefix("stats/"): v for k, v in golden.items() if k.startswith("stats/")}
+    if statistics:
+        errors = [absolute(run.statistics[k], v) for k, v in statistics.items()]
+        yield row("running statistics (float64)", max(errors), STATISTICS_TOLERANCE)
+    first = _train(name, golden, states, "float32", steps=1).losses
+    yield row("first loss (float32, relative)", relative(first, golden["losses"][:1]), FIRST_LOSS_TOLERANCE_FLOAT32)
+
+
+class Run(NamedTuple):
+    losses: list[float]
+    gradient_norms: dict[str, float]
+    statistics: dict[str, np.ndarray]
+
+
+def _train(name: str, golden: Golden, states: States, dtype: Any, steps: int | None = None) -> Run:
+    """Steps of our training on the golden's pictures: the real step, mapped over one device."""
+    steps = len(golden["losses"]) if steps is None else steps
+    stage = stages.STAGES[name]
+    trained = "fusion_and_output" if name == "fusion" else "all"
+    settings = StageConfig(steps=10**6, learning_rate=float(golden["lr"]), trained=trained)
+    config = Config(model=ModelConfig(compute_dtype=dtype), low_chroma=0.0, full=settings, fusion=settings)
+    trees = {
+        t: variables_from_state(t, {k: v.astype(dtype) for k, v in states[n].items()}).variables
+        for t, n in names.REFERENCE_NETWORKS.items()
+        if t == name or t in stage.frozen
+    }
+    optimizer = step.make_optimizer(config, settings)
+    devices = Devices.local("shard_map", jax.devices("cpu")[:1])
+    mapped = devices.map(
+        step.make_lab_step(config, stage, optimizer), (REPLICATED, REPLICATED, SPLIT), (REPLICATED, REPLICATED)
+    )
+    state = devices.replicate(step.make_state(jax.tree.map(jnp.asarray, trees[name]), optimizer, settings))
+    frozen = devices.replicate({t: trees[t] for t in stage.frozen})
+    batch = devices.split(_lab_batch(golden, dtype))
+    losses, gradients = [], {}
+    for i in range(steps):
+        state, scalars = mapped(state, frozen, batch)
+        losses.append(float(scalars.loss))
+        if i == 0:
+            # After one step of Adam from zero its first moment is (1 - b1) x the gradient.
+            moment = devices.fetch(state.opt_state)[0].mu
+            gradients = {k: float(np.linalg.norm(v) / (1 - config.adam_b1)) for k, v in moment.items()}
+    entries = {"/".join(e.path): e.reference for e in names.ENTRIES[name]}
+    batch_stats = devices.fetch(state.variables["batch_stats"])
+    statistics = {}
+    for entry in names.ENTRIES[name]:
+        if entry.collection == "batch_stats":
+            leaf = batch_stats
+            for key in entry.path:
+                leaf = leaf[key]
+            statistics[entry.reference] = leaf
+    return Run(losses, {entries[k]: v for k, v in gradients.items()}, statistics)
+
+
+def _lab_batch(golden: Golden, dtype: Any) -> dual_branch.LabBatch:
+    full = dual_branch.Picture(golden["L"].astype(dtype), golden["ab"].astype(dtype))
+    crops = golden.get("crops_L", np.zeros((0, *full.luminance.shape[1:]))).astype(dtype)
+    # Crops have no true colour in the goldens, and need none: nothing is left out for low chroma.
+    crop = dual_branch.Picture(crops, np.zeros((*crops.shape[:-1], 2), dtype))
+    level_boxes = np.zeros((0, 4, 4), np.int32)
+    if "boxes" in golden:
+        side = full.luminance.shape[1]
+        level_boxes = boxes.level_boxes(golden["boxes"].astype(np.int32), (side, side), side)
+    return dual_branch.LabBatch(full, crop, np.zeros(len(crops), np.int32), level_boxes)
+
+
+Check = Callable[[Golden, States], Iterator[Row]]
+CHECKS: dict[str, Check] = {
+    "color": check_color,
+    "boxes": check_boxes,
+    "forward": check_forward,
+    "train_full": check_train_full,
+    "train_fusion": check_train_fusion,
+}
+NEEDS_WEIGHTS = (check_forward, check_train_full, check_train_fusion)
+
+
+def _find_check(stem: str) -> Check | None:
+    """The check for a file by the beginning of its name: ``forward_two_boxes`` is checked as ``forward``."""
+    return next((check for name, check in CHECKS.items() if stem == name or stem.startswith(f"{name}_")), None)
