@@ -1,1 +1,1 @@
-"""Evaluation: metrics, protocol, reports."""
+"""Evaluation: metrics, the protocol that applies them to a source of photos, and reports of what came out."""

@@ -108,7 +108,7 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: optax.Gradient
         )
         unchanged = TrainState(step=state.step + 1, variables=state.variables, opt_state=state.opt_state)
         kept = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), after, unchanged)
-        return kept, Scalars(loss, count, optax.global_norm(gradients))
+        return kept, Scalars(loss, count, optax.tree.norm(gradients))
 
     return step
 

@@ -1,0 +1,31 @@
+"""Full width on a folder of photos with box files: the three stages from nothing, at 256 x 256.
+
+Command: ``python train.py --config configs/photos.py --workdir runs/photos --config.data.path=PHOTOS``, where PHOTOS
+is a folder of photos and PHOTOS_bbox has a ``<stem>.npz`` for each (``--config.data.missing_boxes=none`` if some have
+none). Hardware: one GPU; see docs/first_light.md for what a few minutes of it gave. Evaluate with
+``python eval.py --config configs/photos.py --config.eval.data.path=OTHER_PHOTOS --weights … --workdir …``.
+
+The learning rates are the released ones; Adam from He initialisation bears them.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+
+
+def get_config() -> ConfigDict:
+    return to_config_dict(
+        Config(
+            name="photos",
+            model=ModelConfig(compute_dtype="bfloat16"),
+            data=DataConfig(source="folder", threads=8),
+            full=StageConfig(steps=20_000, batch_size=32, learning_rate=5e-4, decay_start=0.5, flip=True),
+            instance=StageConfig(steps=20_000, batch_size=32, learning_rate=5e-4, decay_start=0.5, flip=True),
+            fusion=StageConfig(
+                steps=10_000, batch_size=8, learning_rate=5e-5, decay_start=0.5, trained="fusion_and_output"
+            ),
+            log_every=50,
+            checkpoint_every=1000,
+            eval=EvalConfig(data=DataConfig(source="folder", threads=8, budget_per_image=8.0)),
+        )
+    )

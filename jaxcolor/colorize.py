@@ -1,0 +1,138 @@
+"""Photo in, photo out: ab predicted on the canvas, brought to the photo's own size, joined with the photo's own L."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from jaxcolor import color
+from jaxcolor.batch import Batch
+from jaxcolor.boxes import best_scores, clean_boxes
+from jaxcolor.config import ModelConfig
+from jaxcolor.data.packing import pack
+from jaxcolor.data.preprocess import Example, example
+from jaxcolor.models import dual_branch
+from jaxcolor.weights import released
+
+Boxes = Float[np.ndarray, "N 4"]
+
+
+class Colorizer:
+    """Colours gray photos (colour ones too: only their L* is read).
+
+    Compiles once for each power of two of photos and of crops in a call, never for a photo's size.
+    """
+
+    def __init__(self, config: ModelConfig, variables: dual_branch.Variables, boxes_per_photo: int = 8) -> None:
+        """Put the variables on the default device.
+
+        Args:
+          config: of the networks.
+          variables: the three trees, or ``full`` alone: then boxes are not used.
+          boxes_per_photo: the best boxes by score that are used.
+        """
+        self.config = config
+        self.boxes_per_photo = boxes_per_photo
+        self.uses_boxes = all(tree in variables for tree in dual_branch.TREES)
+        self._variables = jax.device_put(dict(variables))
+        networks = dual_branch.build(config)
+
+        def full_ab(variables: Any, batch: Batch) -> jax.Array:
+            luminance = dual_branch.picture(batch.full_rgb, config).luminance
+            return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
+
+        # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
+        self._fused_ab = jax.jit(lambda variables, batch: dual_branch.predict(networks, variables, batch).fused_ab)
+        self._full_ab = jax.jit(full_ab)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, boxes_per_photo: int = 8) -> Colorizer:
+        """A colorizer with the weights of a released file.
+
+        Raises:
+          OSError, WeightsError: the file cannot be read, or is none of ours.
+        """
+        weights = released.load(path)
+        return cls(weights.config, weights.variables, boxes_per_photo)
+
+    def __call__(
+        self, photo: UInt8[np.ndarray, "H W 3"], boxes: Any = None, scores: Any = None
+    ) -> UInt8[np.ndarray, "H W 3"]:
+        """One photo; see ``many``."""
+        return self.many([photo], [boxes], [scores])[0]
+
+    def many(
+        self,
+        photos: Sequence[UInt8[np.ndarray, "H W 3"]],
+        boxes: Sequence[Any] | None = None,
+        scores: Sequence[Any] | None = None,
+    ) -> list[UInt8[np.ndarray, "H W 3"]]:
+        """Colour photos of any sizes, in one call of the networks for those with boxes and one for those without.
+
+        Args:
+          photos: upright sRGB, 0 to 255; gray ones have three equal channels.
+          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None. Boxes are clipped to the photo; those
+            that cannot be cropped (NaN, inverted, outside, of no size) are left out.
+          scores: for each photo one score a box, or None: then the first boxes are the best.
+
+        Returns:
+          Each photo at its own size, its L* kept as far as sRGB has room for the colour.
+
+        Raises:
+          ValueError: lists of different lengths, or arrays of another form.
+        """
+        boxes = [None] * len(photos) if boxes is None else boxes
+        scores = [None] * len(photos) if scores is None else scores
+        if not len(photos) == len(boxes) == len(scores):
+            raise ValueError(f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores: not the same")
+        examples = [self._example(*each) for each in zip(photos, boxes, scores, strict=True)]
+        ab: list[Any] = [None] * len(photos)
+        for with_boxes, predict in ((True, self._fused_ab), (False, self._full_ab)):
+            rows = [i for i, e in enumerate(examples) if (len(e.scores) > 0) == with_boxes]
+            if rows:
+                predicted = jax.device_get(predict(self._variables, self._batch([examples[i] for i in rows])))
+                for i, one in zip(rows, predicted, strict=False):  # what follows the photos only fills up
+                    ab[i] = one
+        return [join(photo, one) for photo, one in zip(photos, ab, strict=True)]
+
+    def _example(self, photo: np.ndarray, boxes: Any, scores: Any) -> Example:
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+            raise ValueError(f"a photo is (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
+        raw = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4)
+        order = -np.arange(len(raw), dtype=np.float64) if scores is None else np.asarray(scores, np.float64)
+        if order.shape != (len(raw),):
+            raise ValueError(f"{len(raw)} boxes but scores of shape {order.shape}")
+        if not self.uses_boxes:
+            raw, order = raw[:0], order[:0]
+        clean = clean_boxes(raw, order, (photo.shape[1], photo.shape[0]))
+        kept = order[clean.kept].astype(np.float32)
+        best = best_scores(kept, self.boxes_per_photo)
+        return example(photo, clean.boxes[best], kept[best], self.config.side)
+
+    def _batch(self, examples: Sequence[Example]) -> Batch:
+        """Filled up to powers of two, so that few shapes are compiled and less than half of the work is for nothing."""
+        crops = rounded_up(sum(len(e.scores) for e in examples))
+        filled = [*examples, *[None] * (rounded_up(len(examples)) - len(examples))]
+        return pack(filled, device_count=1, capacity=crops, side=self.config.side, with_full=True)[0]
+
+
+def rounded_up(count: int) -> int:
+    """The next power of two; 0 stays 0."""
+    return 1 << (count - 1).bit_length() if count else 0
+
+
+def join(photo: UInt8[np.ndarray, "H W 3"], ab: Float[np.ndarray, "S S 2"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A photo's own L* with normalised ab from the canvas, bilinear at the photo's size; clipped to sRGB."""
+    height, width = photo.shape[:2]
+    lab = color.rgb_to_lab(color.unit_rgb(photo))
+    for channel in range(2):
+        plane = Image.fromarray(np.ascontiguousarray(ab[..., channel], dtype=np.float32))
+        resized = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+        lab[..., 1 + channel] = resized * color.AB_SCALE
+    return np.asarray(color.quantize_rgb(color.lab_to_rgb(lab)))

@@ -1,0 +1,60 @@
+"""Batches that ask whether fusion uses what is in the crops: without any, and with another photo's.
+
+NumPy on the host. ``image_index`` of a batch counts photos within their device, so the functions need to know on how
+many devices the batch is laid out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxcolor.batch import PADDING, Batch
+
+
+def photo_of_crop(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
+    """The photo of the whole batch that each crop belongs to; -1 for padding and for crops of filled-up places."""
+    index = np.asarray(batch.image_index)
+    photos, crops = len(batch.full_rgb) // device_count, len(index) // device_count
+    device = np.repeat(np.arange(device_count), crops)
+    photo = np.where(index >= 0, index + device * photos, PADDING)
+    return np.where(np.asarray(batch.image_valid)[photo] & (photo >= 0), photo, PADDING)
+
+
+def no_boxes(batch: Batch) -> Batch:
+    """The batch with every crop turned to padding; shapes stay."""
+    return batch._replace(image_index=np.full_like(batch.image_index, PADDING))
+
+
+def crop_donors(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
+    """For each crop another photo's crop of the same batch, -1 where there is none (and for padding).
+
+    Crops are ordered by photo and shifted by the largest number of crops that a photo has: a permutation without a
+    fixed photo, the same for any device count. Where one photo holds more than half of the crops there is no such
+    permutation, and each crop takes one of the others' in turn. Only a batch in which a single photo has crops has
+    no donors.
+    """
+    photo = photo_of_crop(batch, device_count)
+    donors = np.full(len(photo), PADDING)
+    real = np.flatnonzero(photo >= 0)
+    real = real[np.argsort(photo[real], kind="stable")]
+    owner = photo[real]
+    if len(np.unique(owner)) < 2:
+        return donors
+    largest = int(np.bincount(owner).max())
+    if 2 * largest <= len(real):
+        donors[real] = np.roll(real, -largest)
+        return donors
+    for position, crop in enumerate(real):
+        others = real[owner != photo[crop]]
+        donors[crop] = others[position % len(others)]
+    return donors
+
+
+def other_crops(batch: Batch, donors: Int[np.ndarray, " M"]) -> Batch:
+    """The batch with the pixels of each crop taken from its donor (``crop_donors``); photos and boxes stay.
+
+    Crops without a donor keep their own pixels.
+    """
+    source = np.where(donors >= 0, donors, np.arange(len(donors)))
+    return batch._replace(crop_rgb=np.asarray(batch.crop_rgb)[source])
