@@ -114,6 +114,8 @@ def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir:
         raise configs.ConfigError(
             f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
         )
+    if settings.flip and config.data.source == "scenes":
+        raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
     with Checkpoints(workdir / stage.name, config.keep_checkpoints) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))
         if checkpoints.latest() is not None:
@@ -186,6 +188,12 @@ def _train(
             if stop and number < settings.steps:
                 message = f"stopped in stage {stage.name} after step {number}; the same command goes on from there"
                 raise StoppedError(message, status=0 if stop[0] == signal.SIGTERM else 130)
+    if pending.dropped_crops:
+        print(
+            f"  {pending.dropped_crops} crops of low score found no place: "
+            f"data.budget_per_image is {config.data.budget_per_image}",
+            flush=True,
+        )
     return devices.fetch(on_device)
 
 
@@ -198,9 +206,11 @@ class _Pending:
         self._rows: list[tuple[int, Scalars, int, int]] = []
         self._since = time.monotonic()
         self._line = ""
+        self.dropped_crops = 0
 
     def add(self, number: int, scalars: Scalars, dropped_crops: int, skipped_photos: int) -> None:
         self._rows.append((number, scalars, dropped_crops, skipped_photos))
+        self.dropped_crops += dropped_crops
 
     def write(self) -> str:
         """Wait for the steps added since the last call and log them; returns a word for the progress bar.

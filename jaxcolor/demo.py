@@ -1,0 +1,83 @@
+"""The demo: ``python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo``, or ``make demo``.
+
+Trains the three stages on synthetic scenes, evaluates them on scenes that training never saw, colours some of those at
+their own size the way ``jaxcolor colorize`` does, and writes ``report.html`` and ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+from PIL import Image
+
+import jaxcolor
+from jaxcolor import program
+from jaxcolor.colorize_files import colorize_files
+from jaxcolor.config import Config, to_dict
+from jaxcolor.data.sources import make_source
+from jaxcolor.evaluation import report, run, tables
+from jaxcolor.training import logs, loop
+
+COLORIZED = 8
+"""Held-back scenes written out and coloured at their own size."""
+
+
+def run_demo(config: Config, workdir: Path) -> None:
+    """Train, evaluate, colorize, report; a demo that was stopped goes on."""
+    trees = loop.run(config, workdir)
+    results = run.measure(config, config.model, trees)
+    metrics = run.write_results(results, workdir)
+    seconds = json.loads((workdir / loop.SUMMARY_FILE).read_text())["train_seconds"]
+    metrics["train_seconds"] = round(sum(seconds.values()), 1)
+    run.write_json(workdir / "metrics.json", metrics)
+
+    photos = write_photos(config, workdir / "photos")
+    colorize_files(
+        [photos],
+        workdir / loop.WEIGHTS_FILE,
+        workdir / "colorized",
+        boxes=None,
+        missing_boxes="error",
+        boxes_per_photo=config.eval.data.boxes_per_photo,
+        batch_size=4,
+        replace=True,
+    )
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for scalars in logs.read_scalars(workdir):
+        curves.setdefault(scalars["stage"], []).append((scalars["step"], scalars["loss"]))
+    device = jax.devices()[0]
+    facts = {
+        "training": ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items()),
+        "machine": f"{platform.machine()} {platform.system()}, {jax.device_count()} x {device.device_kind}",
+        "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}, Python {platform.python_version()}",
+        "seeds": f"initialisation {config.seed}, training scenes {config.data.seed}",
+    }
+    path = workdir / "report.html"
+    report.write_report(path, f"jaxcolor: {config.name}", metrics, results.pictures, curves, to_dict(config), facts)
+    print(tables.markdown(metrics))
+    print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncoloured scenes: {workdir / 'colorized'}")
+
+
+def write_photos(config: Config, folder: Path) -> Path:
+    """The first photos of the evaluation's source as gray PNG files, their boxes in ``<folder>_bbox``."""
+    boxes_folder = folder.with_name(f"{folder.name}_bbox")
+    folder.mkdir(parents=True, exist_ok=True)
+    boxes_folder.mkdir(parents=True, exist_ok=True)
+    source = make_source(config.eval.data, config.model.side)
+    for index in range(min(COLORIZED, len(source))):
+        photo = source[index]
+        Image.fromarray(photo.rgb).convert("L").save(folder / f"{photo.name}.png")
+        np.savez(boxes_folder / f"{photo.name}.npz", bbox=photo.boxes, scores=photo.scores)
+    return folder
+
+
+if __name__ == "__main__":
+    CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/.", lock_config=True)
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything that the demo makes; a demo in it goes on.")
+    program.run("jaxcolor.demo", lambda config: run_demo(config, Path(str(WORKDIR.value))), CONFIG, required=[WORKDIR])
