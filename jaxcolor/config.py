@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from ml_collections import ConfigDict
 
+from jaxcolor.boxes import BoxChoice
 from jaxcolor.errors import UserError
 
 
@@ -86,7 +87,7 @@ class DataConfig:
     """What a photo without a box file means: an error, or a photo without boxes."""
     bad_photos: Literal["error", "skip"] = "error"
     """What an unreadable photo or box file means: an error, or one line on standard error and one photo less."""
-    box_choice: Literal["top_k", "random_k", "threshold", "all", "ground_truth"] = "top_k"
+    box_choice: BoxChoice = "top_k"
     """Which boxes of a photo are used; ``ground_truth`` takes annotated boxes in place of detections."""
     boxes_per_photo: int = 8
     """The k of ``top_k`` and ``random_k``."""

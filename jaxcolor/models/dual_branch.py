@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from jaxcolor import color
 from jaxcolor.batch import LEVELS, Array, Batch
-from jaxcolor.config import ModelConfig
+from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models.backbone import Backbone, BackboneOutput, network_input, parameter_type
 from jaxcolor.models.fusion import Blend, FusionNetwork, FusionOutput, membership
 
@@ -61,7 +61,13 @@ class Prediction(NamedTuple):
 
 
 def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
-    """The networks of a config; ``axis_name`` synchronises BatchNorm in training."""
+    """The networks of a config; ``axis_name`` synchronises BatchNorm in training.
+
+    Raises:
+      ConfigError: ``compute_dtype`` is float64 but JAX is not allowed to compute in it.
+    """
+    if config.compute_dtype == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
+        raise ConfigError("model.compute_dtype: JAX computes in float64 only with JAX_ENABLE_X64=1 in the environment")
     return Networks(
         full=Backbone(config, class_head=True, axis_name=axis_name),
         instance=Backbone(config, axis_name=axis_name),

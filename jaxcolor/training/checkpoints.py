@@ -66,7 +66,7 @@ class Checkpoints:
         )
 
     def restore(self, like: TrainState, settings: Mapping[str, Any]) -> TrainState:
-        """The last checkpoint as host arrays, in the form of ``like``.
+        """The last checkpoint as host arrays, in the form of ``like``; only the ``settings`` given are compared.
 
         Raises:
           CheckpointError: it was made under other settings; every difference is listed.
@@ -75,7 +75,7 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"{self.folder}: no checkpoint here")
         found = self._manager.restore(step, args=ocp.args.Composite(settings=ocp.args.JsonRestore()))
-        differences = compare(found[_SETTINGS], dict(settings))
+        differences = compare({k: v for k, v in found[_SETTINGS].items() if k in settings}, settings)
         if differences:
             lines = "\n  ".join(differences)
             raise CheckpointError(

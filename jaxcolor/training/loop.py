@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,9 @@ def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
 
 def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir: Path, devices: Devices) -> Any:
     """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
-    settings, identity = stage_config(config, stage), _settings(config, stage)
+    settings = stage_config(config, stage)
+    # What it started from belongs to a stage's own identity, but nobody who only takes its result needs to name it.
+    identity = {**_settings(config, stage), "start_from": config.start_from}
     if settings.batch_size % devices.count:
         raise configs.ConfigError(
             f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
@@ -131,7 +133,9 @@ def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir:
         if start < settings.steps:
             began = time.monotonic()
             with Logs(workdir, stage.name, start) as logs:
-                state = _train(config, stage, state, {t: trees[t] for t in stage.frozen}, checkpoints, logs, devices)
+                state = _train(
+                    config, stage, state, {t: trees[t] for t in stage.frozen}, checkpoints, identity, logs, devices
+                )
             _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
     return state.variables
 
@@ -142,11 +146,12 @@ def _train(
     state: TrainState,
     frozen: Trees,
     checkpoints: Checkpoints,
+    identity: Mapping[str, Any],
     logs: Logs,
     devices: Devices,
 ) -> TrainState:
     """The loop itself: from the host state given to the host state after the last step."""
-    settings, identity = stage_config(config, stage), _settings(config, stage)
+    settings = stage_config(config, stage)
     step = devices.map(
         make_step(config, stage, make_optimizer(config, settings)),
         takes=(REPLICATED, REPLICATED, SPLIT),
