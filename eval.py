@@ -24,8 +24,8 @@ def main(config: Config) -> None:
     from jaxcolor.evaluation.run import evaluate_weights
     from jaxcolor.evaluation.tables import markdown
 
-    workdir = Path(_WORKDIR.value)
-    print(markdown(evaluate_weights(config, Path(_WEIGHTS.value), workdir, _CONTROLS.value)))
+    workdir = Path(str(_WORKDIR.value))
+    print(markdown(evaluate_weights(config, Path(str(_WEIGHTS.value)), workdir, _CONTROLS.value)))
     print(f"\nresults: {workdir}")
 
 

@@ -16,7 +16,7 @@ def main(config: Config) -> None:
     """Train what the config says."""
     from jaxcolor.training import loop
 
-    workdir = Path(_WORKDIR.value)
+    workdir = Path(str(_WORKDIR.value))
     loop.run(config, workdir)
     print(f"weights: {workdir / loop.WEIGHTS_FILE}")
 

@@ -19,8 +19,7 @@ from jaxcolor.data.packing import pack
 from jaxcolor.data.preprocess import Example, example
 from jaxcolor.models import dual_branch
 from jaxcolor.weights import released
-
-Boxes = Float[np.ndarray, "N 4"]
+from jaxcolor.weights.reference import WeightsError
 
 
 class Colorizer:
@@ -36,7 +35,14 @@ class Colorizer:
           config: of the networks.
           variables: the three trees, or ``full`` alone: then boxes are not used.
           boxes_per_photo: the best boxes by score that are used.
+
+        Raises:
+          WeightsError: there is no tree ``full``.
         """
+        if "full" not in variables:
+            raise WeightsError(
+                f"weights of {', '.join(variables) or 'nothing'} alone cannot colour; tree full is missing"
+            )
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.uses_boxes = all(tree in variables for tree in dual_branch.TREES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -81,21 +82,21 @@ def init(config: ModelConfig, seed: int) -> dict[str, Any]:
     Initialised at the smallest canvas there is, under one ``jit``, with an ``rbg`` key: threefry's many small
     generators take ten times as long to compile on CPU.
     """
-    networks, dtype = build(config), parameter_type(config)
+    return cast(dict[str, Any], _init(jax.random.key(seed, impl="rbg"), config))
 
-    def make(key: jax.Array) -> dict[str, Any]:
-        keys = jax.random.split(key, len(TREES))
-        inputs = jnp.zeros((1, 8, 8, 4), dtype)
-        taps = jax.eval_shape(lambda k: networks.instance.init_with_output(k, inputs)[0].taps, keys[1])
-        taps = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), taps)
-        index, boxes = jnp.zeros(1, jnp.int32), jnp.ones((1, LEVELS, 4), jnp.int32)
-        return {
-            "full": networks.full.init(keys[0], inputs),
-            "instance": networks.instance.init(keys[1], inputs),
-            "fusion": networks.fusion.init(keys[2], inputs, taps, index, boxes),
-        }
 
-    return jax.jit(make)(jax.random.key(seed, impl="rbg"))
+@functools.partial(jax.jit, static_argnames="config")
+def _init(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
+    networks, keys = build(config), jax.random.split(key, len(TREES))
+    inputs = jnp.zeros((1, 8, 8, 4), parameter_type(config))
+    taps = jax.eval_shape(lambda k: networks.instance.init_with_output(k, inputs)[0].taps, keys[1])
+    taps = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), taps)
+    index, boxes = jnp.zeros(1, jnp.int32), jnp.ones((1, LEVELS, 4), jnp.int32)
+    return {
+        "full": networks.full.init(keys[0], inputs),
+        "instance": networks.instance.init(keys[1], inputs),
+        "fusion": networks.fusion.init(keys[2], inputs, taps, index, boxes),
+    }
 
 
 def abstract(config: ModelConfig) -> dict[str, Any]:
