@@ -33,7 +33,8 @@ class FusionConfig:
     outside: Literal["zero", "masked"] = "zero"
     """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
     layers: str | tuple[str, ...] = "all"
-    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), or names of taps."""
+    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), or names of taps, as a
+    list or with commas between them."""
     head_channels: int = 16
     """Inner channels of the weight heads."""
 

@@ -48,11 +48,12 @@ def fused_taps(layers: str | tuple[str, ...]) -> tuple[str, ...]:
     groups = {"all": ENCODER_TAPS + DECODER_TAPS, "encoder": ENCODER_TAPS, "decoder": DECODER_TAPS}
     if isinstance(layers, str) and layers in groups:
         return groups[layers]
-    names = (layers,) if isinstance(layers, str) else layers
+    names = [n.strip() for n in layers.split(",")] if isinstance(layers, str) else layers
     unknown = [n for n in names if n not in groups["all"]]
     if unknown or not names:
+        wrong = ", ".join(map(repr, unknown)) or "no layer"
         known = ", ".join(groups["all"])
-        raise ConfigError(f"fusion.layers: {unknown or 'empty'}; give all, encoder, decoder, or names of: {known}")
+        raise ConfigError(f"fusion.layers: {wrong} is not all, encoder, decoder, or names out of {known}")
     return tuple(n for n in groups["all"] if n in names)
 
 

@@ -54,11 +54,14 @@ def run(config: Config, workdir: Path) -> Trees:
       StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
     todo = stages_of(config)
+    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+        if getattr(config, name) < 1:
+            raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
     devices = Devices.local(config.mapping)
     fresh = jax.device_get(dual_branch.init(config.model, config.seed))
-    trees = _given_trees(config, todo[0], workdir, fresh)
+    trees = _given_trees(config, todo, workdir, fresh)
     for stage in todo:
         trees[stage.name] = run_stage(config, stage, trees, fresh, workdir, devices)
         note = f"{config.name or 'a run'}, after stage {stage.name}"
@@ -66,8 +69,8 @@ def run(config: Config, workdir: Path) -> Trees:
     return trees
 
 
-def _given_trees(config: Config, first: Stage, workdir: Path, fresh: Trees) -> Trees:
-    """Trees that exist before the first stage: from ``start_from``, and what it needs from this workdir's stages."""
+def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees) -> Trees:
+    """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages."""
     trees: Trees = {}
     if config.start_from:
         start = released.load(Path(config.start_from))
@@ -76,9 +79,9 @@ def _given_trees(config: Config, first: Stage, workdir: Path, fresh: Trees) -> T
             lines = "\n  ".join(differences)
             raise configs.ConfigError(f"start_from: {config.start_from} holds another model:\n  {lines}")
         trees.update(start.variables)
-    for name in first.needs:
-        if name not in trees:
-            trees[name] = _finished_tree(config, STAGES[name], workdir, fresh)
+    made = {stage.name for stage in todo}
+    for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
+        trees[name] = _finished_tree(config, STAGES[name], workdir, fresh)
     return trees
 
 
@@ -124,6 +127,10 @@ def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir:
             state = checkpoints.restore(state, identity)
         start = int(state.step)
         trained = sum(p.size for p in partition(state.variables["params"], settings.trained)[0].values())
+        if not trained:
+            raise configs.ConfigError(
+                f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model"
+            )
         print(
             f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
             f"{devices.count} x {devices.kind}, {trained:,} of "
@@ -190,7 +197,8 @@ def _train(
             if last or number % config.checkpoint_every == 0:
                 pending.write()
                 checkpoints.save(devices.fetch(on_device), identity)
-            if stop and number < settings.steps:
+            # After the very last step there is nothing left to stop.
+            if stop and (number < settings.steps or stage.name != config.stages[-1]):
                 message = f"stopped in stage {stage.name} after step {number}; the same command goes on from there"
                 raise StoppedError(message, status=0 if stop[0] == signal.SIGTERM else 130)
     if pending.dropped_crops:

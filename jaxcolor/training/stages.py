@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 from flax import traverse_util
 
+from jaxcolor.batch import Array
 from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.data.pipeline import Parts
 
@@ -88,7 +88,7 @@ def is_trained(path: Path, trained: str) -> bool:
     return path[0].startswith("fuse_") or (trained == "fusion_and_output" and path[:2] in OUTPUT_BLOCK)
 
 
-def partition(params: Mapping[str, Any], trained: str) -> tuple[dict[Path, jax.Array], dict[Path, jax.Array]]:
+def partition(params: Mapping[str, Any], trained: str) -> tuple[dict[Path, Array], dict[Path, Array]]:
     """Flat trained and frozen parameters; only the first are differentiated."""
     flat = traverse_util.flatten_dict(dict(params))
     return (

@@ -24,8 +24,8 @@ from jaxcolor.training import losses, stages
 class TrainState:
     """All that a step changes."""
 
-    step: jax.Array
-    """Steps taken, int32."""
+    step: Any
+    """Steps taken, int32. As all arrays here: on devices or on the host."""
     variables: Any
     """The stage's tree: ``params`` and ``batch_stats``."""
     opt_state: Any

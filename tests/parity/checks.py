@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -118,9 +119,15 @@ def _level_boxes(golden: Golden) -> np.ndarray:
     return golden["level_boxes"].transpose(1, 0, 2)[..., [0, 2, 4, 5]].astype(np.int32)
 
 
+# Variables are arguments: XLA would fold them as constants, for minutes. Made once, for all goldens of one size.
+_NETWORKS = dual_branch.build(ModelConfig())
+_run_full = jax.jit(lambda variables, inputs: dual_branch.run_full(_NETWORKS, variables, inputs, classify=True))
+_run_instance = jax.jit(functools.partial(dual_branch.run_instance, _NETWORKS))
+_run_fusion = jax.jit(functools.partial(dual_branch.run_fusion, _NETWORKS))
+
+
 def check_forward(golden: Golden, states: States) -> Iterator[Row]:
     variables = {t: variables_from_state(t, states[n]).variables for t, n in names.REFERENCE_NETWORKS.items()}
-    networks = dual_branch.build(ModelConfig())
     side = golden["L"].shape[1]
     level_boxes = _level_boxes(golden)
     ours = boxes.level_boxes(golden["boxes"].astype(np.int32), (side, side), side)
@@ -129,11 +136,9 @@ def check_forward(golden: Golden, states: States) -> Iterator[Row]:
     index = jnp.zeros(len(level_boxes), jnp.int32)
     inputs = network_input(golden["L"], golden["hint_ab"], golden["hint_mask"])
     crops = network_input(golden["crops_L"])
-    full = jax.jit(lambda x: dual_branch.run_full(networks, variables, x, classify=True))(inputs)
-    instance = jax.jit(lambda x: dual_branch.run_instance(networks, variables, x, index))(crops)
-    fusion = jax.jit(lambda x, t: dual_branch.run_fusion(networks, variables, x, t, index, jnp.asarray(level_boxes)))(
-        inputs, instance.taps
-    )
+    full = _run_full(variables, inputs)
+    instance = _run_instance(variables, crops, index)
+    fusion = _run_fusion(variables, inputs, instance.taps, index, jnp.asarray(level_boxes))
     yield row("full_ab", absolute(full.ab, golden["full_ab"]), OUTPUT_TOLERANCE)
     logits = full.class_logits
     assert logits is not None
