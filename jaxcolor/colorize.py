@@ -75,10 +75,10 @@ class Colorizer:
 
     def many(
         self,
-        photos: Sequence[UInt8[np.ndarray, "H W 3"]],
+        photos: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         boxes: Sequence[Any] | None = None,
         scores: Sequence[Any] | None = None,
-    ) -> list[UInt8[np.ndarray, "H W 3"]]:
+    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """Colour photos of any sizes, in one call of the networks for those with boxes and one for those without.
 
         Args:
@@ -110,7 +110,9 @@ class Colorizer:
     def _example(self, photo: np.ndarray, boxes: Any, scores: Any) -> Example:
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
             raise ValueError(f"a photo is (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
-        raw = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4)
+        raw = np.zeros((0, 4)) if boxes is None or not np.size(boxes) else np.asarray(boxes, np.float64)
+        if raw.ndim != 2 or raw.shape[1] != 4:
+            raise ValueError(f"boxes are (N, 4), not {raw.shape}")
         order = -np.arange(len(raw), dtype=np.float64) if scores is None else np.asarray(scores, np.float64)
         if order.shape != (len(raw),):
             raise ValueError(f"{len(raw)} boxes but scores of shape {order.shape}")

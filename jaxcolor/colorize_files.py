@@ -73,7 +73,9 @@ def colorize_files(
         raise UserError(f"{boxes}: no such folder of box files")
     colorizer = Colorizer.from_pretrained(weights, boxes_per_photo)
     failures = _Failures()
-    jobs = list(_with_boxes(paths, boxes, missing_boxes, failures))
+    jobs = [Job(photo, result, None) for photo, result in paths.items()]
+    if colorizer.uses_boxes:
+        jobs = list(_with_boxes(paths, boxes, missing_boxes, failures))
     without = sum(job.boxes is None for job in jobs)
     if not colorizer.uses_boxes:
         print(f"{weights} holds the full-image network only: boxes are not used", file=sys.stderr)
@@ -131,7 +133,8 @@ def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
 def _expand(photos: Sequence[Path]) -> Iterator[Path]:
     for path in photos:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            photos_in = (p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            found = sorted(p for p in photos_in if not p.name.startswith("."))
             if not found:
                 raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)})")
             yield from found
@@ -146,7 +149,8 @@ def _with_boxes(
 ) -> Iterator[Job]:
     """The photos with what their box files say; one whose box file is missing or broken is a failure."""
     for photo, output in paths.items():
-        folder = boxes or photo.resolve().parent.with_name(f"{photo.resolve().parent.name}_bbox")
+        parent = Path(os.path.abspath(photo)).parent  # not resolved: a link's boxes lie beside the link
+        folder = boxes or parent.with_name(f"{parent.name}_bbox")
         path = folder / f"{photo.stem}.npz"
         try:
             none = not folder.is_dir() or (missing_boxes == "none" and not path.exists())

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
 from jaxcolor.models.norm import make_norm
+from jaxcolor.models.upsample import UpConv
 
 
 class Tap(NamedTuple):
@@ -179,18 +180,8 @@ class Backbone(nn.Module):
 
         def up(number: int, x: jax.Array, skip: jax.Array, skip_name: str, features: int) -> jax.Array:
             """Twice the side, plus a shortcut; tapped before the ReLU, handed on (and recorded) after it."""
-            upsampled = nn.ConvTranspose(
-                channels(features),
-                (4, 4),
-                strides=(2, 2),
-                padding=((2, 2), (2, 2)),
-                transpose_kernel=True,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                kernel_init=kernel.up,
-                name=f"conv{number}_up",
-            )(x)
             name = f"conv{number}_up"
+            upsampled = UpConv(channels(features), dtype, param_dtype, kernel.up, name=name)(x)
             taps[name] = nn.relu(tap(name, upsampled + conv(skip_name, skip, features)))
             return taps[name]
 

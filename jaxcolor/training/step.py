@@ -98,7 +98,8 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: optax.Gradient
 
         (loss, (count, batch_stats)), gradients = jax.value_and_grad(share, has_aux=True)(trained)
         loss, gradients = jax.lax.psum((loss, gradients), AXIS)
-        batch_stats = jax.lax.pmean(batch_stats, AXIS)
+        if stage.name != "fusion":  # whose statistics stand still: even the mean of equal numbers can round
+            batch_stats = jax.lax.pmean(batch_stats, AXIS)
         updates, opt_state = optimizer.update(_joined(gradients), state.opt_state, _joined(trained))
         updated = {path: optax.apply_updates(value, updates["/".join(path)]) for path, value in trained.items()}
         after = TrainState(

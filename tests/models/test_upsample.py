@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcolor.models.upsample import UpConv
+
+
+def both(features, channels, height, width):
+    ours = UpConv(features, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
+    plain = nn.ConvTranspose(features, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)), transpose_kernel=True)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, height, width, channels)), jnp.float32)
+    variables = ours.init(jax.random.key(1), x)
+    variables["params"]["bias"] = jnp.arange(features, dtype=jnp.float32)
+    return ours, plain, variables, x
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (8, 8)])
+def test_equals_the_transposed_convolution(height, width):
+    ours, plain, variables, x = both(3, 4, height, width)
+    expected = plain.apply(variables, x)
+    assert expected.shape == (2, 2 * height, 2 * width, 3)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
+
+
+def test_gradients_equal_too():
+    ours, plain, variables, x = both(3, 4, 4, 6)
+    weights = jnp.asarray(np.random.default_rng(2).standard_normal((2, 8, 12, 3)), jnp.float32)
+
+    def gradients(module):
+        return jax.grad(lambda v, x: (module.apply(v, x) * weights).sum(), argnums=(0, 1))(variables, x)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradients(ours), gradients(plain))
+
+
+def test_equals_pytorch():
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    ours, _, variables, x = both(3, 4, 5, 6)
+    layer = torch.nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(np.asarray(variables["params"]["kernel"]).transpose(3, 2, 0, 1)))
+        layer.bias.copy_(torch.tensor(np.asarray(variables["params"]["bias"])))
+        expected = layer(torch.tensor(np.asarray(x).transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
