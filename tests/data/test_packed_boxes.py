@@ -249,6 +249,7 @@ class TestDamage:
             ({"images": True}, "'images' is True"),
             ({"boxes": -1}, "'boxes' is -1"),
             ({"detector": None}, "'detector' is None"),
+            ({"note": 1}, "'note' is 1"),
             ({"threshold": "low"}, "'threshold' is 'low'"),
             ({"records_per_shard": 0}, "'records_per_shard' is 0"),
             ({"source_kind": []}, "'source_kind' is"),
@@ -365,6 +366,7 @@ class TestPacking:
             "source_name": "boxes",
             "detector": "by hand",
             "threshold": None,
+            "note": "",
             "images": 2,
             "boxes": 2,
             "records_per_shard": 1 << 18,
@@ -391,6 +393,7 @@ class TestPacking:
         source = open_store(VAL / name)
         store = pack_store(VAL / name, tmp_path / "s")
         assert list(store.keys()) == list(source.keys())
+        assert store.note == source.note
         for key in source.keys():  # noqa: SIM118  (a store is no mapping)
             assert_same(store.read(key), source.read(key))
         store.verify()

@@ -55,6 +55,7 @@ class PackedWriter:
         source_name: str,
         detector: str = "",
         threshold: float | None = None,
+        note: str = "",
         replace: bool = False,
         records_per_shard: int = RECORDS_PER_SHARD,
     ) -> None:
@@ -62,10 +63,11 @@ class PackedWriter:
 
         Args:
           path: the store's folder; folders above it are made.
-          source_kind: what the boxes come from; this and the next three are told in the manifest.
+          source_kind: what the boxes come from; this and the next four are told in the manifest.
           source_name: its name.
           detector: what found the boxes.
           threshold: the lowest score that it kept; a box with a lower one is an error.
+          note: what was left out of the boxes.
           replace: whether a packed store of that name is replaced. Nothing else ever is.
           records_per_shard: photos in a file.
 
@@ -81,6 +83,7 @@ class PackedWriter:
             "source_name": source_name,
             "detector": detector,
             "threshold": threshold,
+            "note": note,
             "records_per_shard": records_per_shard,
         }
         self._threshold = None if threshold is None else np.float32(threshold)
@@ -239,6 +242,7 @@ def pack_store(
         source_name=source.resolve().name,
         detector=detector,
         threshold=threshold,
+        note=store.note,
         replace=replace,
     )
     with writer, tqdm(total=len(store), unit="photo", dynamic_ncols=True) as bar:

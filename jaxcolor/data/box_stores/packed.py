@@ -56,6 +56,8 @@ class Manifest:
     """What found the boxes, as told when packing; empty if nothing was told."""
     threshold: float | None
     """The lowest score that the detector kept, as told when packing."""
+    note: str
+    """That store's note: what was left out when it was opened."""
     images: int
     boxes: int
     records_per_shard: int
@@ -76,7 +78,8 @@ class Manifest:
         found_by = f"found by {self.detector}" if self.detector else "detector not told"
         above = "" if self.threshold is None else f", scores of at least {self.threshold:g}"
         counts = f"{self.boxes:,} boxes of {self.images:,} photos"
-        return f"{counts}, from {self.source_name} ({self.source_kind}); {found_by}{above}"
+        note = f"; {self.note}" if self.note else ""
+        return f"{counts}, from {self.source_name} ({self.source_kind}); {found_by}{above}{note}"
 
 
 class Record(NamedTuple):
@@ -134,7 +137,6 @@ class PackedStore:
     """
 
     kind: StoreKind = "packed"
-    note = ""
 
     def __init__(self, path: Path) -> None:
         """Reads the manifest, maps the index, opens the shards, and compares their counts.
@@ -144,6 +146,7 @@ class PackedStore:
         """
         self.path = path
         self.manifest = read_manifest(path)
+        self.note = self.manifest.note
         self._hashes = self._index(INDEX_HASHES, np.uint64)
         self._records = self._index(INDEX_RECORDS, np.uint32)
         self._readers: dict[tuple[int, int], Any] = {}
@@ -324,6 +327,7 @@ _MANIFEST_FIELDS = {
     "source_kind": lambda value: value in STORE_KINDS,
     "source_name": _is_text,
     "detector": _is_text,
+    "note": _is_text,
     "threshold": lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)),
     "images": _is_positive,
     "boxes": _is_count,
