@@ -135,6 +135,22 @@ def colorize(options: argparse.Namespace) -> None:
     )
 
 
+def show_boxes(options: argparse.Namespace) -> None:
+    """Print statistics of the boxes of ``options.photos`` and write the contact sheet."""
+    from jaxcolor.data.box_show import show
+
+    show(
+        options.photos,
+        options.boxes,
+        missing_boxes=options.missing_boxes,
+        boxes_per_photo=options.boxes_per_photo,
+        batch_size=options.batch,
+        sheet_path=options.sheet,
+        sheet_photos=options.sheet_photos,
+        replace=options.force,
+    )
+
+
 _STORES = (
     "Boxes are a folder of <stem>.npz files (arrays bbox, scores) or of Pascal VOC <stem>.xml files, a JSON file of "
     "COCO detection results or instances, or a packed store."
@@ -142,8 +158,8 @@ _STORES = (
 
 
 def add_boxes(subparsers: Subparsers) -> None:
-    """``jaxcolor boxes``: packing box stores and checking packed ones."""
-    parser = subparsers.add_parser("boxes", help="pack the boxes of many photos, check packed ones")
+    """``jaxcolor boxes``: packing box stores, checking packed ones, looking at boxes."""
+    parser = subparsers.add_parser("boxes", help="pack the boxes of many photos, check packed ones, look at them")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     pack = actions.add_parser(
@@ -175,6 +191,27 @@ def add_boxes(subparsers: Subparsers) -> None:
     verify = actions.add_parser("verify", help="read a packed store through and compare it with its manifest")
     verify.add_argument("store", metavar="STORE", type=Path, help="the packed store")
     verify.set_defaults(run=verify_boxes)
+
+    show = actions.add_parser(
+        "show",
+        help="statistics of boxes, a proposed budget, photos with boxes drawn",
+        description="Print how many boxes a photo has, their sizes, scores and cover, and how many crops a device "
+        f"should hold (budget_per_image); draw boxes on some photos. {_STORES}",
+    )
+    show.add_argument("photos", metavar="PHOTOS", type=Path, help="folder of photos")
+    show.add_argument("--boxes", metavar="PATH", type=Path, help="their boxes (default: the folder PHOTOS_bbox)")
+    show.add_argument(
+        "--missing-boxes",
+        choices=("error", "none"),
+        default="error",
+        help="data.missing_boxes: what a photo without an entry means (default: error)",
+    )
+    show.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
+    show.add_argument("--batch", metavar="N", type=int, default=8, help="photos a device trains on (default: 8)")
+    show.add_argument("--sheet", metavar="FILE.png", type=Path, help="contact sheet to write")
+    show.add_argument("--sheet-photos", metavar="N", type=int, default=24, help="photos on it (default: 24)")
+    show.add_argument("--force", action="store_true", help="replace FILE.png if it exists")
+    show.set_defaults(run=show_boxes)
 
 
 def pack_boxes(options: argparse.Namespace) -> None:

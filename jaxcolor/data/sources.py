@@ -13,7 +13,7 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError, check_complete, no_boxes, npz_store
-from jaxcolor.data.photos import DataError, Photo, Source
+from jaxcolor.data.photos import DataError, Photo, Source, UsableBoxes
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, check_header, read_rgb, read_size
 from jaxcolor.data.scenes import PHOTO_PER_CANVAS, SceneSource
 
@@ -94,6 +94,17 @@ class FolderSource:
         detected, truth = self._read_boxes(path.stem)
         return Photo(path.stem, read_rgb(path), detected.boxes, detected.scores, None if truth is None else truth.boxes)
 
+    def usable(self, index: int) -> tuple[tuple[int, int], UsableBoxes]:
+        """Width and height of photo ``index`` in pixels, and the boxes a choice can be made of; it is not decoded.
+
+        Raises:
+          DataError: the photo's header or its boxes cannot be read.
+        """
+        path = self.photos[index]
+        size, boxes = read_size(path), self._used_boxes(path.stem)
+        clean = clean_boxes(boxes.boxes, boxes.scores, size)
+        return size, UsableBoxes(clean.boxes, boxes.scores[clean.kept], clean.dropped)
+
     def with_boxes(self) -> Sequence[int]:
         """Numbers of the photos with at least one usable box."""
         return tuple(np.flatnonzero(self.usable_counts).tolist())
@@ -130,13 +141,16 @@ class FolderSource:
             print(self.describe(), file=sys.stderr)
 
     def _count_boxes(self, path: Path) -> tuple[int, DroppedBoxes]:
-        detected, truth = self._read_boxes(path.stem)
-        used = BoxFile(truth.boxes, np.ones_like(truth.scores)) if self._uses_truth and truth is not None else detected
+        used = self._used_boxes(path.stem)
         if not len(used.boxes):
             check_header(path)
             return 0, DroppedBoxes()
         clean = clean_boxes(used.boxes, used.scores, read_size(path))
         return len(clean.boxes), clean.dropped
+
+    def _used_boxes(self, stem: str) -> BoxFile:
+        detected, truth = self._read_boxes(stem)
+        return BoxFile(truth.boxes, np.ones_like(truth.scores)) if self._uses_truth and truth is not None else detected
 
     def _read_boxes(self, stem: str) -> tuple[BoxFile, BoxFile | None]:
         detected = _boxes_of(self.boxes, stem, self._may_lack_boxes)

@@ -249,7 +249,7 @@ class TestDamage:
             ({"images": True}, "'images' is True"),
             ({"boxes": -1}, "'boxes' is -1"),
             ({"detector": None}, "'detector' is None"),
-            ({"note": 1}, "'note' is 1"),
+            ({"note": 1}, "'note' is 1, which cannot be"),
             ({"threshold": "low"}, "'threshold' is 'low'"),
             ({"records_per_shard": 0}, "'records_per_shard' is 0"),
             ({"source_kind": []}, "'source_kind' is"),
@@ -258,6 +258,16 @@ class TestDamage:
     def test_manifest(self, store, fields, message):
         self.change(store, **fields)
         with pytest.raises(DataError, match=rf"manifest\.json: {message}"):
+            PackedStore(store)
+
+    def test_damaged_or_older_stores_can_be_replaced(self, store):
+        self.change(store, version=0, images="many")
+        assert len(write(store, many(3), replace=True)) == 3
+        path = store / "manifest.json"
+        fields = json.loads(path.read_text())
+        del fields["note"]
+        path.write_text(json.dumps(fields))
+        with pytest.raises(DataError, match=r"manifest\.json: 'note' is missing\. Pack the boxes again"):
             PackedStore(store)
 
     def test_manifest_files(self, store):

@@ -26,8 +26,8 @@ from jaxcolor.data.box_stores.packed import (
     PackedStore,
     Record,
     encode,
+    is_packed,
     key_hash,
-    read_manifest,
     shard_name,
 )
 from jaxcolor.data.box_stores.store import StoreKind
@@ -184,10 +184,8 @@ def check_place(path: Path, replace: bool) -> None:
         return
     if not replace:
         raise DataError(f"{path}: exists; give --force to replace it")
-    try:
-        read_manifest(path)
-    except DataError as error:
-        raise DataError(f"{path}: exists and is no packed box store: not replaced") from error
+    if not is_packed(path):
+        raise DataError(f"{path}: exists and is no packed box store: not replaced")
 
 
 def _put(part: Path, path: Path, replace: bool) -> None:

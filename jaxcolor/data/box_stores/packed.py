@@ -288,6 +288,15 @@ def _open_shard(path: Path) -> Any:
     return reader
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a folder is a packed store of whatever version, perhaps a damaged one."""
+    try:
+        fields = json.loads((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.get("format") == FORMAT
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest of the store in a folder.
 
@@ -306,8 +315,10 @@ def read_manifest(path: Path) -> Manifest:
     if fields.get("version") != VERSION:
         raise DataError(f"{file}: version {fields.get('version')!r} of the format; this jaxcolor reads {VERSION}")
     for field, good in _MANIFEST_FIELDS.items():
-        if field not in fields or not good(fields[field]):
-            raise DataError(f"{file}: {field!r} is {fields.get(field, 'missing')!r}, which cannot be. {_PACK_AGAIN}")
+        if field not in fields:
+            raise DataError(f"{file}: {field!r} is missing. {_PACK_AGAIN}")
+        if not good(fields[field]):
+            raise DataError(f"{file}: {field!r} is {fields[field]!r}, which cannot be. {_PACK_AGAIN}")
     return Manifest(**{field: fields[field] for field in _MANIFEST_FIELDS})
 
 
