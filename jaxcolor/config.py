@@ -80,6 +80,9 @@ class DataConfig:
     source: Literal["scenes", "folder"] = "folder"
     path: str = ""
     """Folder of photos (source ``folder``)."""
+    list_path: str = ""
+    """Text file that names the photos to use, one a line, by their place below ``path``; a label after the name, as in
+    Places205's lists, is not read. Empty: all photos of the folder, those of subfolders not."""
     boxes_path: str = ""
     """Boxes; what they are is found out: a folder of ``<stem>.npz`` or VOC ``<stem>.xml`` files, a packed store, or a
     JSON file of COCO detections or instances. Empty: the photos' folder with ``_bbox`` appended to its name."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError, check_co
 from jaxcolor.data.photos import DataError, Photo, Source, UsableBoxes
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, check_header, read_rgb, read_size
 from jaxcolor.data.scenes import PHOTO_PER_CANVAS, SceneSource
+
+_LABEL = re.compile(r"\s+[0-9]+$")
+"""What may follow a name in a list."""
 
 
 def make_source(config: DataConfig, side: int) -> Source:
@@ -36,6 +40,8 @@ def make_source(config: DataConfig, side: int) -> Source:
 class FolderSource:
     """The photos of one folder, sorted by name, with the boxes that a box store has under their stems.
 
+    With ``list_path`` those that the list names, in its order, of subfolders too.
+
     Boxes refer to the pixels of the photo as it is shown, that is after its EXIF orientation. Everything that can be
     found out cheaply is found out at the start: names, headers, boxes. So which photo has which number depends
     on the files alone. A photo whose body is damaged is found only when it is read: ``source[i]`` then raises
@@ -48,7 +54,8 @@ class FolderSource:
         Prints one line to standard error for each photo or box file that is skipped, and one if boxes were dropped.
 
         Raises:
-          DataError: no folder, no photo in it, two photos of one stem, boxes that are not where the config says or
+          DataError: no folder, no photo in it, a list that cannot be read or names photos that are not there (all are
+            counted), two photos of one stem, boxes that are not where the config says or
             cannot be opened, photos without a box file or entry (``missing_boxes`` ``error``; all are counted), an
             unreadable photo or box file (``bad_photos`` ``error``), or box choice ``ground_truth`` without
             ``truth_boxes_path``.
@@ -70,7 +77,10 @@ class FolderSource:
         """Boxes of all photos that have no crop."""
         self.skipped: list[str] = []
         """What was wrong with the photos left out."""
-        paths = _list_photos(self.path)
+        listed = Path(config.list_path) if config.list_path else None
+        paths = _list_photos(self.path) if listed is None else read_list(listed, self.path)
+        if listed is not None and config.bad_photos == "error":
+            _check_there(listed, paths)
         stems = [path.stem for path in paths]
         if not self._may_lack_boxes:
             check_complete(self.boxes, stems)
@@ -189,12 +199,57 @@ def _folder(name: str, field: str) -> Path:
 
 
 def _list_photos(folder: Path) -> list[Path]:
-    """Photos by name; no two may share a stem, because their box files and results would."""
+    """Photos by name; no two may share a stem, because their boxes and results would."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith("."))
     if not paths:
         raise DataError(
             f"{folder}: no photos in this folder ({', '.join(PHOTO_SUFFIXES)}; subfolders are not searched)"
         )
+    _refuse_shared_stems(paths)
+    return paths
+
+
+def read_list(path: Path, folder: Path) -> list[Path]:
+    """The photos that a list file names, in its order.
+
+    Each line names a photo by its place below ``folder``, with ``/``; blanks and a whole number after the name are left
+    unread, empty lines too. Whether the photos are there is not looked at.
+
+    Raises:
+      DataError: the file cannot be read, a line names no photo or one outside of ``folder``, two photos have one stem,
+        or there is no line.
+    """
+    try:
+        # utf-8-sig: lists made on Windows begin with a byte order mark. surrogateescape: file names need not be UTF-8.
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise DataError(f"data.list_path: {path}: cannot read this list: {error.strerror or error}") from error
+    named = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not named:
+        raise DataError(f"data.list_path: {path}: names no photo")
+    paths = [folder / _listed(f"data.list_path: {path}: line {number}", line) for number, line in named]
+    _refuse_shared_stems(paths)
+    return paths
+
+
+def _listed(where: str, line: str) -> str:
+    name = _LABEL.sub("", line)
+    place = PurePosixPath(name)
+    if place.suffix.lower() not in PHOTO_SUFFIXES:
+        raise DataError(f"{where}: {line[:80]!r} names no photo ({', '.join(PHOTO_SUFFIXES)})")
+    if place.is_absolute() or ".." in place.parts:
+        raise DataError(f"{where}: {line[:80]!r} is not below data.path")
+    return name
+
+
+def _check_there(listed: Path, paths: Sequence[Path]) -> None:
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        count = f"{len(missing)} of its {len(paths)} photos"
+        raise DataError(f"data.list_path: {listed}: {count} are not there; the first: {missing[0]}")
+
+
+def _refuse_shared_stems(paths: Sequence[Path]) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
         if path.stem in seen:
@@ -202,4 +257,3 @@ def _list_photos(folder: Path) -> list[Path]:
                 f"{seen[path.stem]} and {path}: two photos of one name; boxes and results would be mixed up"
             )
         seen[path.stem] = path
-    return paths

@@ -31,6 +31,7 @@ box = st.tuples(corner, corner, st.integers(1, 10), st.integers(1, 10)).map(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(box, max_size=6))
 def test_covered_counts_pixels_once(boxes):
     pixels = np.zeros((40, 40), bool)

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def test_gives_back_what_was_packed(tmp_path_factory, photos, strangers, per_sha
     store.verify()
 
 
+@settings(deadline=None)
 @given(key=st.text(), boxes=any_boxes, cut=st.integers(1, 30))
 def test_records(key, boxes, cut):
     data = encode(Record(key, boxes))
@@ -188,6 +190,13 @@ def read_in_child(store, key, answers):
     answers.put(store.read(key).boxes.tolist())
 
 
+def test_without_array_record(tmp_path, monkeypatch):
+    write(tmp_path / "s", {"a": BOXES})
+    monkeypatch.setitem(sys.modules, "array_record.python", None)
+    with pytest.raises(DataError, match="packed box stores need the package array_record"):
+        PackedStore(tmp_path / "s")
+
+
 class TestWorkers:
     def test_threads(self, tmp_path):
         photos = many(300)
@@ -212,7 +221,7 @@ class TestWorkers:
         store.read("photo 4")
         context = multiprocessing.get_context("fork")
         answers = context.Queue()
-        child = context.Process(target=read_in_child, args=(store, "photo 4", answers))
+        child = context.Process(target=read_in_child, args=(store, "photo 4", answers), daemon=True)
         child.start()
         assert answers.get(timeout=60) == store.read("photo 4").boxes.tolist()
         child.join(timeout=60)

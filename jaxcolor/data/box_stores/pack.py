@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 from jaxcolor.data.box_files import BoxFile
@@ -25,6 +24,7 @@ from jaxcolor.data.box_stores.packed import (
     Manifest,
     PackedStore,
     Record,
+    array_record,
     encode,
     is_packed,
     key_hash,
@@ -125,7 +125,7 @@ class PackedWriter:
         if len(self._hashes) % self._per_shard == 0:
             self._close_shard()
             shard = self._part / shard_name(len(self._hashes) // self._per_shard)
-            self._writer = ArrayRecordWriter(str(shard), _WRITER_OPTIONS)
+            self._writer = array_record().ArrayRecordWriter(str(shard), _WRITER_OPTIONS)
         data = encode(Record(key, boxes))
         try:
             self._writer.write(data)

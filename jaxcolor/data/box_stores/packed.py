@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
 
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.store import STORE_KINDS, MissingBoxesError, StoreKind
@@ -275,11 +274,24 @@ class PackedStore:
 _PACK_AGAIN = "Pack the boxes again (jaxcolor boxes pack)"
 
 
+def array_record() -> Any:
+    """The module that reads and writes records, imported when it is needed: other stores do without.
+
+    Raises:
+      DataError: there is none.
+    """
+    try:
+        from array_record.python import array_record_module
+    except ImportError as error:
+        raise DataError("packed box stores need the package array_record, which there is not for Windows") from error
+    return array_record_module
+
+
 def _open_shard(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: missing. {_PACK_AGAIN}")
     try:
-        reader = ArrayRecordReader(str(path), _READER_OPTIONS)
+        reader = array_record().ArrayRecordReader(str(path), _READER_OPTIONS)
         if not reader.ok():
             reader.read([0])  # only this tells what is wrong
             raise RuntimeError("its end is damaged")
