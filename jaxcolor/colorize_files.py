@@ -13,7 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.colorize import Colorizer
-from jaxcolor.data.box_files import BoxFile, read_boxes
+from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.box_stores.opening import open_store
+from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_rgb
 from jaxcolor.errors import UserError
@@ -25,11 +27,11 @@ class Job(NamedTuple):
     photo: Path
     output: Path
     boxes: BoxFile | None
-    """None: there is no box file."""
+    """None: there is no box file or entry."""
 
     @property
     def has_boxes(self) -> bool:
-        """Whether its box file lists any."""
+        """Whether any are known."""
         return self.boxes is not None and len(self.boxes.boxes) > 0
 
 
@@ -52,15 +54,15 @@ def colorize_files(
       photos: photos or folders of photos.
       weights: a released file.
       output: folder; made if it is not there.
-      boxes: folder of box files; None: ``<folder of the photo>_bbox`` where there is one.
-      missing_boxes: what a photo without a file in that folder means: ``error``, or ``none`` (it has no boxes).
+      boxes: a box store of any kind; None: the one at ``<folder of the photo>_bbox`` where there is one.
+      missing_boxes: what a photo without an entry in that store means: ``error``, or ``none`` (it has no boxes).
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
       replace: overwrite results that exist.
 
     Raises:
-      UserError: nothing to do, results that would overwrite something or each other, settings that make no sense;
-        at the end, if any photo failed.
+      UserError: nothing to do, results that would overwrite something or each other, settings that make no sense, a
+        box store that cannot be opened; at the end, if any photo failed.
     """
     if boxes_per_photo < 1 or batch_size < 1:
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
@@ -69,18 +71,17 @@ def colorize_files(
     if existing and not replace:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UserError(f"{existing[0]}{others}: exists; give --force to replace it")
-    if boxes is not None and not boxes.is_dir():
-        raise UserError(f"{boxes}: no such folder of box files")
+    store = None if boxes is None else open_store(boxes)
     colorizer = Colorizer.from_pretrained(weights, boxes_per_photo)
     failures = _Failures()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
-        jobs = list(_with_boxes(paths, boxes, missing_boxes, failures))
+        jobs = list(_with_boxes(paths, store, missing_boxes, failures))
     without = sum(job.boxes is None for job in jobs)
     if not colorizer.uses_boxes:
         print(f"{weights} holds the full-image network only: boxes are not used", file=sys.stderr)
     elif without:
-        print(f"{without} of {len(paths)} photos have no box file: full-image network alone", file=sys.stderr)
+        print(f"{without} of {len(paths)} photos have no boxes in a store: full-image network alone", file=sys.stderr)
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):
@@ -145,16 +146,23 @@ def _expand(photos: Sequence[Path]) -> Iterator[Path]:
 
 
 def _with_boxes(
-    paths: Mapping[Path, Path], boxes: Path | None, missing_boxes: str, failures: _Failures
+    paths: Mapping[Path, Path], boxes: BoxStore | None, missing_boxes: str, failures: _Failures
 ) -> Iterator[Job]:
-    """The photos with what their box files say; one whose box file is missing or broken is a failure."""
+    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure."""
+    beside: dict[Path, BoxStore | None] = {}
     for photo, output in paths.items():
-        parent = Path(os.path.abspath(photo)).parent  # not resolved: a link's boxes lie beside the link
-        folder = boxes or parent.with_name(f"{parent.name}_bbox")
-        path = folder / f"{photo.stem}.npz"
+        store = boxes
+        if store is None:
+            folder = Path(os.path.abspath(photo)).parent  # not resolved: a link's boxes lie beside the link
+            if folder not in beside:
+                path = folder.with_name(f"{folder.name}_bbox")
+                beside[folder] = open_store(path) if path.is_dir() else None
+            store = beside[folder]
         try:
-            none = not folder.is_dir() or (missing_boxes == "none" and not path.exists())
-            yield Job(photo, output, None if none else read_boxes(path))
+            none = store is None or (missing_boxes == "none" and photo.stem not in store)
+            yield Job(photo, output, None if none or store is None else store.read(photo.stem))
+        except MissingBoxesError as error:
+            failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
         except DataError as error:
             failures.add(error)
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from jaxcolor.boxes import DroppedBoxes
 from jaxcolor.config import DataConfig
 from jaxcolor.data.box_files import read_boxes
+from jaxcolor.data.box_stores.pack import pack_store
 from jaxcolor.data.photos import DataError, Source, usable_boxes
 from jaxcolor.data.scenes import SceneSource
 from jaxcolor.data.sources import FolderSource, make_source
@@ -222,3 +224,109 @@ def test_real_photos():
     photo = source[0]
     assert photo.name == "000000000139"
     assert len(usable_boxes(photo, "all").boxes) > 0
+
+
+class TestBoxStores:
+    """Whatever holds the boxes, the folder hands out the same."""
+
+    def of(self, folder, boxes, **fields):
+        source = FolderSource(config(folder, boxes_path=str(boxes), **fields))
+        return [(p.name, p.boxes.tolist(), p.scores.tolist()) for p in (source[i] for i in range(len(source)))]
+
+    def test_packed(self, folder, tmp_path):
+        (folder.with_name("photos_bbox") / "c.npz").unlink()
+        write_boxes(folder.with_name("photos_bbox") / "c.npz", [[3, 3, 9, 9]])
+        files = folder.with_name("photos_bbox")
+        pack_store(files, tmp_path / "packed")
+        assert self.of(folder, tmp_path / "packed") == self.of(folder, files)
+        files.rename(tmp_path / "elsewhere")
+        (tmp_path / "packed").rename(files)  # beside the photos any store is found
+        assert FolderSource(config(folder)).with_boxes() == (0, 2, 3)
+
+    def test_coco_and_voc(self, folder, tmp_path):
+        images = [{"id": n, "file_name": f"{stem}.jpg"} for n, stem in enumerate("abcd")]
+        annotations = [
+            {"id": 0, "image_id": 0, "bbox": [1, 2, 19, 23], "iscrowd": 0},
+            {"id": 1, "image_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+        ]
+        path = tmp_path / "truth.json"
+        path.write_text(json.dumps({"images": images, "annotations": annotations}))
+        (tmp_path / "voc").mkdir()
+        for stem in "abcd":
+            box = "<object><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>25</ymax></bndbox></object>"
+            (tmp_path / "voc" / f"{stem}.xml").write_text(f"<annotation>{box * (stem == 'a')}</annotation>")
+        wanted = [("a", [[1, 2, 20, 25]], [1]), ("b", [], []), ("c", [], []), ("d", [], [])]
+        assert self.of(folder, path) == self.of(folder, tmp_path / "voc") == wanted
+        source = FolderSource(config(folder, truth_boxes_path=str(path), box_choice="ground_truth"))
+        assert source.with_boxes() == (0,)
+        assert source.describe().endswith("; 1 of 2 annotations are of crowds: left out")
+
+    def test_missing_ones_are_counted_and_named(self, folder, tmp_path):
+        path = tmp_path / "found.json"
+        path.write_text(json.dumps([{"image_id": "b.png", "bbox": [0, 0, 9, 9], "score": 1}]))
+        message = (
+            r"found\.json: no boxes for photo a; the same for 2 more of 4 photos \(c, d\); data.missing_boxes 'none'"
+        )
+        for bad_photos in ("error", "skip"):
+            with pytest.raises(DataError, match=message):
+                self.of(folder, path, bad_photos=bad_photos)
+        assert [len(boxes) for _, boxes, _ in self.of(folder, path, missing_boxes="none")] == [0, 1, 0, 0]
+
+    def test_what_cannot_be_opened(self, folder, tmp_path):
+        with pytest.raises(DataError, match=r"data\.boxes_path: .*gone: no such folder or file"):
+            self.of(folder, tmp_path / "gone", missing_boxes="none")
+        with pytest.raises(DataError, match=r"data\.boxes_path: .*photos: no boxes here"):
+            self.of(folder, folder, missing_boxes="none")
+
+
+class TestList:
+    def write(self, tmp_path, text):
+        path = tmp_path / "list.txt"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    def names(self, source):
+        return [source[i].name for i in range(len(source))]
+
+    def test_in_its_order_and_below_the_folder(self, folder, tmp_path):
+        write_photo(folder / "abbey" / "my photo 7.jpg")
+        write_boxes(folder.with_name("photos_bbox") / "my photo 7.npz", [[0, 0, 9, 9]])
+        path = self.write(tmp_path, "d.JPEG 3\r\n\nabbey/my photo 7.jpg\n  a.jpg\t12  ")
+        source = FolderSource(config(folder, list_path=path))
+        assert self.names(source) == ["d", "my photo 7", "a"]
+        assert source.with_boxes() == (0, 1, 2)
+        (folder.with_name("photos_bbox") / "b.npz").unlink()  # of a photo that is not on the list
+        assert len(FolderSource(config(folder, list_path=path))) == 3
+        assert self.names(FolderSource(config(folder, list_path=self.write(tmp_path, b"\xef\xbb\xbfa.jpg")))) == ["a"]
+
+    def test_photos_that_are_not_there(self, folder, tmp_path, capsys):
+        path = self.write(tmp_path, "a.jpg\nx.jpg\nd.JPEG\ny.jpg")
+        with pytest.raises(DataError, match=r"list\.txt: 2 of its 4 photos are not there; the first: .*x\.jpg"):
+            FolderSource(config(folder, list_path=path, missing_boxes="none"))
+        source = FolderSource(config(folder, list_path=path, missing_boxes="none", bad_photos="skip"))
+        assert self.names(source) == ["a", "d"]
+        assert capsys.readouterr().err.count("skipped: ") == 2
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "names no photo"),
+            (" \n\n", "names no photo"),
+            ("a.jpg\nnotes.txt", r"line 2: 'notes\.txt' names no photo"),
+            ("a.jpg\n\n12", "line 3: '12' names no photo"),
+            ("a.jpg b", r"line 1: 'a\.jpg b' names no photo"),
+            (b"\x00\xff\xfe", "line 1: .* names no photo"),
+            ("/photos/a.jpg", r"line 1: '/photos/a\.jpg' is not below data\.path"),
+            ("x/../../a.jpg", r"line 1: 'x/\.\./\.\./a\.jpg' is not below data\.path"),
+        ],
+    )
+    def test_wrong_lists(self, folder, tmp_path, text, message):
+        with pytest.raises(DataError, match=rf"data\.list_path: .*list\.txt: {message}") as caught:
+            FolderSource(config(folder, list_path=self.write(tmp_path, text)))
+        assert "\n" not in str(caught.value)
+
+    def test_no_list_or_a_photo_twice(self, folder, tmp_path):
+        with pytest.raises(DataError, match=r"gone\.txt: cannot read this list: No such file"):
+            FolderSource(config(folder, list_path=str(tmp_path / "gone.txt")))
+        with pytest.raises(DataError, match=r"x/a\.jpg and .*y/a\.jpg: two photos of one name"):
+            FolderSource(config(folder, list_path=self.write(tmp_path, "x/a.jpg\ny/a.jpg")))

@@ -1,0 +1,99 @@
+"""``jaxcolor boxes show``: what the boxes of a folder of photos are like."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from jaxcolor.config import DataConfig
+from jaxcolor.data.box_sheet import Tile, draw_boxes, sheet
+from jaxcolor.data.box_statistics import best, measure, table
+from jaxcolor.data.photos import DataError, usable_boxes
+from jaxcolor.data.sources import FolderSource
+
+
+def show(
+    photos: Path,
+    boxes: Path | None,
+    *,
+    missing_boxes: Literal["error", "none"],
+    boxes_per_photo: int,
+    batch_size: int,
+    sheet_path: Path | None,
+    sheet_photos: int,
+    replace: bool,
+) -> None:
+    """Prints the statistics and writes the contact sheet. A photo that cannot be read costs one line.
+
+    Args:
+      photos: the folder.
+      boxes: a box store; None: the one beside the photos.
+      missing_boxes: see ``DataConfig``.
+      boxes_per_photo: the best boxes by score that are used.
+      batch_size: photos on a device in a training step, for the proposed budget.
+      sheet_path: PNG file to write; None: no sheet.
+      sheet_photos: photos on it, evenly spaced over the folder.
+      replace: whether the file is replaced.
+
+    Raises:
+      DataError: settings that make no sense, a file that exists, and what ``FolderSource`` raises.
+    """
+    if boxes_per_photo < 1 or batch_size < 1 or sheet_photos < 1:
+        raise DataError(
+            f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}, --sheet-photos {sheet_photos}: "
+            "all must be at least 1"
+        )
+    if sheet_path is not None:
+        if sheet_path.suffix.lower() != ".png":
+            raise DataError(f"{sheet_path}: does not end in .png")
+        if sheet_path.exists() and not replace:
+            raise DataError(f"{sheet_path}: exists; give --force to replace it")
+    config = DataConfig(
+        path=str(photos),
+        boxes_path="" if boxes is None else str(boxes),
+        missing_boxes=missing_boxes,
+        bad_photos="skip",
+    )
+    source = FolderSource(config)
+    with tqdm(total=len(source), unit="photo", dynamic_ncols=True) as bar:
+        statistics = measure(source, boxes_per_photo, progress=bar.update, left_out=_left_out)
+    print(source.describe())
+    print(table(statistics, boxes_per_photo, batch_size))
+    if sheet_path is not None:
+        _write(sheet_path, sheet(_tiles(source, boxes_per_photo, sheet_photos)))
+        print(f"wrote {sheet_path}")
+
+
+def _tiles(source: FolderSource, boxes_per_photo: int, count: int) -> list[Tile]:
+    chosen = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
+    tiles = []
+    for index in chosen.tolist():
+        try:
+            photo = source[index]
+        except DataError as error:  # its header was fine
+            _left_out(error)
+            continue
+        tiles.append(draw_boxes(photo.name, photo.rgb, best(usable_boxes(photo, "top_k"), boxes_per_photo)))
+    if not tiles:
+        raise DataError(f"{source.path}: not one of the photos for the contact sheet can be read")
+    return tiles
+
+
+def _left_out(error: DataError) -> None:
+    tqdm.write(f"left out: {error}", file=sys.stderr)
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        picture.save(part, format="PNG")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

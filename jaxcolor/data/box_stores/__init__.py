@@ -1,0 +1,1 @@
+"""Boxes of many photos behind one interface: box files, COCO, Pascal VOC, and packed stores for millions of photos."""
