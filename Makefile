@@ -9,11 +9,12 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## train the three stages on synthetic scenes, evaluate, colorize: runs/demo/report.html
 	$(BIN)/python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo
 
+# loadfile keeps the tests of a file, and with them what they compile and share, in one process.
 test: $(INSTALLED)  ## the fast tests
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(INSTALLED)  ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff check .

@@ -81,7 +81,7 @@ def colorize_files(
     if not colorizer.uses_boxes:
         print(f"{weights} holds the full-image network only: boxes are not used", file=sys.stderr)
     elif without:
-        print(f"{without} of {len(paths)} photos have no boxes in a store: full-image network alone", file=sys.stderr)
+        print(f"{without} of {len(paths)} photos have no entry for boxes: full-image network alone", file=sys.stderr)
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -178,6 +179,7 @@ def _boxes_of(store: BoxStore, stem: str, may_lack: bool) -> BoxFile:
 
 def _beside(photos: Path) -> BoxStore:
     """The boxes in the folder named after the photos' one; an empty store where there is no such folder."""
+    photos = Path(os.path.abspath(photos))  # "." has no name
     path = photos.with_name(photos.name + "_bbox")
     return open_store(path) if path.exists() else npz_store(path)
 

@@ -78,7 +78,9 @@ def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees)
         if differences:
             lines = "\n  ".join(differences)
             raise configs.ConfigError(f"start_from: {config.start_from} holds another model:\n  {lines}")
-        trees.update(start.variables)
+        # Later stages start from the stages before them, as ever, and not from what the file has of theirs.
+        later = {stage.name for stage in todo[1:]}
+        trees.update({name: tree for name, tree in start.variables.items() if name not in later})
     made = {stage.name for stage in todo}
     for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
         trees[name] = _finished_tree(config, STAGES[name], workdir, fresh)

@@ -134,8 +134,8 @@ def check_forward(golden: Golden, states: States) -> Iterator[Row]:
     yield row("level_boxes", absolute(ours, level_boxes), 0.0)
 
     index = jnp.zeros(len(level_boxes), jnp.int32)
-    inputs = network_input(golden["L"], golden["hint_ab"], golden["hint_mask"])
-    crops = network_input(golden["crops_L"])
+    inputs = network_input(*(jnp.asarray(golden[key]) for key in ("L", "hint_ab", "hint_mask")))
+    crops = network_input(jnp.asarray(golden["crops_L"]))
     full = _run_full(variables, inputs)
     instance = _run_instance(variables, crops, index)
     fusion = _run_fusion(variables, inputs, instance.taps, index, jnp.asarray(level_boxes))

@@ -1,0 +1,99 @@
+"""Small networks, photos and batches, and compiles to match: where only correctness counts."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jax.experimental.compilation_cache import compilation_cache
+from PIL import Image
+
+from jaxcolor.batch import Batch
+from jaxcolor.boxes import level_boxes
+from jaxcolor.config import FusionConfig, ModelConfig
+from jaxcolor.data.packing import pack
+from jaxcolor.data.preprocess import Example
+from jaxcolor.models import dual_branch
+
+SIDE = 16
+MODEL = ModelConfig(side=SIDE, width=0.0625)
+FEW = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "conv7_3", "conv8_up", "conv10_2")))
+"""Fusion at a tap of each kind: what is compiled with gradients, or often, takes half the time."""
+
+_QUICK = {
+    "jax_disable_most_optimizations": True,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@contextmanager
+def quick_compiles(base: Path) -> Iterator[None]:
+    """Compile fast rather than well, and each program once: those built again are read from a folder in ``base``."""
+    settings = _QUICK | {"jax_compilation_cache_dir": str(base / "compile_cache")}
+    before = {name: jax.config.values[name] for name in settings}
+    _configure(settings)
+    try:
+        yield
+    finally:
+        _configure(before)
+
+
+def _configure(settings: dict[str, object]) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # whether there is a cache is otherwise decided at the first compile of a process
+
+
+@functools.cache
+def variables(config: ModelConfig = MODEL, seed: int = 0) -> dict[str, Any]:
+    """All three trees with random numbers such that every array matters: weight heads and statistics too.
+
+    Host arrays, not to be changed.
+    """
+    rng = np.random.default_rng(seed)
+    flat = {}
+    for path, like in traverse_util.flatten_dict(dual_branch.abstract(config)).items():
+        draws = rng.standard_normal(like.shape)
+        if path[-1] == "kernel":
+            fan_in = 4 * like.shape[-1] if path[-2].endswith("_up") else np.prod(like.shape[:-1])
+            draws *= np.sqrt(2 / fan_in)
+        elif path[-1] in ("scale", "var"):
+            draws = np.exp(0.2 * draws)
+        else:
+            draws *= 0.1
+        flat[path] = draws.astype(like.dtype)
+    return traverse_util.unflatten_dict(flat)
+
+
+def photo(rng: np.random.Generator, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    """Smooth random colours, none too dark or too bright to be changed."""
+    coarse = rng.integers(60, 196, (4, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def gray(rgb: np.ndarray) -> np.ndarray:
+    """Three equal channels."""
+    return np.repeat(rgb.mean(axis=-1, keepdims=True).astype(np.uint8), 3, axis=-1)
+
+
+def example(seed: int, boxes: Sequence[Sequence[int]] = (), side: int = SIDE) -> Example:
+    """A photo whose crops are random pictures of their own; boxes are x0, y0, x1, y1 on the canvas."""
+    rng = np.random.default_rng(seed)
+    full = photo(rng, side, side)
+    crops = np.stack([photo(rng, side, side) for _ in boxes]) if boxes else np.zeros((0, side, side, 3), np.uint8)
+    corners = np.array(boxes, np.int32).reshape(-1, 4)
+    return Example(full, crops, level_boxes(corners, (side, side), side), np.ones(len(boxes), np.float32))
+
+
+def batch(examples: Sequence[Example | None], capacity: int, devices: int = 1) -> Batch:
+    """Packed by the data room's own code; ``capacity`` crops on each device."""
+    side = next(e.full_rgb.shape[0] for e in examples if e is not None)
+    packed, dropped = pack(examples, device_count=devices, capacity=capacity, side=side, with_full=True)
+    assert dropped == 0
+    return packed

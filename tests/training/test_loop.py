@@ -1,0 +1,309 @@
+"""Whole runs of three small stages on scenes: stopped, gone on with, in parts, and wrong ones."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, StageConfig
+from jaxcolor.data.pipeline import Batches, Loaded
+from jaxcolor.errors import StoppedError
+from jaxcolor.training import loop
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
+from jaxcolor.training.logs import read_scalars
+from jaxcolor.training.stages import STAGES, starting_tree
+from jaxcolor.weights import released
+from tests.small import FEW
+
+STEPS = {"full": 5, "instance": 4, "fusion": 3}
+
+
+def stage(steps: int, **changes: Any) -> StageConfig:
+    return StageConfig(**{"steps": steps, "batch_size": 16, "learning_rate": 1e-3} | changes)
+
+
+CONFIG = Config(
+    name="tiny",
+    model=FEW,
+    data=DataConfig(source="scenes", budget_per_image=2.0),
+    full=stage(STEPS["full"]),
+    instance=stage(STEPS["instance"], decay_start=0.5),
+    fusion=stage(STEPS["fusion"], trained="fusion_and_output"),
+    log_every=2,
+    checkpoint_every=2,
+)
+MASKED = dataclasses.replace(FEW, fusion=dataclasses.replace(FEW.fusion, outside="masked"))
+ONLY_FULL = dataclasses.replace(CONFIG, stages=("full",))
+
+
+def flat(tree: Any) -> dict[str, np.ndarray]:
+    return {"/".join(path): np.asarray(value) for path, value in traverse_util.flatten_dict(tree).items()}
+
+
+def numbers(workdir: Path, stages: tuple[str, ...] = tuple(STEPS)) -> list[dict[str, Any]]:
+    """What was logged, but for the speed."""
+    records = [r for r in read_scalars(workdir) if r["stage"] in stages]
+    return [{k: v for k, v in r.items() if k != "photos_per_second"} for r in records]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed. Not to be changed."""
+    workdir = tmp_path_factory.mktemp("run") / "finished"
+    loop.run(CONFIG, workdir)
+    return workdir
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+class Interrupted(Batches):
+    """Batches as they are; while one of them is fetched, somebody sends a signal."""
+
+    def __init__(self, batches: Batches, at: int, number: int) -> None:
+        self._batches, self._left, self._number = batches, at, number
+
+    def __next__(self) -> Loaded:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), self._number)
+        return next(self._batches)
+
+    def close(self) -> None:
+        self._batches.close()
+
+
+Interrupt = Callable[[int, int], None]
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
+    """From now on: a signal while the n-th batch of a stage is fetched."""
+    original = loop.train_batches
+
+    def set_up(at: int, number: int) -> None:
+        monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Interrupted(original(*a, **k), at, number))
+
+    return set_up
+
+
+class TestAWholeRun:
+    def test_every_step_is_logged_once_and_in_order(self, finished: Path) -> None:
+        records = numbers(finished)
+        assert [(r["stage"], r["step"]) for r in records] == [
+            (name, step) for name, steps in STEPS.items() for step in range(1, steps + 1)
+        ]
+        for record in records:
+            assert np.isfinite(record["loss"])
+            assert record["loss"] > 0
+            assert record["grad_norm"] > 0
+            assert 8 < record["valid_photos"] <= 16
+            assert record["skipped_photos"] == 0
+        assert all(r["photos_per_second"] > 0 for r in read_scalars(finished))
+
+    def test_learning_rates(self, finished: Path) -> None:
+        rates = {name: [r["learning_rate"] for r in numbers(finished, (name,))] for name in STEPS}
+        assert rates["full"] == pytest.approx([1e-3] * 5)
+        assert rates["instance"] == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
+
+    def test_crops_without_a_place_are_counted(self, finished: Path) -> None:
+        """Two to four objects a scene, but room for two on average."""
+        dropped = {name: [r["dropped_crops"] for r in numbers(finished, (name,))] for name in STEPS}
+        assert set(dropped["full"]) == set(dropped["instance"]) == {0}
+        assert all(count > 0 for count in dropped["fusion"])
+
+    def test_what_it_leaves_behind(self, finished: Path) -> None:
+        assert json.loads((finished / "config.json").read_text())["name"] == "tiny"
+        assert set(json.loads((finished / "summary.json").read_text())["train_seconds"]) == set(STEPS)
+        for name, steps in STEPS.items():
+            (events,) = (finished / "tensorboard" / name).iterdir()
+            assert events.stat().st_size > 100
+            with Checkpoints(finished / name) as checkpoints:
+                assert checkpoints.latest() == steps
+        assert sorted(p.name for p in (finished / "full").iterdir() if p.name.isdigit()) == ["4", "5"]  # the last two
+
+    def test_the_weights_are_those_of_the_stages(self, finished: Path) -> None:
+        weights = released.load(finished / loop.WEIGHTS_FILE)
+        assert weights.config == FEW
+        assert weights.trees == tuple(STEPS)
+        fresh = jax.device_get(loop.dual_branch.init(FEW, CONFIG.seed))
+        for name in STEPS:
+            start = flat(starting_tree(STAGES[name], {k: weights.variables[k] for k in STEPS if k != name}, fresh))
+            end = flat(weights.variables[name])
+            changed = {key for key in end if not np.array_equal(end[key], start[key])}
+            if name == "fusion":
+                trunk = {key for key in changed if key.split("/")[1] == "trunk"}
+                assert {key.split("/")[2] for key in trunk} == {"conv10_2", "output"}
+                assert any("fuse_" in key for key in changed)
+            else:
+                assert len(changed) > 0.9 * len(end)
+
+
+def test_stopped_by_signals_and_gone_on_with_it_is_the_same_run(
+    finished: Path, tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "run"
+    stops = [
+        (3, signal.SIGTERM, "stopped in stage full after step 3", 0),
+        (3, signal.SIGINT, "stopped in stage instance after step 3", 130),
+        (1, signal.SIGTERM, "stopped in stage instance after step 4", 0),  # its last: fusion must not begin
+        (2, signal.SIGINT, "stopped in stage fusion after step 2", 130),
+    ]
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    for at, number, message, status in stops:
+        interrupt(at, number)
+        with pytest.raises(StoppedError, match=message) as stopped:
+            loop.run(CONFIG, workdir)
+        assert stopped.value.status == status
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    # In the very last step there is nothing left to stop.
+    interrupt(1, signal.SIGTERM)
+    loop.run(CONFIG, workdir)
+    assert numbers(workdir) == numbers(finished)
+    weights = (workdir / loop.WEIGHTS_FILE).read_bytes()
+    assert weights == (finished / loop.WEIGHTS_FILE).read_bytes()
+
+
+def test_killed_without_warning_it_goes_on_from_the_last_checkpoint(finished: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "full" / "5")
+    with (copied / "scalars.jsonl").open("a") as file:
+        file.write('{"stage": "full", "ste')
+    loop.run(ONLY_FULL, copied)
+    assert numbers(copied, ("full",)) == numbers(finished, ("full",))
+    assert numbers(copied, ("fusion",)) == numbers(finished, ("fusion",))
+
+
+def test_a_finished_run_is_left_alone(finished: Path, copied: Path) -> None:
+    loop.run(CONFIG, copied)
+    for name in ("scalars.jsonl", "summary.json", loop.WEIGHTS_FILE):
+        assert (copied / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_stages_one_by_one_are_the_same_run(finished: Path, tmp_path: Path) -> None:
+    for name in STEPS:
+        loop.run(dataclasses.replace(CONFIG, stages=(name,)), tmp_path)
+    assert numbers(tmp_path) == numbers(finished)
+    assert (tmp_path / loop.WEIGHTS_FILE).read_bytes() == (finished / loop.WEIGHTS_FILE).read_bytes()
+
+
+def test_pmap_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    loop.run(dataclasses.replace(ONLY_FULL, mapping="pmap"), tmp_path)
+    assert numbers(tmp_path) == numbers(finished, ("full",))
+
+
+def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Path) -> None:
+    other = dataclasses.replace(
+        CONFIG,
+        seed=1,
+        model=MASKED,
+        full=dataclasses.replace(CONFIG.full, steps=9, learning_rate=2e-3),
+        log_every=1,
+    )
+    with pytest.raises(CheckpointError) as error:
+        loop.run(other, copied)
+    first, *differences = str(error.value).splitlines()
+    assert "made under other settings; take those, or another --workdir" in first
+    assert [d.strip() for d in differences] == [
+        "full.learning_rate: 0.001 -> 0.002",
+        "full.steps: 5 -> 9",
+        "model.fusion.outside: 'zero' -> 'masked'",
+        "seed: 0 -> 1",
+    ]
+
+
+def test_how_it_is_run_may_change(copied: Path) -> None:
+    """Devices' mapping, threads, logging and other stages do not decide a stage's numbers."""
+    other = dataclasses.replace(
+        ONLY_FULL,
+        mapping="pmap",
+        log_every=1,
+        data=dataclasses.replace(CONFIG.data, threads=1),
+        fusion=stage(77),
+    )
+    loop.run(other, copied)
+
+
+@pytest.mark.parametrize("stages", [("instance",), ("fusion",), ("full", "fusion")])
+def test_a_stage_whose_forerunner_has_not_run_is_refused(stages: tuple[str, ...], tmp_path: Path) -> None:
+    missing = "instance" if "full" in stages else "full"
+    with pytest.raises(CheckpointError, match=f"stage {missing} has not run here; run it first, or give start_from"):
+        loop.run(dataclasses.replace(CONFIG, stages=stages), tmp_path)
+    assert not (tmp_path / "full").exists()  # found out before anything is trained
+
+
+def test_a_stage_whose_forerunner_was_stopped_is_refused(copied: Path) -> None:
+    shutil.rmtree(copied / "full" / "5")
+    with pytest.raises(CheckpointError, match="stage full stopped at step 4 of 5; finish it first"):
+        loop.run(dataclasses.replace(CONFIG, stages=("instance",)), copied)
+
+
+class TestStartFrom:
+    def test_released_weights_take_the_place_of_the_stage_before(self, finished: Path, tmp_path: Path) -> None:
+        trees = released.load(finished / loop.WEIGHTS_FILE).variables
+        released.save(tmp_path / "full.safetensors", FEW, {"full": trees["full"]})
+        config = dataclasses.replace(CONFIG, stages=("instance",), start_from=str(tmp_path / "full.safetensors"))
+        loop.run(config, tmp_path / "run")
+        assert numbers(tmp_path / "run") == numbers(finished, ("instance",))
+        assert released.load(tmp_path / "run" / loop.WEIGHTS_FILE).trees == ("full", "instance")
+        other = shutil.copyfile(tmp_path / "full.safetensors", tmp_path / "other.safetensors")
+        with pytest.raises(CheckpointError, match=r"start_from: '.*full\.safetensors' -> '.*other\.safetensors'"):
+            loop.run(dataclasses.replace(config, start_from=str(other)), tmp_path / "run")
+
+    def test_weights_of_another_model_are_refused(self, finished: Path, tmp_path: Path) -> None:
+        config = dataclasses.replace(CONFIG, model=MASKED, start_from=str(finished / loop.WEIGHTS_FILE))
+        with pytest.raises(ConfigError) as error:
+            loop.run(config, tmp_path)
+        assert "holds another model" in str(error.value)
+        assert "fusion.outside: 'zero' -> 'masked'" in str(error.value)
+
+    def test_no_such_file(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match=r"no_such\.safetensors"):
+            loop.run(dataclasses.replace(CONFIG, start_from=str(tmp_path / "no_such.safetensors")), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) -> None:
+    trees = released.load(finished / loop.WEIGHTS_FILE).variables
+    huge = jax.tree.map(lambda a: np.full_like(a, 1e30), trees["full"])
+    released.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
+    config = dataclasses.replace(ONLY_FULL, start_from=str(tmp_path / "huge.safetensors"))
+    with pytest.raises(loop.TrainingError, match=r"stage full, step 1: the loss is nan; lower its learning_rate"):
+        loop.run(config, tmp_path / "run")
+    with Checkpoints(tmp_path / "run" / "full") as checkpoints:
+        assert checkpoints.latest() is None  # what is saved was looked at first
+    assert not (tmp_path / "run" / loop.WEIGHTS_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"full": stage(5, batch_size=12)}, "full.batch_size: 12 photos cannot be split evenly over 8 devices"),
+        ({"full": stage(5, flip=True)}, "full.flip: a mirrored scene shows other classes in the same colours"),
+        ({"full": stage(5, trained="fusion")}, "full.trained: 'fusion' leaves nothing to train in this model"),
+        ({"model": dataclasses.replace(FEW, compute_dtype="float64")}, "JAX_ENABLE_X64=1"),
+        ({"log_every": 0}, "config.log_every: 0 is less than 1"),
+        ({"checkpoint_every": 0}, "config.checkpoint_every: 0 is less than 1"),
+        ({"keep_checkpoints": 0}, "config.keep_checkpoints: 0 is less than 1"),
+        ({"stages": ("fusion", "full")}, "config.stages"),
+    ],
+)
+def test_settings_that_cannot_be(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        loop.run(dataclasses.replace(CONFIG, **changes), tmp_path)
+    assert message in str(error.value)
+
+
+def test_an_unknown_layer_is_refused(tmp_path: Path) -> None:
+    model = dataclasses.replace(FEW, fusion=FusionConfig(layers=("conv4",)))
+    with pytest.raises(ConfigError, match=r"fusion\.layers: .*conv4"):
+        loop.run(dataclasses.replace(CONFIG, model=model), tmp_path)

@@ -1,0 +1,236 @@
+"""One step of each stage: on eight devices, on one, by both mappings, with pictures that do not count."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from jaxcolor.batch import Batch
+from jaxcolor.config import Config, StageConfig
+from jaxcolor.data.packing import pack
+from jaxcolor.data.preprocess import Example
+from jaxcolor.models.backbone import network_input
+from jaxcolor.models.dual_branch import picture
+from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training import stages, step
+from tests.small import FEW, SIDE, example, gray, variables
+
+PHOTOS = 16
+CONFIG = Config(
+    model=FEW,
+    full=StageConfig(steps=100, learning_rate=1e-3),
+    instance=StageConfig(steps=100, learning_rate=1e-3),
+    fusion=StageConfig(steps=100, learning_rate=1e-3, trained="fusion_and_output"),
+)
+GRAY = (0, 1, 2, 5, 9, 14)
+"""Of 16 photos, two to a device: the first device has no valid one, others one or two."""
+
+
+def examples(gray_photos: Sequence[int] = (), gray_crops: Sequence[int] = ()) -> list[Example]:
+    """Each photo with one or two boxes."""
+    result = []
+    for photo in range(PHOTOS):
+        e = example(photo, [[1, 1, 9, 9], [3, 3, 15, 16]][: 1 + photo % 2])
+        assert e.full_rgb is not None
+        full = gray(e.full_rgb) if photo in gray_photos else e.full_rgb
+        result.append(e._replace(full_rgb=full, crop_rgb=gray(e.crop_rgb) if photo in gray_crops else e.crop_rgb))
+    return result
+
+
+def packed(stage: str, given: Sequence[Example], devices: int) -> Batch:
+    """As the pipeline hands it to that stage."""
+    if stage == "instance":
+        given = [e._replace(crop_rgb=e.crop_rgb[:1], level_boxes=e.level_boxes[:1], scores=e.scores[:1]) for e in given]
+    capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // devices
+    batch, _ = pack(given, device_count=devices, capacity=capacity, side=SIDE, with_full=stage != "instance")
+    return batch
+
+
+class Result(NamedTuple):
+    before: step.TrainState
+    after: step.TrainState
+    scalars: list[step.Scalars]
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """After one step of Adam from zero its first moment is (1 - b1) x the gradient."""
+        return {name: moment / (1 - CONFIG.adam_b1) for name, moment in self.after.opt_state[0].mu.items()}
+
+
+@functools.cache
+def compiled(stage: str, mapping: str, count: int, config: Config) -> Any:
+    devices = Devices.local(mapping, jax.devices()[:count])
+    chosen = stages.STAGES[stage]
+    optimizer = step.make_optimizer(config, stages.stage_config(config, chosen))
+    return devices, devices.map(
+        step.make_step(config, chosen, optimizer),
+        takes=(REPLICATED, REPLICATED, SPLIT),
+        gives=(REPLICATED, REPLICATED),
+        donate=(0,),
+    )
+
+
+def run(
+    stage: str,
+    given: Sequence[Example],
+    mapping: str = "shard_map",
+    count: int = 8,
+    steps: int = 1,
+    config: Config = CONFIG,
+) -> Result:
+    devices, function = compiled(stage, mapping, count, config)
+    chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
+    trees = variables(config.model)
+    before = jax.device_get(step.make_state(trees[stage], step.make_optimizer(config, settings), settings))
+    state, frozen = devices.replicate(before), devices.replicate({t: trees[t] for t in chosen.frozen})
+    scalars = []
+    for _ in range(steps):
+        state, each = function(state, frozen, devices.split(packed(stage, given, count)))
+        scalars.append(devices.fetch(each))
+    return Result(before, devices.fetch(state), scalars)
+
+
+ALL = pytest.mark.parametrize("stage", list(stages.STAGES))
+
+
+def assert_same_bits(ours: Any, theirs: Any) -> None:
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("stage", ["full", "fusion"])  # instance is full on other pictures
+def test_both_mappings_give_the_same_bits(stage: str) -> None:
+    given = examples(gray_photos=GRAY, gray_crops=(3, *GRAY))
+    ours, theirs = (run(stage, given, mapping, steps=2) for mapping in ("shard_map", "pmap"))
+    assert_same_bits(ours, theirs)
+    assert ours.after.step == 2
+    assert ours.scalars[0].loss != ours.scalars[1].loss
+
+
+VALID = {"full": PHOTOS - len(GRAY), "instance": PHOTOS - len(GRAY) - 1, "fusion": PHOTOS - len(GRAY) - 1}
+
+
+@ALL
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+def test_eight_devices_do_what_one_does(stage: str, masked: bool) -> None:
+    """Also where devices hold different numbers of valid pictures: synchronised BatchNorm, loss and gradients."""
+    given = examples(gray_photos=GRAY, gray_crops=(3, *GRAY)) if masked else examples()
+    eight, one = run(stage, given), run(stage, given, count=1)
+    assert eight.scalars[0].valid == one.scalars[0].valid == (VALID[stage] if masked else PHOTOS)
+    assert eight.scalars[0].loss == pytest.approx(one.scalars[0].loss, rel=1e-5)
+    # Float32 through ten BatchNorms of a few pixels leaves two digits of a gradient. Means of means, or gradients
+    # that are counted once a device, would be off by much more.
+    assert eight.scalars[0].grad_norm == pytest.approx(one.scalars[0].grad_norm, rel=0.02)
+    ours, theirs = eight.gradients(), one.gradients()
+    differences = np.array([np.linalg.norm(ours[name] - theirs[name]) for name in theirs])
+    norms = np.array([np.linalg.norm(gradient) for gradient in theirs.values()])
+    assert np.linalg.norm(differences) < 0.02 * np.linalg.norm(norms)
+    assert np.median(differences / np.maximum(norms, 1e-6)) < 0.01
+    for ours, expected in zip(
+        jax.tree.leaves(eight.after.variables["batch_stats"]),
+        jax.tree.leaves(one.after.variables["batch_stats"]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+@ALL
+def test_masked_pictures_change_nothing(stage: str) -> None:
+    """Their lightness matters neither to the loss nor to the statistics nor to any gradient."""
+    given = examples(gray_photos=GRAY, gray_crops=GRAY)
+    darker = [
+        e._replace(full_rgb=e.full_rgb // 2, crop_rgb=e.crop_rgb // 2) if number in GRAY else e
+        for number, e in enumerate(given)
+    ]
+    ours, theirs = run(stage, given), run(stage, darker)
+    assert ours.scalars[0].valid == PHOTOS - len(GRAY)
+    assert_same_bits(ours, theirs)
+
+
+@ALL
+def test_a_batch_without_valid_pictures_changes_only_the_count_of_steps(stage: str) -> None:
+    result = run(stage, examples(gray_photos=range(PHOTOS), gray_crops=range(PHOTOS)))
+    assert (result.scalars[0].loss, result.scalars[0].valid) == (0, 0)
+    assert result.after.step == 1
+    assert_same_bits(result.after.variables, result.before.variables)
+    assert_same_bits(result.after.opt_state, result.before.opt_state)
+
+
+@ALL
+def test_only_what_is_trained_changes(stage: str) -> None:
+    result = run(stage, examples(), steps=2)
+    trained, frozen = stages.partition(
+        result.before.variables["params"], stages.stage_config(CONFIG, stages.STAGES[stage]).trained
+    )
+    after = traverse_util.flatten_dict(result.after.variables["params"])
+    assert set(after) == {*trained, *frozen}
+    for path, value in frozen.items():
+        np.testing.assert_array_equal(after[path], value)
+    changed = {path for path, value in trained.items() if not np.array_equal(after[path], value)}
+    still = {path[-3:-1] for path in trained.keys() - changed}
+    if stage == "fusion":
+        assert {path[0] for path in frozen} == {"trunk"}
+        assert len(changed) > 0.6 * len(trained)  # a head can be dead from the start: all below its last ReLU
+        assert_same_bits(result.after.variables["batch_stats"], result.before.variables["batch_stats"])
+    else:
+        # The class head takes no part in regression.
+        assert {path[0] for path in trained.keys() - changed} <= {"classes"}, still
+        for ours, theirs in zip(
+            jax.tree.leaves(result.after.variables["batch_stats"]),
+            jax.tree.leaves(result.before.variables["batch_stats"]),
+            strict=True,
+        ):
+            assert not np.array_equal(ours, theirs)
+    # Adam keeps moments of what is trained, and of nothing else.
+    assert set(result.after.opt_state[0].mu) == {"/".join(path) for path in trained}
+
+
+@ALL
+def test_the_loss_falls(stage: str) -> None:
+    losses = [float(s.loss) for s in run(stage, examples(), steps=12).scalars]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < 0.95 * np.mean(losses[:3]), losses
+
+
+def test_without_synchronisation_statistics_are_the_mean_of_the_devices() -> None:
+    """Looked at where they can be computed by hand: at the first norm."""
+    given, params = examples(), variables(FEW)["full"]["params"]
+    result = run("full", given, config=dataclasses.replace(CONFIG, sync_batch_norm=False))
+    x = network_input(picture(packed("full", given, 1).full_rgb, FEW).luminance)
+    for layer in ("conv1_1", "conv1_2"):
+        x = jax.nn.relu(nn.Conv(params[layer]["bias"].size, (3, 3), padding=1).apply({"params": params[layer]}, x))
+    devices = np.asarray(x, np.float64).reshape(8, -1, x.shape[-1])
+    before, after = (state.variables["batch_stats"]["norm1"] for state in (result.before, result.after))
+    synced = run("full", given).after.variables["batch_stats"]["norm1"]
+    mean_of_variances = devices.var(axis=1, ddof=1).mean(axis=0)
+    np.testing.assert_allclose((after["var"] - 0.9 * before["var"]) / 0.1, mean_of_variances, atol=5e-6)
+    global_variance = devices.reshape(-1, x.shape[-1]).var(axis=0, ddof=1)
+    np.testing.assert_allclose((synced["var"] - 0.9 * before["var"]) / 0.1, global_variance, atol=5e-6)
+    assert np.abs(mean_of_variances - global_variance).max() > 5e-5
+    for stats in (after, synced):
+        expected = 0.9 * before["mean"] + 0.1 * devices.mean(axis=(0, 1))
+        np.testing.assert_allclose(stats["mean"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_networks_without_statistics_train_too() -> None:
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(FEW, norm="none"))
+    result = run("instance", examples(), config=config, count=1)
+    assert np.isfinite(result.scalars[0].loss)
+    assert result.after.variables["batch_stats"] == {}
+
+
+class TestLearningRate:
+    def test_constant(self) -> None:
+        schedule = step.learning_rate(StageConfig(steps=10, learning_rate=3e-4))
+        assert {float(schedule(i)) for i in range(20)} == {3e-4}
+
+    def test_linear_decay(self) -> None:
+        schedule = step.learning_rate(StageConfig(steps=10, learning_rate=1.0, decay_start=0.6))
+        values = [float(schedule(i)) for i in range(11)]
+        np.testing.assert_allclose(values, [1] * 7 + [0.75, 0.5, 0.25, 0], atol=1e-6)
