@@ -147,8 +147,8 @@ class Config:
     stages: tuple[str, ...] = ("full", "instance", "fusion")
     """Stages to run, in this order."""
     start_from: str = ""
-    """Released weights (.safetensors) for the first of ``stages``: its own tree goes on if the file has it; otherwise the
-    file stands in for the stages before. Later stages start from the stages before them."""
+    """Released weights (.safetensors) for the first of ``stages``: its own tree goes on if the file has it; otherwise
+    the file stands in for the stages before. Later stages start from the stages before them."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True
