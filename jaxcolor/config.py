@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -24,6 +25,11 @@ class ConfigError(UserError):
     """A config that cannot be used; the message names the field."""
 
 
+def _require(condition: bool, field: str, value: object, rule: str) -> None:
+    if not condition:
+        raise ConfigError(f"{field}: {value}, which must be {rule}")
+
+
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
     """How instance features are blended into the full-image features (paper, section 3.3)."""
@@ -37,6 +43,9 @@ class FusionConfig:
     list or with commas between them."""
     head_channels: int = 16
     """Inner channels of the weight heads."""
+
+    def __post_init__(self) -> None:
+        _require(self.head_channels > 0, "head_channels", self.head_channels, "above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +65,10 @@ class ModelConfig:
     compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Type of convolutions. Parameters (float64 for float64), statistics and softmax stay float32."""
     fusion: FusionConfig = FusionConfig()
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.width) and self.width > 0, "width", self.width, "above 0")
+        _require(self.side > 0 and self.side % 8 == 0, "side", self.side, "a multiple of 8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +136,12 @@ class StageConfig:
     """Stage fusion: the weight heads (paper), or these with model10 and model_out (as released)."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 0, "steps", self.steps, "at least 0")
+        _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +218,11 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
         nearest = difflib.get_close_matches(unknown[0], hints, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(hints)}"
         raise ConfigError(f"{where}.{unknown[0]}: no such field{hint}")
-    return kind(**{key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    typed = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    try:
+        return kind(**typed)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from error
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:

@@ -46,8 +46,12 @@ def _parse(name: str, argv: list[str], config: Any) -> list[str]:
         if config.value is not None:
             config.value.to_dict()  # a file that could not be loaded is told only when it is asked for its values
     except Exception as error:  # a config file is a program: it can fail in any way
-        what = error.args[0] if isinstance(error, KeyError) and error.args else error
-        kind = "" if isinstance(error, flags.Error) else f"--config: {type(error).__name__}: "
-        print(f"{name}: {kind}{' '.join(str(what).split())}", file=sys.stderr)
+        what = str(error.args[0] if isinstance(error, (KeyError, AttributeError)) and error.args else error)
+        if isinstance(error, (KeyError, AttributeError)):  # how ml_collections refuses a field; its hint follows
+            kind = "--config: no such field: "
+            what = what.replace("\\n", " ").replace("\\'", "'").strip("'\"").replace("' Did", "; did")
+        else:
+            kind = "" if isinstance(error, flags.Error) else f"--config: {type(error).__name__}: "
+        print(f"{name}: {kind}{' '.join(what.split())}", file=sys.stderr)
         sys.exit(1)
     return rest

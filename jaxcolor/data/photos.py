@@ -73,7 +73,7 @@ class Source(Protocol):
         ...
 
     def with_boxes(self) -> Sequence[int]:
-        """Numbers of the photos with at least one usable box, ascending (trap 10: the others have no instances)."""
+        """Numbers of the photos with at least one usable box, ascending: the others have no instances."""
         ...
 
     def describe(self) -> str:

@@ -84,9 +84,9 @@ def train_batches(
 ) -> Batches:
     """Endless batches for training; all photos are shuffled anew for each pass.
 
-    Photos without a usable box are left out of ``instance`` and ``both`` (trap 10). ``instance`` takes one uniformly
-    random box of all the photo's usable ones a visit, whatever ``box_choice`` says of detections (``ground_truth``
-    does replace them). With ``both``, a photo's chosen boxes can be none, say under ``threshold``.
+    Photos without a usable box are left out of ``instance`` and ``both``: they have no instances. ``instance`` takes
+    one uniformly random box of all the photo's usable ones a visit, whatever ``box_choice`` says of detections
+    (``ground_truth`` does replace them). With ``both``, a photo's chosen boxes can be none, say under ``threshold``.
 
     Args:
       source: photos with boxes.

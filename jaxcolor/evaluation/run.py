@@ -13,6 +13,7 @@ import jax
 from tqdm import tqdm
 
 from jaxcolor.config import Config, ModelConfig, to_dict
+from jaxcolor.data.photos import DataError
 from jaxcolor.data.pipeline import eval_batches
 from jaxcolor.data.sources import make_source
 from jaxcolor.evaluation.pictures import contact_sheet
@@ -37,7 +38,11 @@ def measure(config: Config, model: ModelConfig, variables: Variables, controls: 
       UserError: see ``protocol.evaluate``.
     """
     devices = Devices.local(config.mapping)
-    source = make_source(config.eval.data, model.side)
+    try:
+        source = make_source(config.eval.data, model.side)
+    except DataError as error:
+        # Sources call their fields data.…; here they are those of config.eval.
+        raise DataError(f"eval.{error}" if str(error).startswith("data.") else str(error)) from error
     photos = min(config.eval.photos or len(source), len(source))
     # Any batch size serves any number of devices: rounded up, and the last batch is filled.
     batch_size = -(-config.eval.batch_size // devices.count) * devices.count

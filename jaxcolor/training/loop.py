@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,17 @@ from tqdm import tqdm
 
 from jaxcolor import config as configs
 from jaxcolor.config import Config, StageConfig
+from jaxcolor.data.photos import Source
 from jaxcolor.data.pipeline import train_batches
 from jaxcolor.data.sources import make_source
-from jaxcolor.errors import StoppedError, UserError
+from jaxcolor.errors import UserError
 from jaxcolor.models import dual_branch
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, compare
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
 from jaxcolor.training.step import Scalars, TrainState, learning_rate, make_optimizer, make_state, make_step
+from jaxcolor.training.stopping import StopRequest, stop_requests
 from jaxcolor.weights import released
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -57,16 +56,32 @@ def run(config: Config, workdir: Path) -> Trees:
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         if getattr(config, name) < 1:
             raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
     devices = Devices.local(config.mapping)
-    fresh = jax.device_get(dual_branch.init(config.model, config.seed))
-    trees = _given_trees(config, todo, workdir, fresh)
     for stage in todo:
-        trees[stage.name] = run_stage(config, stage, trees, fresh, workdir, devices)
-        note = f"{config.name or 'a run'}, after stage {stage.name}"
-        released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
+        _check_stage(config, stage, devices)
+    source = make_source(config.data, config.model.side)
+    print(source.describe(), flush=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with stop_requests() as stop:
+        fresh = jax.device_get(dual_branch.init(config.model, config.seed))
+        trees = _given_trees(config, todo, workdir, fresh)
+        for stage in todo:
+            stop.obey(f"before stage {stage.name}")
+            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, devices, stop)
+            note = f"{config.name or 'a run'}, after stage {stage.name}"
+            released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
     return trees
+
+
+def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
+    """What can be known of a stage's settings before anything is computed."""
+    settings = stage_config(config, stage)
+    if settings.batch_size % devices.count:
+        raise configs.ConfigError(
+            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
+        )
+    if settings.flip and config.data.source == "scenes":
+        raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
 
 
 def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees) -> Trees:
@@ -90,9 +105,12 @@ def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees)
 def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees) -> Any:
     """The result of a stage that ran before."""
     steps = stage_config(config, stage).steps
+    absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
-        raise CheckpointError(f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from")
+        raise CheckpointError(absent)
     with Checkpoints(workdir / stage.name) as checkpoints:
+        if checkpoints.latest() is None:
+            raise CheckpointError(absent)
         state = checkpoints.restore(_first_state(config, stage, fresh[stage.name]), _settings(config, stage))
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
@@ -112,21 +130,26 @@ def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
     return make_state(tree, make_optimizer(config, settings), settings)
 
 
-def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir: Path, devices: Devices) -> Any:
+def run_stage(
+    config: Config,
+    stage: Stage,
+    trees: Trees,
+    fresh: Trees,
+    source: Source,
+    workdir: Path,
+    devices: Devices,
+    stop: StopRequest,
+) -> Any:
     """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
     settings = stage_config(config, stage)
     # What it started from belongs to a stage's own identity, but nobody who only takes its result needs to name it.
     identity = {**_settings(config, stage), "start_from": config.start_from}
-    if settings.batch_size % devices.count:
-        raise configs.ConfigError(
-            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
-        )
-    if settings.flip and config.data.source == "scenes":
-        raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
     with Checkpoints(workdir / stage.name, config.keep_checkpoints) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))
         if checkpoints.latest() is not None:
             state = checkpoints.restore(state, identity)
+        # Only now is it known that this run belongs here.
+        (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
         start = int(state.step)
         trained = sum(p.size for p in partition(state.variables["params"], settings.trained)[0].values())
         if not trained:
@@ -142,9 +165,8 @@ def run_stage(config: Config, stage: Stage, trees: Trees, fresh: Trees, workdir:
         if start < settings.steps:
             began = time.monotonic()
             with Logs(workdir, stage.name, start) as logs:
-                state = _train(
-                    config, stage, state, {t: trees[t] for t in stage.frozen}, checkpoints, identity, logs, devices
-                )
+                frozen = {tree: trees[tree] for tree in stage.frozen}
+                state = _train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
             _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
     return state.variables
 
@@ -154,10 +176,12 @@ def _train(
     stage: Stage,
     state: TrainState,
     frozen: Trees,
+    source: Source,
     checkpoints: Checkpoints,
     identity: Mapping[str, Any],
     logs: Logs,
     devices: Devices,
+    stop: StopRequest,
 ) -> TrainState:
     """The loop itself: from the host state given to the host state after the last step."""
     settings = stage_config(config, stage)
@@ -168,9 +192,6 @@ def _train(
         donate=(0,),
     )
     start = int(state.step)
-    source = make_source(config.data, config.model.side)
-    if start == 0:
-        print(f"  {source.describe()}", flush=True)
     on_device, frozen = devices.replicate(state), devices.replicate(frozen)
     pending = _Pending(stage, settings, logs, devices)
     batches = train_batches(
@@ -184,7 +205,6 @@ def _train(
         start_step=start,
     )
     with (
-        _stop_requests() as stop,
         batches,
         tqdm(total=settings.steps, initial=start, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
     ):
@@ -200,9 +220,8 @@ def _train(
                 pending.write()
                 checkpoints.save(devices.fetch(on_device), identity)
             # After the very last step there is nothing left to stop.
-            if stop and (number < settings.steps or stage.name != config.stages[-1]):
-                message = f"stopped in stage {stage.name} after step {number}; the same command goes on from there"
-                raise StoppedError(message, status=0 if stop[0] == signal.SIGTERM else 130)
+            if number < settings.steps or stage.name != config.stages[-1]:
+                stop.obey(f"in stage {stage.name} after step {number}")
     if pending.dropped_crops:
         print(
             f"  {pending.dropped_crops} crops of low score found no place: "
@@ -262,26 +281,6 @@ class _Pending:
         self._line = f"loss {mean:.4f}, {rate:.1f} photos/s"
         self._rows, self._since = [], time.monotonic()
         return self._line
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that stays empty until SIGINT or SIGTERM comes; the signals do nothing else meanwhile."""
-    received: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-
-    # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals keep their meaning.
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:

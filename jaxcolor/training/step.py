@@ -130,6 +130,8 @@ def _backbone_losses(
     network: Backbone = networks.full if stage.name == "full" else networks.instance
     picture = batch.full if stage.name == "full" else batch.crop
     valid = losses.colourful(picture.ab, config.low_chroma)
+    if stage.name == "instance":
+        valid &= batch.image_index >= 0
     output, changed = network.apply(
         variables, network_input(picture.luminance), train=True, valid=valid, mutable=["batch_stats"]
     )

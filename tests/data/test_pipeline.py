@@ -116,7 +116,7 @@ class TestParts:
             assert loaded.dropped_crops == 0
 
     def test_instance_takes_any_box_of_the_photo(self):
-        # More boxes than top_k would keep, and all of them are visited (trap 10).
+        # More boxes than top_k would keep, and all of them are visited.
         source, config = MadeUp([12]), replace(CONFIG, boxes_per_photo=1)
         crops = np.concatenate([x.batch.crop_rgb for x in take(60, source, config, parts="instance")])
         photo = source[0]

@@ -166,7 +166,7 @@ class TestModule:
             own = {name: {"params": p} for name, p in params["params"].items()}
             full_logit = np.asarray(head.apply(own["full_head"], arrays.full))[..., 0]
             instance_logit = np.asarray(head.apply(own["instance_head"], arrays.instance))
-            assert full_logit.min() >= 0  # trap 3: the last ReLU counts
+            assert full_logit.min() >= 0  # the last ReLU counts
             placed = np.array(
                 [
                     slow_paste(logit, tuple(box), *SHAPE)[..., 0] if index >= 0 else np.zeros(SHAPE)
