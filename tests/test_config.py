@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,21 @@ def test_every_recipe_loads_and_says_how_it_is_run(path: Path) -> None:
     assert isinstance(hash(config), int)
     assert module.__doc__
     assert "Command: " in module.__doc__ or "python " in module.__doc__
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": {"width": -1.0}}, "config.model.width: -1.0, which must be above 0"),
+        ({"model": {"width": float("nan")}}, "config.model.width: nan, which must be above 0"),
+        ({"model": {"side": 60}}, "config.model.side: 60, which must be a multiple of 8"),
+        ({"model": {"fusion": {"head_channels": 0}}}, "config.model.fusion.head_channels: 0, which must be above 0"),
+        ({"full": {"steps": -1}}, "config.full.steps: -1, which must be at least 0"),
+        ({"instance": {"batch_size": 0}}, "config.instance.batch_size: 0, which must be at least 1"),
+        ({"fusion": {"learning_rate": 0.0}}, "config.fusion.learning_rate: 0.0, which must be above 0"),
+        ({"fusion": {"decay_start": 1.5}}, "config.fusion.decay_start: 1.5, which must be from 0 to 1"),
+    ],
+)
+def test_sizes_that_make_no_sense(values, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        from_dict(Config, values)

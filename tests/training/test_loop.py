@@ -203,6 +203,7 @@ def test_pmap_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Path) -> None:
+    before = (copied / "config.json").read_text()
     other = dataclasses.replace(
         CONFIG,
         seed=1,
@@ -220,6 +221,7 @@ def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Pat
         "model.fusion.outside: 'zero' -> 'masked'",
         "seed: 0 -> 1",
     ]
+    assert (copied / "config.json").read_text() == before  # a refused run leaves the record of the other alone
 
 
 def test_how_it_is_run_may_change(copied: Path) -> None:
