@@ -8,7 +8,7 @@ import pytest
 
 from tests import recipe
 
-ORIGINAL = Path("/work/shared/parity/weights.py")
+ORIGINAL = Path(__file__).resolve().parents[3] / "shared" / "parity" / "weights.py"
 
 KERNEL = [0.01789758913218975, -0.10974869877099991, -0.03605995327234268]
 UP = [0.016521934419870377, -0.036372456699609756, 0.02578420378267765, 0.011199739761650562]
