@@ -2,7 +2,7 @@
 
 An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
 So a plain convolution with a 2x2 window and four times the channels, its results interleaved, gives the same numbers
-from the same parameters. On CPU the gradients of XLA's own transposed convolution take 20 to 70 times as long (see
+from the same parameters. On CPU the gradients of XLA's own transposed convolution take 8 to 13 times as long (see
 ``benchmarks/RESULTS.md``).
 """
 
