@@ -90,9 +90,20 @@ class ScenesConfig:
 class DataConfig:
     """Where photos and boxes come from, and how they become a batch."""
 
-    source: Literal["scenes", "folder"] = "folder"
+    source: Literal["scenes", "folder", "coco", "tfds"] = "folder"
+    """``scenes``: synthetic ones, made on the fly. ``folder``: photos of a folder or of a zip file. ``coco``: COCO's
+    downloads. ``tfds``: a prepared TFDS data set."""
     path: str = ""
-    """Folder of photos (source ``folder``)."""
+    """``folder``: folder or zip file of photos. ``coco``: folder that holds the downloads, zipped or unpacked.
+    ``tfds``: name of the data set (``imagenet2012``, ``coco/2017``), or the folder with its ``dataset_info.json``."""
+    data_dir: str = ""
+    """``tfds`` by name: the folder that data sets were prepared in; empty: TFDS's own default."""
+    split: str = "train"
+    """``scenes``: ``train`` or ``held_out``, which never share a scene. ``coco``: ``train`` or ``val``. ``tfds``: a
+    split, or a part of one such as ``train[:1000]``."""
+    index_path: str = ""
+    """File that keeps the names and sizes of the photos, so that later starts need not read every header (for
+    ``tfds`` every record). Written where it is missing, refused where it belongs to other photos. Empty: not kept."""
     list_path: str = ""
     """Text file that names the photos to use, one a line, by their place below ``path``; a label after the name, as in
     Places205's lists, is not read. Empty: all photos of the folder, those of subfolders not."""
@@ -115,10 +126,22 @@ class DataConfig:
     """Crops a device holds are ceil(photos on it x this); when there are more, the lowest scores go, counted."""
     seed: int = 0
     """Of scenes, shuffling, flips and random box choice."""
-    split: Literal["train", "held_out"] = "train"
-    """Scenes only: the two never share a scene."""
+    gray_photos: Literal["keep", "skip", "error"] = "keep"
+    """What a photo without any colour means: it teaches that the world is gray. Counted in each case."""
+    gray_tolerance: int = 8
+    """A photo is gray if the channels of no pixel of its canvas differ by more than this, in 8-bit steps."""
+    jpeg_draft: bool = False
+    """Stage full: let the JPEG decoder itself reduce big photos by 2, 4 or 8, as long as both sides stay at least
+    twice the canvas. Faster; pixels then differ a little from those of a full decode."""
+    batching: Literal["shuffled", "balanced"] = "shuffled"
+    """``balanced``: within ``balance_window`` steps, photos are dealt out so that every device of every step has about
+    the same number of crops; a smaller ``budget_per_image`` then drops none. Stage fusion only."""
+    balance_window: int = 32
+    """Steps over which ``balanced`` deals photos out."""
     threads: int = 2
-    """Threads that read and decode photos."""
+    """Threads that read and decode photos, in each worker where there are ``workers``."""
+    workers: int = 0
+    """Processes that read and decode photos; 0: threads of the training process alone."""
     scenes: ScenesConfig = ScenesConfig()
 
 
@@ -136,12 +159,21 @@ class StageConfig:
     """Stage fusion: the weight heads (paper), or these with model10 and model_out (as released)."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
+    crop_area: float = 1.0
+    """Smallest share of a photo's area that a random window keeps, as in Inception's training (stages full and
+    fusion); 1: the whole photo, as the reference."""
+    crop_aspect: float = 4 / 3
+    """The window's aspect is the photo's times a factor between 1 / this and this."""
 
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "at least 0")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
+        _require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "above 0 and at most 1, a share of the photo")
+        _require(
+            math.isfinite(self.crop_aspect) and self.crop_aspect >= 1, "crop_aspect", self.crop_aspect, "at least 1"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

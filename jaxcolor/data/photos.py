@@ -72,6 +72,18 @@ class Source(Protocol):
         """Photo ``index``, from 0; raises ``DataError`` if it cannot be read and IndexError past the end."""
         ...
 
+    def reduced(self, index: int, least_side: int) -> Photo:
+        """Photo ``index`` for its full picture alone: its boxes are left out, and it may be smaller than the original.
+
+        A JPEG is decoded at a half, a quarter or an eighth of its size as long as both sides stay at least
+        ``least_side`` pixels. Raises as ``source[index]``.
+        """
+        ...
+
+    def crop_count(self, index: int) -> int:
+        """How many usable boxes photo ``index`` has."""
+        ...
+
     def with_boxes(self) -> Sequence[int]:
         """Numbers of the photos with at least one usable box, ascending: the others have no instances."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import level_boxes, mirror_boxes
 from jaxcolor.data.photos import DataError
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 _DECODE_ERRORS = (
     OSError,
@@ -36,6 +37,26 @@ _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 
 
+class Encoded(NamedTuple):
+    """A photo's file as bytes: a member of an archive, a record."""
+
+    where: str
+    """Names it in messages."""
+    data: bytes
+
+
+PhotoFile = Path | Encoded
+
+
+def _open(photo: PhotoFile) -> Image.Image:
+    return Image.open(photo if isinstance(photo, Path) else io.BytesIO(photo.data))
+
+
+def _unreadable(photo: PhotoFile, error: BaseException) -> DataError:
+    where = photo if isinstance(photo, Path) else photo.where
+    return DataError(f"{where}: cannot read this photo: {_one_line(error)}")
+
+
 class Example(NamedTuple):
     """What one photo contributes to a batch."""
 
@@ -47,51 +68,58 @@ class Example(NamedTuple):
     """By these the batch decides which crops stay when there are too many."""
 
 
-def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_rgb(photo: PhotoFile, least_side: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
     """The photo in a file, as a viewer shows it.
 
     Its EXIF orientation is applied, gray and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts lie on
     white, and of an animation the first picture is taken. Colour profiles are ignored: all is taken for sRGB.
 
+    Args:
+      photo: its file.
+      least_side: let the JPEG decoder reduce the photo by 2, 4 or 8 as long as both sides stay at least this many
+        pixels; None: the original size.
+
     Raises:
       DataError: the file is missing, no photo, or damaged.
     """
     try:
-        with Image.open(path) as image:
+        with _open(photo) as image:
+            if least_side is not None:
+                image.draft(None, (least_side, least_side))  # does nothing for other formats
             image.load()
             upright = ImageOps.exif_transpose(image)
             return np.asarray(_to_rgb(upright))
     except _DECODE_ERRORS as error:
-        raise DataError(f"{path}: cannot read this photo: {_one_line(error)}") from error
+        raise _unreadable(photo, error) from error
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(photo: PhotoFile) -> tuple[int, int]:
     """Width and height of the photo in a file as a viewer shows it, from its header as far as possible.
 
     Raises:
       DataError: the file is missing, or its header is not that of a photo.
     """
     try:
-        with Image.open(path) as image:
+        with _open(photo) as image:
             width, height = image.size
             # Pillow decodes a whole PNG to find its EXIF: the standard lets it follow the pixels.
             turned = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
     except _DECODE_ERRORS as error:
-        raise DataError(f"{path}: cannot read this photo: {_one_line(error)}") from error
+        raise _unreadable(photo, error) from error
     return (height, width) if turned else (width, height)
 
 
-def check_header(path: Path) -> None:
+def check_header(photo: PhotoFile) -> None:
     """Whether a file begins like a photo; cheaper than ``read_size``.
 
     Raises:
       DataError: it is missing, or does not.
     """
     try:
-        with Image.open(path):
+        with _open(photo):
             pass
     except _DECODE_ERRORS as error:
-        raise DataError(f"{path}: cannot read this photo: {_one_line(error)}") from error
+        raise _unreadable(photo, error) from error
 
 
 def resize(rgb: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:

@@ -100,6 +100,15 @@ class SceneSource:
         """Photo of scene ``index``; its annotated boxes equal its detections."""
         return self.scene(index).photo
 
+    def reduced(self, index: int, least_side: int) -> Photo:
+        """Photo of scene ``index`` without its boxes; no scene is worth reducing."""
+        photo = self[index]
+        return photo._replace(boxes=photo.boxes[:0], scores=photo.scores[:0], truth_boxes=None)
+
+    def crop_count(self, index: int) -> int:
+        """How many objects scene ``index`` has."""
+        return len(self[index].boxes)
+
     def with_boxes(self) -> Sequence[int]:
         """All of them: every scene has objects."""
         return range(len(self))

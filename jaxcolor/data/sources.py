@@ -116,6 +116,16 @@ class FolderSource:
         clean = clean_boxes(boxes.boxes, boxes.scores, size)
         return size, UsableBoxes(clean.boxes, boxes.scores[clean.kept], clean.dropped)
 
+    def reduced(self, index: int, least_side: int) -> Photo:
+        """Photo ``index`` without its boxes, decoded at a fraction of its size where its file allows."""
+        path = self.photos[index]
+        none = no_boxes()
+        return Photo(path.stem, read_rgb(path, least_side), none.boxes, none.scores)
+
+    def crop_count(self, index: int) -> int:
+        """How many usable boxes photo ``index`` has."""
+        return self.usable_counts[index]
+
     def with_boxes(self) -> Sequence[int]:
         """Numbers of the photos with at least one usable box."""
         return tuple(np.flatnonzero(self.usable_counts).tolist())

@@ -41,6 +41,13 @@ class MadeUp:
         boxes = np.stack([first, first, first + 9, first + 7], axis=1)
         return Photo(f"photo{index}", rgb, boxes, (1 - index / 100 - first / 1000).astype(np.float32))
 
+    def reduced(self, index, least_side):
+        photo = self[index]
+        return photo._replace(boxes=photo.boxes[:0], scores=photo.scores[:0])
+
+    def crop_count(self, index):
+        return self.counts[index] or 0
+
     def with_boxes(self):
         return tuple(i for i, count in enumerate(self.counts) if count != 0)
 

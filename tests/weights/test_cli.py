@@ -103,7 +103,7 @@ def test_errors_of_ours_are_caught_once(capsys, monkeypatch):
         def fail(options, error=error):
             raise error
 
-        monkeypatch.setattr(cli, "convert", fail)
+        monkeypatch.setattr("jaxcolor.cli.convert.convert", fail)
         status = cli.main(["convert", "a", "b.safetensors"])
         said = capsys.readouterr().err
         if isinstance(error, KeyboardInterrupt):
@@ -116,7 +116,7 @@ def test_errors_of_the_program_are_not_hidden(monkeypatch):
     def fail(options):
         raise ValueError("a mistake of ours")
 
-    monkeypatch.setattr(cli, "convert", fail)
+    monkeypatch.setattr("jaxcolor.cli.convert.convert", fail)
     with pytest.raises(ValueError, match="a mistake of ours"):
         cli.main(["convert", "a", "b.safetensors"])
 

@@ -1,0 +1,46 @@
+"""The ``jaxcolor`` command.
+
+A subcommand is a module here with a function ``add_<name>(subparsers)``, listed in ``COMMANDS``, that declares its
+arguments and sets ``run``, the function that does the work. Heavy imports (JAX, the networks) happen inside ``run``,
+so that ``--help`` answers at once. What a person can put right is raised there as ``UserError`` or ``OSError`` and
+told by ``errors.exit_status``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import jaxcolor
+from jaxcolor.cli.boxes import add_boxes
+from jaxcolor.cli.colorize import add_colorize
+from jaxcolor.cli.convert import add_convert
+from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.errors import exit_status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; ``sys.argv`` if no arguments are given.
+
+    Returns:
+      The exit status: 0, 1 after a message on standard error, 130 when interrupted.
+
+    Raises:
+      SystemExit: after ``--help`` or ``--version`` (0), or for arguments that cannot be understood (2).
+    """
+    options = build_parser().parse_args(arguments)
+    return exit_status(f"jaxcolor {options.command}", lambda: options.run(options))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands."""
+    parser = argparse.ArgumentParser(prog="jaxcolor", description="Instance-aware image colorization.")
+    parser.add_argument("--version", action="version", version=f"jaxcolor {jaxcolor.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in COMMANDS:
+        add(subparsers)
+    return parser
+
+
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_colorize, add_convert, add_boxes)
+"""The subcommands, in the order that ``--help`` lists them."""

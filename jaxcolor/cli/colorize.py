@@ -1,0 +1,48 @@
+"""``jaxcolor colorize``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jaxcolor.cli.parsing import STORES, Subparsers
+
+
+def add_colorize(subparsers: Subparsers) -> None:
+    """``jaxcolor colorize``: gray photos to colour photos."""
+    parser = subparsers.add_parser(
+        "colorize",
+        help="colour photos at their own size",
+        description="Colour photos at their own size. Boxes of objects are read from --boxes, or from the folder that "
+        f"has the photos' folder's name with _bbox appended, if it is there. {STORES}",
+    )
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
+    parser.add_argument("-w", "--weights", metavar="FILE", type=Path, required=True, help="a released .safetensors")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for <stem>.png")
+    parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
+    parser.add_argument(
+        "--missing-boxes",
+        choices=("error", "none"),
+        default="error",
+        help="what a photo without an entry there means (default: error)",
+    )
+    parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
+    parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos coloured at a time (default: 4)")
+    parser.add_argument("--force", action="store_true", help="replace pictures that exist")
+    parser.set_defaults(run=colorize)
+
+
+def colorize(options: argparse.Namespace) -> None:
+    """Colour ``options.photos`` into ``options.output``."""
+    from jaxcolor.colorize_files import colorize_files
+
+    colorize_files(
+        options.photos,
+        options.weights,
+        options.output,
+        boxes=options.boxes,
+        missing_boxes=options.missing_boxes,
+        boxes_per_photo=options.boxes_per_photo,
+        batch_size=options.batch,
+        replace=options.force,
+    )
