@@ -122,6 +122,27 @@ def level_boxes(
     return np.concatenate([start, size], axis=-1).astype(np.int32)
 
 
+def boxes_in_window(
+    boxes: Int[np.ndarray, "N 4"], window: Int[np.ndarray, " 4"], least_share: float = 0.0
+) -> tuple[Int32[np.ndarray, "n 4"], Int[np.ndarray, " n"]]:
+    """The boxes' parts inside a window, in the window's own pixels: cropping them there cuts out the same pixels.
+
+    Args:
+      boxes: x0, y0, x1, y1 in whole photo pixels, with x0 < x1 and y0 < y1.
+      window: x0, y0, x1, y1 in whole photo pixels.
+      least_share: boxes of which less than this share of the area lies inside are left out; so are, in any case,
+        those of which nothing does.
+
+    Returns:
+      The boxes that are left, and their rows among those given, ascending.
+    """
+    start, end = window[:2], window[2:]
+    inside = np.concatenate([np.clip(boxes[:, :2], start, end), np.clip(boxes[:, 2:], start, end)], axis=1)
+    area, kept_area = (np.prod((b[:, 2:] - b[:, :2]).astype(np.int64), axis=1) for b in (boxes, inside))
+    kept = np.flatnonzero((kept_area > 0) & (kept_area >= least_share * area))
+    return (inside[kept] - np.concatenate([start, start])).astype(np.int32), kept
+
+
 def mirror_boxes(boxes: Int[np.ndarray, "N 4"], photo_width: int) -> Int[np.ndarray, "N 4"]:
     """The boxes' place in the photo mirrored left to right."""
     x0, y0, x1, y1 = boxes.T

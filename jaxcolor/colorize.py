@@ -121,7 +121,7 @@ class Colorizer:
         clean = clean_boxes(raw, order, (photo.shape[1], photo.shape[0]))
         kept = order[clean.kept].astype(np.float32)
         best = best_scores(kept, self.boxes_per_photo)
-        return example(photo, clean.boxes[best], kept[best], self.config.side)
+        return example(Image.fromarray(photo), clean.boxes[best], kept[best], self.config.side)
 
     def _batch(self, examples: Sequence[Example]) -> Batch:
         """Filled up to powers of two, so that few shapes are compiled and less than half of the work is for nothing."""

@@ -164,6 +164,8 @@ class StageConfig:
     fusion); 1: the whole photo, as the reference."""
     crop_aspect: float = 4 / 3
     """The window's aspect is the photo's times a factor between 1 / this and this."""
+    crop_visible: float = 0.25
+    """Boxes of which less than this share of the area lies in the window have no crop."""
 
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "at least 0")

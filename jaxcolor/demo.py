@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
-from PIL import Image
 
 import jaxcolor
 from jaxcolor import program
@@ -72,7 +71,7 @@ def write_photos(config: Config, folder: Path) -> Path:
     source = make_source(config.eval.data, config.model.side)
     for index in range(min(COLORIZED, len(source))):
         photo = source[index]
-        Image.fromarray(photo.rgb).convert("L").save(folder / f"{photo.name}.png")
+        photo.image.convert("L").save(folder / f"{photo.name}.png")
         np.savez(boxes_folder / f"{photo.name}.npz", bbox=photo.boxes, scores=photo.scores)
     return folder
 

@@ -8,8 +8,9 @@ function collectives name ``AXIS``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +18,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXIS = "devices"
+
+T = TypeVar("T")
 
 REPLICATED = "replicated"
 SPLIT = "split"
@@ -65,6 +68,15 @@ class Devices:
         if self.mapping == "pmap":
             tree = jax.tree.map(lambda x: x.reshape(self.count, x.shape[0] // self.count, *x.shape[1:]), tree)
         return jax.device_put(tree, self._sharding(SPLIT))
+
+    def ahead(self, items: Iterable[T], arrays: Callable[[T], Any], depth: int = 2) -> Iterator[tuple[T, Any]]:
+        """Items with their arrays on the devices, ``depth`` of them put there ahead: copies overlap computation."""
+        waiting: deque[tuple[T, Any]] = deque()
+        for item in items:
+            waiting.append((item, self.split(arrays(item))))
+            if len(waiting) > depth:
+                yield waiting.popleft()
+        yield from waiting
 
     def fetch(self, tree: Any, kind: str = REPLICATED) -> Any:
         """Values of the devices as host arrays: one copy of replicated ones, split ones put together."""

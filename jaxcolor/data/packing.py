@@ -60,31 +60,34 @@ def pack(
     Returns:
       The batch (NumPy), and how many crops found no place.
     """
-    per_device = len(examples) // device_count
-    groups = [examples[start : start + per_device] for start in range(0, len(examples), per_device)]
-    parts = [_pack_crops(group, capacity, side) for group in groups]
-    crops, index, boxes = (np.concatenate(arrays) for arrays in zip(*(part[:3] for part in parts), strict=True))
-    batch = Batch(_full_pictures(examples if with_full else (), side), crops, index, boxes, _valid(examples))
-    return batch, sum(part[3] for part in parts)
+    photos = len(examples) // device_count
+    crops = np.zeros((device_count * capacity, side, side, 3), np.uint8)
+    index = np.full(device_count * capacity, PADDING, np.int32)
+    boxes = np.zeros((device_count * capacity, LEVELS, 4), np.int32)
+    dropped = 0
+    for device in range(device_count):
+        group = examples[device * photos : (device + 1) * photos]
+        places = slice(device * capacity, (device + 1) * capacity)
+        dropped += _fill(group, crops[places], index[places], boxes[places])
+    return Batch(_full_pictures(examples if with_full else (), side), crops, index, boxes, _valid(examples)), dropped
 
 
-def _pack_crops(
-    examples: Sequence[Example | None], capacity: int, side: int
-) -> tuple[UInt8[np.ndarray, "M S S 3"], Int32[np.ndarray, " M"], Int32[np.ndarray, "M L 4"], int]:
-    crops = np.zeros((capacity, side, side, 3), np.uint8)
-    index = np.full(capacity, PADDING, np.int32)
-    boxes = np.zeros((capacity, LEVELS, 4), np.int32)
-    present = [(photo, e) for photo, e in enumerate(examples) if e is not None and len(e.scores)]
-    if not present:
-        return crops, index, boxes, 0
-    scores = np.concatenate([e.scores for _, e in present])
-    owner = np.concatenate([np.full(len(e.scores), photo, np.int32) for photo, e in present])
-    stay = np.sort(best_scores(scores, capacity))
-    taken = len(stay)
-    crops[:taken] = np.concatenate([e.crop_rgb for _, e in present])[stay]
-    index[:taken] = owner[stay]
-    boxes[:taken] = np.concatenate([e.level_boxes for _, e in present])[stay]
-    return crops, index, boxes, len(scores) - taken
+def _fill(
+    examples: Sequence[Example | None],
+    crops: UInt8[np.ndarray, "M S S 3"],
+    index: Int32[np.ndarray, " M"],
+    boxes: Int32[np.ndarray, "M L 4"],
+) -> int:
+    """Writes the crops of one device's photos to its places; returns how many found none."""
+    found = [(photo, e, row) for photo, e in enumerate(examples) if e is not None for row in range(len(e.scores))]
+    scores = np.array([e.scores[row] for _, e, row in found], np.float32)
+    # Crop by crop: each is copied once, which with dozens of them is what takes the time here.
+    for place, number in enumerate(np.sort(best_scores(scores, len(index))).tolist()):
+        photo, example, row = found[number]
+        crops[place] = example.crop_rgb[row]
+        index[place] = photo
+        boxes[place] = example.level_boxes[row]
+    return max(0, len(found) - len(index))
 
 
 def _full_pictures(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from PIL import Image
 
 from jaxcolor.boxes import BoxChoice, DroppedBoxes, clean_boxes
 from jaxcolor.errors import UserError
@@ -21,10 +22,10 @@ class Photo(NamedTuple):
 
     name: str
     """Its file's stem, or the scene's number; unique in a source."""
-    rgb: UInt8[np.ndarray, "H W 3"]
-    """SRGB, upright, at its original size."""
+    image: Image.Image
+    """SRGB (mode RGB), upright, at its original size; Pillow's, which crops and resizes without copying to and fro."""
     boxes: Float32[np.ndarray, "N 4"]
-    """Detections: x0, y0, x1, y1 in pixels of ``rgb``; anything may be wrong with them, see ``usable_boxes``."""
+    """Detections: x0, y0, x1, y1 in pixels of the photo; anything may be wrong with them, see ``usable_boxes``."""
     scores: Float32[np.ndarray, " N"]
     truth_boxes: Float32[np.ndarray, "K 4"] | None = None
     """Annotated boxes, where there are any to be had."""
@@ -32,7 +33,12 @@ class Photo(NamedTuple):
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self.rgb.shape[1], self.rgb.shape[0]
+        return self.image.size
+
+    @property
+    def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The pixels."""
+        return np.asarray(self.image)
 
 
 class UsableBoxes(NamedTuple):
@@ -72,11 +78,11 @@ class Source(Protocol):
         """Photo ``index``, from 0; raises ``DataError`` if it cannot be read and IndexError past the end."""
         ...
 
-    def reduced(self, index: int, least_side: int) -> Photo:
-        """Photo ``index`` for its full picture alone: its boxes are left out, and it may be smaller than the original.
+    def picture(self, index: int, least_side: int | None = None) -> Photo:
+        """Photo ``index`` for its full picture alone: its boxes are left out.
 
-        A JPEG is decoded at a half, a quarter or an eighth of its size as long as both sides stay at least
-        ``least_side`` pixels. Raises as ``source[index]``.
+        With ``least_side``, a JPEG is decoded at a half, a quarter or an eighth of its size as long as both sides stay
+        at least that many pixels. Raises as ``source[index]``.
         """
         ...
 

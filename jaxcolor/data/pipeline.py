@@ -1,35 +1,38 @@
-"""The order in which photos come, and batches of them, on Grain.
+"""Batches of photos, read and put together ahead of time by Grain's threads or worker processes.
 
-Position is step: photo p of the endless shuffled order belongs to step p // batch_size, and every random choice for
-it (flip, boxes) comes from a generator seeded by p. So a run resumed at step k sees exactly what an uninterrupted one
-sees from k on, for any number of threads, and no state of an iterator is ever saved.
+Position is step: the photo at position p belongs to step p // batch_size (``order``), and every random choice for it
+(flip, window, boxes) comes from a generator seeded by p. So a run resumed at step k sees exactly what an
+uninterrupted one sees from k on, for any number of threads, workers and processes, and no state of an iterator is
+ever saved.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grain
 import numpy as np
+from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
-from jaxcolor.boxes import best_scores, choose
+from jaxcolor.boxes import best_scores, boxes_in_window, choose
 from jaxcolor.config import DataConfig
+from jaxcolor.data.order import Balanced, Order, Share, shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
 from jaxcolor.data.photos import DataError, Photo, Source, usable_boxes
-from jaxcolor.data.preprocess import Example, example
+from jaxcolor.data.preprocess import WHOLE, Augment, Example, Window, example, is_gray, random_window
 
 Parts = Literal["full", "instance", "both"]
 """``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
 
 
 class Loaded(NamedTuple):
-    """What the pipeline yields for one step."""
+    """What the pipeline yields for one step: this process's part of it."""
 
     batch: Batch
     """NumPy arrays, photos and crops device after device."""
@@ -37,30 +40,66 @@ class Loaded(NamedTuple):
     """Of the photos, in the batch's order (for ``instance``: the photo of each crop); empty where there is none."""
     dropped_crops: int
     """Crops for which ``budget_per_image`` left no place."""
-    skipped_photos: int
-    """Unreadable photos: replaced by the next readable one in training, left out (``image_valid``) in evaluation."""
+    skipped: tuple[str, ...]
+    """A line for each photo that ``bad_photos`` or ``gray_photos`` left out: the next good one replaces it in training;
+    in evaluation its place is empty (``image_valid``)."""
+    gray_photos: int
+    """Photos of the batch without colour, where ``gray_photos`` keeps them."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What went wrong or is odd, in numbers, for the logs."""
+        return {
+            "dropped_crops": self.dropped_crops,
+            "skipped_photos": len(self.skipped),
+            "gray_photos": self.gray_photos,
+        }
+
+
+class _Failed(NamedTuple):
+    """In place of a batch: a photo that stops the run. An exception raised in a worker would arrive as another one."""
+
+    message: str
 
 
 class Batches(Iterator[Loaded]):
-    """An iterator over batches that reads ahead in threads; ``close`` it, or use it in a ``with`` block."""
+    """An iterator over batches that reads ahead; ``close`` it, or use it in a ``with`` block."""
 
-    def __init__(self, dataset: grain.MapDataset, threads: int) -> None:
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-        self._iterator = iter(dataset.to_iter_dataset(options))
-        self._closed = False
+    def __init__(self, dataset: grain.MapDataset, config: DataConfig) -> None:
+        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
+        ahead = dataset.to_iter_dataset(options)
+        if config.workers:
+            if not flags.FLAGS.is_parsed():  # programs parse them; Grain's workers need them parsed
+                flags.FLAGS.mark_as_parsed()
+            ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=2))
+        self._iterator: list[Any] = [iter(ahead)]
+        # At the end of the program too, and before the interpreter takes Grain's modules away: that would be noisy.
+        self._finalizer = weakref.finalize(self, _close, self._iterator)
+        self._told: set[str] = set()
 
     def __iter__(self) -> Batches:
         return self
 
     def __next__(self) -> Loaded:
-        if self._closed:
+        """The next batch; tells each photo that is left out once, on standard error.
+
+        Raises:
+          DataError: a photo cannot be used and is not to be skipped.
+        """
+        if not self._iterator:
             raise StopIteration
-        return next(self._iterator)
+        loaded: Loaded | _Failed = next(self._iterator[0])
+        if isinstance(loaded, _Failed):
+            raise DataError(loaded.message)
+        for line in loaded.skipped:
+            if line not in self._told:
+                self._told.add(line)
+                print(f"skipped: {line}", file=sys.stderr)
+        return loaded
 
     def close(self) -> None:
         """Stops reading ahead; there are no batches afterwards. May be called twice."""
-        self._closed = True
-        self._iterator.close()
+        self._finalizer()
 
     def __enter__(self) -> Batches:
         return self
@@ -71,6 +110,11 @@ class Batches(Iterator[Loaded]):
         self.close()
 
 
+def _close(iterator: list[Any]) -> None:
+    """Close the iterator and let go of it: as long as there is a reference it would be closed again."""
+    iterator.pop().close()
+
+
 def train_batches(
     source: Source,
     config: DataConfig,
@@ -78,25 +122,30 @@ def train_batches(
     parts: Parts,
     side: int,
     batch_size: int,
-    flip: bool = False,
+    augment: Augment = Augment(),  # noqa: B008 (immutable)
     device_count: int = 1,
     start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Batches:
     """Endless batches for training; all photos are shuffled anew for each pass.
 
     Photos without a usable box are left out of ``instance`` and ``both``: they have no instances. ``instance`` takes
     one uniformly random box of all the photo's usable ones a visit, whatever ``box_choice`` says of detections
-    (``ground_truth`` does replace them). With ``both``, a photo's chosen boxes can be none, say under ``threshold``.
+    (``ground_truth`` does replace them), and no window. With ``both``, a photo's chosen boxes can be none, say under
+    ``threshold`` or in a window.
 
     Args:
       source: photos with boxes.
-      config: choice of boxes, budget, seed, threads.
+      config: choice of boxes, budget, order, seed, threads, workers.
       parts: what the stage reads.
       side: S of the canvas.
-      batch_size: photos in a step, over all devices.
-      flip: whether each photo is mirrored left to right with probability one half.
-      device_count: devices among which axis 0 of every array splits evenly.
+      batch_size: photos in a step, over all devices of all processes.
+      augment: flips and windows.
+      device_count: devices of all processes, among which axis 0 of every array splits evenly.
       start_step: the step of the first batch yielded.
+      process_index: which run of the devices this process feeds; the batches are those devices' part.
+      process_count: how many processes there are.
 
     Returns:
       An iterator whose batch k is that of step ``start_step + k``. Crops per device: ``ceil(photos on it x
@@ -104,171 +153,241 @@ def train_batches(
 
     Raises:
       DataError: settings that cannot be; a source without photos with boxes for ``instance`` and ``both``. While
-        iterating: an unreadable photo, unless ``bad_photos`` is ``skip``.
+        iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; a gray one, if ``gray_photos`` is ``error``.
     """
     if start_step < 0:
         raise DataError(f"start_step: {start_step} is negative")
-    order = range(len(source)) if parts == "full" else source.with_boxes()
-    if not len(order):
+    numbers = range(len(source)) if parts == "full" else source.with_boxes()
+    if not len(numbers):
         raise DataError(
             f"no photo with a usable box for stage part {parts!r}, which needs instances: {source.describe()}"
         )
-    collate = _Collate.of(config, parts, side, batch_size, device_count)
-    reader = _Reader(source, config, order, parts, side, collate.capacity, flip=flip, replace_bad=True)
-    dataset = grain.MapDataset.range(len(order)).seed(_seed(config)).shuffle().repeat().random_map(reader)
-    # Sliced after random_map, which seeds by position in the whole run.
-    dataset = dataset[start_step * batch_size :].batch(batch_size, drop_remainder=True, batch_fn=collate)
-    return Batches(dataset, config.threads)
+    share = Share(batch_size, process_index, process_count)
+    collate = _Collate.of(config, parts, side, share, device_count)
+    order = shuffled(len(numbers), _seed(config))
+    if config.batching == "balanced" and parts == "both":
+        crop_count = _CropCount(source, config, numbers)
+        group = batch_size // device_count
+        window = _window_steps(config) * batch_size
+        order = Balanced(order, crop_count, window=window, group_size=group, seed=_seed(config))
+    reader = _Reader(source, config, order, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
+    dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
+    return Batches(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
 
 def eval_batches(
-    source: Source, config: DataConfig, *, side: int, batch_size: int, device_count: int = 1, photos: int = 0
+    source: Source,
+    config: DataConfig,
+    *,
+    side: int,
+    batch_size: int,
+    device_count: int = 1,
+    photos: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Batches:
-    """One pass in the source's order, full pictures and chosen boxes, every photo exactly once.
+    """One pass in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
 
     Args:
       source: photos; those without boxes come too.
-      config: choice of boxes, budget, seed (of ``random_k``), threads.
+      config: choice of boxes, budget, seed (of ``random_k``), threads, workers.
       side: S of the canvas.
-      batch_size: photos in a batch, over all devices. The last batch is filled up with black photos whose
-        ``image_valid`` is False and whose name is empty.
-      device_count: devices among which axis 0 of every array splits evenly.
+      batch_size: photos in a batch, over all devices of all processes. The last batch is filled up with black photos
+        whose ``image_valid`` is False and whose name is empty; every process gets as many batches.
+      device_count: devices of all processes, among which axis 0 of every array splits evenly.
       photos: how many, from the first; 0 for all.
+      process_index: which run of the devices this process feeds.
+      process_count: how many processes there are.
 
     Raises:
       DataError: settings that cannot be. While iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; its
-        place is then not valid.
+        place is then not valid. Gray photos likewise.
     """
     if photos < 0:
         raise DataError(f"eval.photos: {photos} is negative; 0 takes all")
     count = min(photos or len(source), len(source))
-    collate = _Collate.of(config, "both", side, batch_size, device_count)
-    reader = _Reader(source, config, range(count), "both", side, collate.capacity, flip=False, replace_bad=False)
-    dataset = grain.MapDataset.range(count).seed(_seed(config)).random_map(reader)
-    return Batches(dataset.batch(batch_size, drop_remainder=False, batch_fn=collate), config.threads)
+    share = Share(batch_size, process_index, process_count)
+    collate = _Collate.of(config, "both", side, share, device_count)
+    numbers = range(count)
+    reader = _Reader(
+        source, config, numbers, numbers, "both", side, share, collate.capacity, Augment(), replace_bad=False
+    )
+    dataset = grain.MapDataset.range(-(-count // batch_size) * share.local_size).map(reader)
+    return Batches(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
+
+
+class _CropCount:
+    """How many crops a photo of the order brings to its device, as far as its number of boxes tells."""
+
+    def __init__(self, source: Source, config: DataConfig, numbers: Sequence[int]) -> None:
+        self._source = source
+        self._numbers = numbers
+        self._most = config.boxes_per_photo if config.box_choice in ("top_k", "random_k") else sys.maxsize
+
+    def __call__(self, place: int) -> int:
+        return min(self._source.crop_count(self._numbers[place]), self._most)
 
 
 class _Item(NamedTuple):
     """One photo on its way into a batch."""
 
-    name: str
-    example: Example | None
-    dropped_crops: int
-    skipped: bool
+    name: str = ""
+    example: Example | None = None
+    dropped_crops: int = 0
+    skipped: tuple[str, ...] = ()
+    gray: bool = False
+    failure: str = ""
+    """What stops the run."""
+
+
+class _GrayError(DataError):
+    """A gray photo that ``gray_photos`` refuses."""
 
 
 class _Reader:
-    """Reads the photo at a position and makes its random choices; called from several threads."""
+    """Reads the photo at a position and makes its random choices; called from several threads, pickled for workers."""
 
     def __init__(
         self,
         source: Source,
         config: DataConfig,
-        order: Sequence[int],
+        order: Order | Sequence[int],
+        numbers: Sequence[int],
         parts: Parts,
         side: int,
+        share: Share,
         capacity: int,
+        augment: Augment,
         *,
-        flip: bool,
         replace_bad: bool,
     ) -> None:
         self.source = source
         self.config = config
         self.order = order
+        self.numbers = numbers
         self.parts = parts
         self.side = side
+        self.share = share
         self.capacity = capacity
-        self.flip = flip
+        self.augment = augment
         self.replace_bad = replace_bad
-        self._told: set[int] = set()
-        self._lock = threading.Lock()
 
-    def __call__(self, position: int, rng: np.random.Generator) -> _Item:
-        last = len(self.order) if self.replace_bad else 1
-        for offset in range(last):
-            # The stand-in for a bad photo is a function of the position alone, never of what was read before.
-            index = self.order[(position + offset) % len(self.order)]
+    def __call__(self, local: int) -> _Item:
+        position = self.share.position(local)
+        try:
+            place = int(self.order[position])
+        except IndexError:
+            return _Item()  # fills up the last batch of an evaluation
+        skipped: list[str] = []
+        for offset in range(len(self.numbers) if self.replace_bad else 1):
+            # The stand-in for a bad photo is a function of the place alone, never of what was read before.
+            index = int(self.numbers[(place + offset) % len(self.numbers)])
+            rng = np.random.default_rng([self.config.seed, position])
             try:
-                return self._item(self.source[index], rng, skipped=offset > 0)
+                return self._item(index, rng)._replace(skipped=tuple(skipped))
             except DataError as error:
-                if self.config.bad_photos == "error":
-                    raise
-                self._tell(index, error)
+                policy = self.config.gray_photos if isinstance(error, _GrayError) else self.config.bad_photos
+                if policy == "error":
+                    return _Item(failure=str(error))
+                skipped.append(str(error))
         if self.replace_bad:
-            raise DataError(f"not one photo can be read: {self.source.describe()}")
-        return _Item("", None, 0, True)
+            return _Item(failure=f"not one photo can be used: {self.source.describe()}; the last: {skipped[-1]}")
+        return _Item(skipped=tuple(skipped))
 
-    def _item(self, photo: Photo, rng: np.random.Generator, *, skipped: bool) -> _Item:
-        mirrored = bool(rng.random() < 0.5) and self.flip
+    def _item(self, index: int, rng: np.random.Generator) -> _Item:
+        mirrored = bool(rng.random() < 0.5) and self.augment.flip
+        window = random_window(self.augment, rng) if self.parts != "instance" else WHOLE
         if self.parts == "full":
-            none = np.zeros((0, 4), np.int32), np.zeros((0,), np.float32)
-            return _Item(photo.name, example(photo.rgb, *none, self.side, mirrored=mirrored), 0, skipped)
-        usable = usable_boxes(photo, self.config.box_choice)
-        if self.parts == "instance":
-            if not len(usable.boxes):
-                raise DataError(f"photo {photo.name}: no usable box any more; did its box file change?")
-            rows = rng.integers(len(usable.boxes), size=1)
+            # Twice the canvas at least: the resampling that follows then still averages over several pixels.
+            least = math.ceil(2 * self.side / min(window.x1 - window.x0, window.y1 - window.y0))
+            photo = self.source.picture(index, least if self.config.jpeg_draft else None)
         else:
-            c = self.config
-            rows = choose(c.box_choice, usable.scores, k=c.boxes_per_photo, threshold=c.score_threshold, rng=rng)
-        # What the whole device could not hold need not be cut out at all.
-        stay = rows[np.sort(best_scores(usable.scores[rows], self.capacity))]
-        crops = example(
-            photo.rgb,
-            usable.boxes[stay],
-            usable.scores[stay],
-            self.side,
-            mirrored=mirrored,
-            with_full=self.parts == "both",
-        )
-        return _Item(photo.name, crops, len(rows) - len(stay), skipped)
+            photo = self.source[index]
+        gray = is_gray(photo.image, self.config.gray_tolerance)
+        if gray and self.config.gray_photos != "keep":
+            raise _GrayError(f"photo {photo.name}: it is gray; data.gray_photos is {self.config.gray_photos!r}")
+        boxes, scores, dropped = self._boxes(photo, window, rng)
+        image = photo.image
+        if window != WHOLE:
+            x0, y0, x1, y1 = window.pixels(photo.size).tolist()
+            image = image.crop((x0, y0, x1, y1))
+        made = example(image, boxes, scores, self.side, mirrored=mirrored, with_full=self.parts != "instance")
+        return _Item(photo.name, made, dropped, gray=gray)
 
-    def _tell(self, index: int, error: DataError) -> None:
-        with self._lock:
-            if index not in self._told:
-                self._told.add(index)
-                print(f"skipped: {error}", file=sys.stderr)
+    def _boxes(self, photo: Photo, window: Window, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+        """The boxes to cut out, in pixels of the window, their scores, and how many found no place."""
+        if self.parts == "full":
+            return np.zeros((0, 4), np.int32), np.zeros((0,), np.float32), 0
+        usable = usable_boxes(photo, self.config.box_choice)
+        boxes, scores = usable.boxes, usable.scores
+        if self.parts == "instance":
+            if not len(boxes):
+                raise DataError(f"photo {photo.name}: no usable box any more; did its box file change?")
+            rows = rng.integers(len(boxes), size=1)
+            return boxes[rows], scores[rows], 0
+        if window != WHOLE:
+            boxes, kept = boxes_in_window(boxes, window.pixels(photo.size), self.augment.visible)
+            scores = scores[kept]
+        c = self.config
+        rows = choose(c.box_choice, scores, k=c.boxes_per_photo, threshold=c.score_threshold, rng=rng)
+        # What the whole device could not hold need not be cut out at all.
+        stay = rows[np.sort(best_scores(scores[rows], self.capacity))]
+        return boxes[stay], scores[stay], len(rows) - len(stay)
 
 
 class _Collate(NamedTuple):
-    """Turns the photos of a step into what is yielded."""
+    """Turns this process's photos of a step into what is yielded."""
 
     parts: Parts
     side: int
-    batch_size: int
-    device_count: int
+    local_devices: int
     capacity: int
 
     @classmethod
-    def of(cls, config: DataConfig, parts: Parts, side: int, batch_size: int, device_count: int) -> _Collate:
+    def of(cls, config: DataConfig, parts: Parts, side: int, share: Share, device_count: int) -> _Collate:
         """Checks the numbers; ``capacity`` is M of one device."""
         if side < 2 ** (LEVELS - 1) or side % 2 ** (LEVELS - 1):
             raise DataError(f"model.side: {side} is not a multiple of {2 ** (LEVELS - 1)}")
-        if config.threads < 0:
-            raise DataError(f"data.threads: {config.threads} is negative; 0 reads without threads")
+        for field in ("threads", "workers", "gray_tolerance"):
+            if getattr(config, field) < 0:
+                raise DataError(f"data.{field}: {getattr(config, field)} is negative")
         if config.boxes_per_photo < 1:
             raise DataError(f"data.boxes_per_photo: {config.boxes_per_photo} boxes are none; at least 1")
         if math.isnan(config.score_threshold):
             raise DataError("data.score_threshold: not a number")
-        photos = photos_per_device(batch_size, device_count)
+        if not 0 <= share.process_index < share.process_count:
+            raise DataError(f"process {share.process_index} of {share.process_count}: there is no such process")
+        photos = photos_per_device(share.batch_size, device_count)
+        if device_count % share.process_count:
+            raise DataError(f"{device_count} devices cannot be cut into equal runs for {share.process_count} processes")
         budget = crops_per_device(photos, config.budget_per_image)
-        return cls(parts, side, batch_size, device_count, {"full": 0, "instance": photos, "both": budget}[parts])
+        capacity = {"full": 0, "instance": photos, "both": budget}[parts]
+        return cls(parts, side, device_count // share.process_count, capacity)
 
-    def __call__(self, items: Sequence[_Item]) -> Loaded:
-        filled = [*items, *[_Item("", None, 0, False)] * (self.batch_size - len(items))]
+    def __call__(self, items: Sequence[_Item]) -> Loaded | _Failed:
+        failure = next((item.failure for item in items if item.failure), None)
+        if failure is not None:
+            return _Failed(failure)
         batch, dropped = pack(
-            [item.example for item in filled],
-            device_count=self.device_count,
+            [item.example for item in items],
+            device_count=self.local_devices,
             capacity=self.capacity,
             side=self.side,
             with_full=self.parts != "instance",
         )
         return Loaded(
             batch,
-            tuple(item.name for item in filled),
-            dropped + sum(item.dropped_crops for item in filled),
-            sum(item.skipped for item in filled),
+            tuple(item.name for item in items),
+            dropped + sum(item.dropped_crops for item in items),
+            tuple(line for item in items for line in item.skipped),
+            sum(item.gray for item in items),
         )
+
+
+def _window_steps(config: DataConfig) -> int:
+    if config.balance_window < 1:
+        raise DataError(f"data.balance_window: {config.balance_window} steps are none; at least 1")
+    return config.balance_window
 
 
 def _seed(config: DataConfig) -> int:

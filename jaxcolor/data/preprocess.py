@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -30,8 +31,10 @@ _DECODE_ERRORS = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
-"""What Pillow raises on broken files, depending on the format and on where it breaks."""
+"""What Pillow raises on broken files, depending on the format and on where it breaks; a warning where those are errors.
+"""
 
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -68,11 +71,13 @@ class Example(NamedTuple):
     """By these the batch decides which crops stay when there are too many."""
 
 
-def read_rgb(photo: PhotoFile, least_side: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
-    """The photo in a file, as a viewer shows it.
+def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
+    """The photo in a file as a viewer shows it, in mode RGB.
 
-    Its EXIF orientation is applied, gray and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts lie on
-    white, and of an animation the first picture is taken. Colour profiles are ignored: all is taken for sRGB.
+    Its EXIF orientation is applied, gray, palettes and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts
+    lie on white, and of an animation or of several pages the first picture is taken. What it is follows from its
+    contents, not from its name. Colour profiles are ignored: all is taken for sRGB, as by the reference. Above
+    Pillow's limit for decompression bombs (179 million pixels) it is refused; above half of that Pillow warns.
 
     Args:
       photo: its file.
@@ -87,10 +92,15 @@ def read_rgb(photo: PhotoFile, least_side: int | None = None) -> UInt8[np.ndarra
             if least_side is not None:
                 image.draft(None, (least_side, least_side))  # does nothing for other formats
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(_to_rgb(upright))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except _DECODE_ERRORS as error:
         raise _unreadable(photo, error) from error
+
+
+def read_rgb(photo: PhotoFile) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of the photo in a file, see ``read_image``."""
+    return np.asarray(read_image(photo))
 
 
 def read_size(photo: PhotoFile) -> tuple[int, int]:
@@ -138,8 +148,71 @@ def mirror(rgb: UInt8[np.ndarray, "*n H W 3"]) -> UInt8[np.ndarray, "*n H W 3"]:
     return np.ascontiguousarray(rgb[..., ::-1, :])
 
 
+class Augment(NamedTuple):
+    """What is done at random to photos in training; the defaults do nothing."""
+
+    flip: bool = False
+    """Mirror half of them left to right."""
+    area: float = 1.0
+    """Smallest share of the photo's area that a random window keeps; 1: no window."""
+    aspect: float = 1.0
+    """The window's aspect is the photo's times a factor between 1 / this and this."""
+    visible: float = 0.0
+    """Boxes of which less than this share of the area lies in the window have no crop."""
+
+
+class Window(NamedTuple):
+    """A part of a photo, in shares of its width and height, so that it fits the photo at any size."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def pixels(self, photo_size: tuple[int, int]) -> Int32[np.ndarray, " 4"]:
+        """x0, y0, x1, y1 in whole pixels of a photo of this width and height, at least one each way."""
+        limit = np.array(photo_size)
+        start = np.minimum(np.rint(np.array([self.x0, self.y0]) * limit), limit - 1)
+        end = np.maximum(np.rint(np.array([self.x1, self.y1]) * limit), start + 1)
+        return np.concatenate([start, end]).astype(np.int32)
+
+
+WHOLE = Window(0.0, 0.0, 1.0, 1.0)
+
+
+def random_window(augment: Augment, rng: np.random.Generator) -> Window:
+    """A window as Inception's training takes it (Szegedy et al. 2015).
+
+    Its share of the photo's area is uniform between ``augment.area`` and 1; the factor of its aspect is log-uniform,
+    and what would stick out of the photo is cut off; its place is uniform.
+    """
+    if augment.area >= 1:
+        return WHOLE
+    share = rng.uniform(augment.area, 1.0)
+    factor = augment.aspect ** (rng.uniform(-1.0, 1.0) / 2)
+    width, height = min(1.0, math.sqrt(share) * factor), min(1.0, math.sqrt(share) / factor)
+    x0, y0 = rng.uniform(0.0, 1.0 - width), rng.uniform(0.0, 1.0 - height)
+    return Window(x0, y0, x0 + width, y0 + height)
+
+
+GRAY_GRID = 64
+"""Whether a photo is gray is looked up on a grid of at most about this many of its pixels a side."""
+
+
+def is_gray(image: Image.Image, tolerance: int) -> bool:
+    """Whether a photo has no colour: the channels of no pixel of a regular grid differ by more than ``tolerance``.
+
+    The tolerance is for gray photos that were saved in colour: JPEG leaves traces of a few steps.
+    """
+    grid = (min(image.width, GRAY_GRID), min(image.height, GRAY_GRID))
+    red, green, blue = np.moveaxis(np.asarray(image.resize(grid, Image.Resampling.NEAREST)), -1, 0)
+    highest = np.maximum(np.maximum(red, green), blue)
+    lowest = np.minimum(np.minimum(red, green), blue)
+    return int((highest - lowest).max()) <= tolerance
+
+
 def example(
-    rgb: UInt8[np.ndarray, "H W 3"],
+    image: Image.Image,
     boxes: Int32[np.ndarray, "n 4"],
     scores: Float32[np.ndarray, " n"],
     side: int,
@@ -150,24 +223,23 @@ def example(
     """The full picture, the crops and the boxes' places of one photo, ready for a batch.
 
     Args:
-      rgb: the photo at its original size.
-      boxes: cleaned boxes, x0, y0, x1, y1 in whole pixels of ``rgb``; each is cut from the original, then resized.
+      image: the photo at its original size, mode RGB.
+      boxes: cleaned boxes, x0, y0, x1, y1 in whole pixels of ``image``; each is cut from the original, then resized.
       scores: of the boxes.
       side: S of the canvas.
       mirrored: whether all of it is shown mirrored left to right. Pictures are mirrored after resizing: resizing a
         mirrored photo could round differently in the last bit.
       with_full: whether the full picture is wanted.
     """
-    height, width = rgb.shape[:2]
-    full = resize(rgb, side) if with_full else None
+    canvas = (side, side)
+    full = np.asarray(image.resize(canvas, Image.Resampling.BILINEAR)) if with_full else None
     crops = np.zeros((len(boxes), side, side, 3), np.uint8)
-    image = Image.fromarray(rgb)
     for row, box in enumerate(boxes.tolist()):
-        crops[row] = np.asarray(image.crop(tuple(box)).resize((side, side), Image.Resampling.BILINEAR))
+        crops[row] = np.asarray(image.crop(tuple(box)).resize(canvas, Image.Resampling.BILINEAR))
     if mirrored:
         full = mirror(full) if full is not None else None
-        crops, boxes = mirror(crops), mirror_boxes(boxes, width)
-    return Example(full, crops, level_boxes(boxes, (width, height), side, LEVELS), scores)
+        crops, boxes = mirror(crops), mirror_boxes(boxes, image.width)
+    return Example(full, crops, level_boxes(boxes, image.size, side, LEVELS), scores)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -175,10 +247,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # 16-bit gray: Pillow's own conversion clips at 255 in place of scaling.
         wide = np.asarray(image).astype(np.float64)
         return Image.fromarray(np.rint(np.clip(wide, 0, 65535) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose white is unknown")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: BaseException) -> str:

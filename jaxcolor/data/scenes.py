@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Int16, UInt8
+from PIL import Image
 
 from jaxcolor.color import lab_to_rgb, quantize_rgb
 from jaxcolor.config import ScenesConfig
@@ -100,7 +101,7 @@ class SceneSource:
         """Photo of scene ``index``; its annotated boxes equal its detections."""
         return self.scene(index).photo
 
-    def reduced(self, index: int, least_side: int) -> Photo:
+    def picture(self, index: int, least_side: int | None = None) -> Photo:
         """Photo of scene ``index`` without its boxes; no scene is worth reducing."""
         photo = self[index]
         return photo._replace(boxes=photo.boxes[:0], scores=photo.scores[:0], truth_boxes=None)
@@ -144,7 +145,7 @@ class SceneSource:
             object_map[region][depth > 0] = number
         boxes = (bounds + _BOX_MARGIN * np.array([-1, -1, 1, 1])).astype(np.float32)
         scores = rng.uniform(0.7, 1.0, count).astype(np.float32)
-        photo = Photo(f"scene_{self.split}_{index:07d}", rgb, boxes, scores, boxes)
+        photo = Photo(f"scene_{self.split}_{index:07d}", Image.fromarray(rgb), boxes, scores, boxes)
         return Scene(photo, classes, outlines, background, object_map)
 
 

@@ -16,7 +16,7 @@ from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError, check_complete, no_boxes, npz_store
 from jaxcolor.data.photos import DataError, Photo, Source, UsableBoxes
-from jaxcolor.data.preprocess import PHOTO_SUFFIXES, check_header, read_rgb, read_size
+from jaxcolor.data.preprocess import PHOTO_SUFFIXES, check_header, read_image, read_size
 from jaxcolor.data.scenes import PHOTO_PER_CANVAS, SceneSource
 
 _LABEL = re.compile(r"\s+[0-9]+$")
@@ -103,7 +103,9 @@ class FolderSource:
             raise IndexError(f"photo {index} of {len(self.photos)} in {self.path}")
         path = self.photos[index]
         detected, truth = self._read_boxes(path.stem)
-        return Photo(path.stem, read_rgb(path), detected.boxes, detected.scores, None if truth is None else truth.boxes)
+        return Photo(
+            path.stem, read_image(path), detected.boxes, detected.scores, None if truth is None else truth.boxes
+        )
 
     def usable(self, index: int) -> tuple[tuple[int, int], UsableBoxes]:
         """Width and height of photo ``index`` in pixels, and the boxes a choice can be made of; it is not decoded.
@@ -116,11 +118,11 @@ class FolderSource:
         clean = clean_boxes(boxes.boxes, boxes.scores, size)
         return size, UsableBoxes(clean.boxes, boxes.scores[clean.kept], clean.dropped)
 
-    def reduced(self, index: int, least_side: int) -> Photo:
+    def picture(self, index: int, least_side: int | None = None) -> Photo:
         """Photo ``index`` without its boxes, decoded at a fraction of its size where its file allows."""
         path = self.photos[index]
         none = no_boxes()
-        return Photo(path.stem, read_rgb(path, least_side), none.boxes, none.scores)
+        return Photo(path.stem, read_image(path, least_side), none.boxes, none.scores)
 
     def crop_count(self, index: int) -> int:
         """How many usable boxes photo ``index`` has."""

@@ -205,7 +205,7 @@ def evaluate(
         if len(shown) < shown_photos:
             shown += _show(loaded, measured, devices, valid[: shown_photos - len(shown)])
         dropped += loaded.dropped_crops
-        skipped += loaded.skipped_photos
+        skipped += len(loaded.skipped)
         progress(len(valid))
     if not names:
         raise UserError("there is no photo to evaluate")

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tqdm import tqdm
 from jaxcolor import config as configs
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.data.photos import Source
-from jaxcolor.data.pipeline import train_batches
+from jaxcolor.data.pipeline import Loaded, train_batches
+from jaxcolor.data.preprocess import Augment
 from jaxcolor.data.sources import make_source
 from jaxcolor.errors import UserError
 from jaxcolor.models import dual_branch
@@ -121,7 +123,8 @@ def _settings(config: Config, stage: Stage) -> dict[str, Any]:
     """The part of a config that decides the numbers of a stage: what a resumed run must have in common."""
     values = configs.to_dict(config)
     common = ("seed", "sync_batch_norm", "low_chroma", "adam_b1", "adam_b2", "model")
-    data = {k: v for k, v in values["data"].items() if k != "threads"}
+    # How fast photos are read, and from where their sizes are known, changes no number.
+    data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
     return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
 
 
@@ -200,7 +203,7 @@ def _train(
         parts=stage.parts,
         side=config.model.side,
         batch_size=settings.batch_size,
-        flip=settings.flip,
+        augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
         device_count=devices.count,
         start_step=start,
     )
@@ -208,10 +211,11 @@ def _train(
         batches,
         tqdm(total=settings.steps, initial=start, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
     ):
+        ahead = devices.ahead(islice(batches, settings.steps - start), lambda loaded: loaded.batch)
         for number in range(start + 1, settings.steps + 1):
-            loaded = next(batches)
-            on_device, scalars = step(on_device, frozen, devices.split(loaded.batch))
-            pending.add(number, scalars, loaded.dropped_crops, loaded.skipped_photos)
+            loaded, batch = next(ahead)
+            on_device, scalars = step(on_device, frozen, batch)
+            pending.add(number, scalars, loaded)
             bar.update()
             last = number == settings.steps or bool(stop)
             if last or number % config.log_every == 0:
@@ -228,6 +232,8 @@ def _train(
             f"data.budget_per_image is {config.data.budget_per_image}",
             flush=True,
         )
+    if pending.gray_photos:
+        print(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out", flush=True)
     return devices.fetch(on_device)
 
 
@@ -237,14 +243,16 @@ class _Pending:
     def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
         self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
         self._schedule = learning_rate(settings)
-        self._rows: list[tuple[int, Scalars, int, int]] = []
+        self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
         self._since = time.monotonic()
         self._line = ""
         self.dropped_crops = 0
+        self.gray_photos = 0
 
-    def add(self, number: int, scalars: Scalars, dropped_crops: int, skipped_photos: int) -> None:
-        self._rows.append((number, scalars, dropped_crops, skipped_photos))
-        self.dropped_crops += dropped_crops
+    def add(self, number: int, scalars: Scalars, loaded: Loaded) -> None:
+        self._rows.append((number, scalars, loaded.counts))
+        self.dropped_crops += loaded.dropped_crops
+        self.gray_photos += loaded.gray_photos
 
     def write(self) -> str:
         """Wait for the steps added since the last call and log them; returns a word for the progress bar.
@@ -254,10 +262,10 @@ class _Pending:
         """
         if not self._rows:
             return self._line
-        fetched = [self._devices.fetch(scalars) for _, scalars, _, _ in self._rows]
+        fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
         seconds = time.monotonic() - self._since
         rate = len(self._rows) * self._settings.batch_size / seconds
-        for (number, _, dropped, skipped), scalars in zip(self._rows, fetched, strict=True):
+        for (number, _, counts), scalars in zip(self._rows, fetched, strict=True):
             if not math.isfinite(scalars.loss):
                 self._logs.flush()
                 raise TrainingError(
@@ -271,8 +279,7 @@ class _Pending:
                     "grad_norm": float(scalars.grad_norm),
                     "learning_rate": float(self._schedule(number - 1)),
                     "valid_photos": float(scalars.valid),
-                    "dropped_crops": dropped,
-                    "skipped_photos": skipped,
+                    **counts,
                     "photos_per_second": rate,
                 },
             )

@@ -7,9 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxcolor.boxes import level_boxes, mirror_boxes
+from jaxcolor.boxes import boxes_in_window, level_boxes, mirror_boxes
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.preprocess import cut, example, mirror, read_rgb, read_size, resize
+from jaxcolor.data.preprocess import (
+    WHOLE,
+    Augment,
+    cut,
+    example,
+    is_gray,
+    mirror,
+    random_window,
+    read_rgb,
+    read_size,
+    resize,
+)
 
 ORIENTATION = 0x0112
 
@@ -39,14 +50,72 @@ class TestMirror:
     def test_mirrored_example_is_the_mirror_of_the_plain_one(self, photo):
         rgb, boxes = photo
         scores = np.ones(len(boxes), np.float32)
-        plain, mirrored = (example(rgb, boxes, scores, 16, mirrored=m) for m in (False, True))
+        plain, mirrored = (example(Image.fromarray(rgb), boxes, scores, 16, mirrored=m) for m in (False, True))
         np.testing.assert_array_equal(mirrored.full_rgb, plain.full_rgb[:, ::-1])
         np.testing.assert_array_equal(mirrored.crop_rgb, plain.crop_rgb[:, :, ::-1])
         # And, but for the last bit of Pillow's rounding, the plain one of a mirrored photo.
-        other = example(mirror(rgb), mirror_boxes(boxes, rgb.shape[1]), scores, 16)
+        other = example(Image.fromarray(mirror(rgb)), mirror_boxes(boxes, rgb.shape[1]), scores, 16)
         np.testing.assert_array_equal(mirrored.level_boxes, other.level_boxes)
         np.testing.assert_allclose(mirrored.full_rgb.astype(int), other.full_rgb, atol=1)
         np.testing.assert_allclose(mirrored.crop_rgb.astype(int), other.crop_rgb, atol=1)
+
+
+class TestWindow:
+    @given(pictures_with_boxes(), st.integers(0, 99), st.floats(0.05, 1), st.floats(1, 2))
+    def test_window_then_cut_is_cut_then_window(self, photo, seed, area, aspect):
+        rgb, boxes = photo
+        size = rgb.shape[1::-1]
+        window = random_window(Augment(area=area, aspect=aspect), np.random.default_rng(seed)).pixels(size)
+        x0, y0, x1, y1 = window.tolist()
+        assert 0 <= x0 < x1 <= size[0]
+        assert 0 <= y0 < y1 <= size[1]
+        inside, kept = boxes_in_window(boxes, window)
+        shown = cut(rgb, window)
+        for row, box in enumerate(boxes):
+            visible = np.concatenate([np.maximum(box[:2], window[:2]), np.minimum(box[2:], window[2:])])
+            if (visible[2:] > visible[:2]).all():
+                (place,) = np.flatnonzero(kept == row)
+                np.testing.assert_array_equal(cut(shown, inside[place]), cut(rgb, visible))
+            else:
+                assert row not in kept
+
+    @given(pictures_with_boxes(), st.floats(0, 1))
+    def test_boxes_hardly_visible_are_left_out(self, photo, share):
+        rgb, boxes = photo
+        window = np.array([0, 0, (rgb.shape[1] + 1) // 2, rgb.shape[0]])
+        _, kept = boxes_in_window(boxes, window, share)
+        inside = np.minimum(boxes[:, 2:], window[2:]) - boxes[:, :2]
+        shares = np.maximum(inside, 0).prod(axis=1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        certain = np.abs(shares - share) > 1e-9
+        assert ((shares >= share) & (shares > 0))[certain].tolist() == np.isin(np.arange(len(boxes)), kept)[
+            certain
+        ].tolist()
+
+    def test_area_is_uniform_and_the_rest_untouched(self):
+        rng = np.random.default_rng(0)
+        windows = np.array([random_window(Augment(area=0.2, aspect=1.0), rng) for _ in range(2000)])
+        areas = (windows[:, 2:] - windows[:, :2]).prod(axis=1)
+        assert np.abs(np.quantile(areas, [0.25, 0.5, 0.75]) - [0.4, 0.6, 0.8]).max() < 0.03
+        state = rng.bit_generator.state
+        assert random_window(Augment(aspect=2.0), rng) == WHOLE
+        assert rng.bit_generator.state == state
+
+
+class TestGray:
+    @given(pictures_with_boxes(), st.integers(0, 20))
+    def test_small_photos_by_every_pixel(self, photo, tolerance):
+        rgb = photo[0][:64, :64] // 12 + 100
+        spread = int(np.ptp(rgb.astype(int), axis=-1).max())
+        assert is_gray(Image.fromarray(rgb), tolerance) == (spread <= tolerance)
+
+    def test_jpeg_of_a_gray_photo_in_colour(self):
+        data = io.BytesIO()
+        plane = np.repeat(picture(300, 200)[..., :1], 3, axis=-1)
+        Image.fromarray(plane).save(data, "JPEG", quality=75)
+        assert is_gray(Image.open(data), 8)
+        tinted = plane.copy()
+        tinted[60:140, 100:200, 0] = 255 - tinted[60:140, 100:200, 0]
+        assert not is_gray(Image.fromarray(tinted), 8)
 
 
 class TestExample:
@@ -54,7 +123,7 @@ class TestExample:
         rgb = picture(200, 120)
         boxes = np.array([[10, 20, 60, 100], [0, 0, 200, 120]], np.int32)
         scores = np.array([0.5, 0.25], np.float32)
-        got = example(rgb, boxes, scores, 32)
+        got = example(Image.fromarray(rgb), boxes, scores, 32)
         image = Image.fromarray(rgb)
         np.testing.assert_array_equal(got.full_rgb, image.resize((32, 32), Image.Resampling.BILINEAR))
         np.testing.assert_array_equal(
@@ -65,7 +134,9 @@ class TestExample:
         np.testing.assert_array_equal(got.scores, scores)
 
     def test_parts_that_nobody_reads(self):
-        got = example(picture(20, 20), np.zeros((0, 4), np.int32), np.zeros(0, np.float32), 16, with_full=False)
+        got = example(
+            Image.fromarray(picture(20, 20)), np.zeros((0, 4), np.int32), np.zeros(0, np.float32), 16, with_full=False
+        )
         assert got.full_rgb is None
         assert got.crop_rgb.shape == (0, 16, 16, 3)
         assert got.level_boxes.shape == (0, 4, 4)

@@ -34,7 +34,7 @@ def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo:
     batch, dropped = pack(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert dropped == 0
     names = tuple("" if e is None else f"photo{i}" for i, e in enumerate(examples))
-    return Loaded(batch, names, dropped_crops=0, skipped_photos=0)
+    return Loaded(batch, names, dropped_crops=0, skipped=(), gray_photos=0)
 
 
 BOXES = [

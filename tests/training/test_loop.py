@@ -15,7 +15,6 @@ import pytest
 from flax import traverse_util
 
 from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, StageConfig
-from jaxcolor.data.pipeline import Batches, Loaded
 from jaxcolor.errors import StoppedError
 from jaxcolor.training import loop
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
@@ -68,32 +67,22 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
-class Interrupted(Batches):
-    """Batches as they are; while one of them is fetched, somebody sends a signal."""
-
-    def __init__(self, batches: Batches, at: int, number: int) -> None:
-        self._batches, self._left, self._number = batches, at, number
-
-    def __next__(self) -> Loaded:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), self._number)
-        return next(self._batches)
-
-    def close(self) -> None:
-        self._batches.close()
-
-
 Interrupt = Callable[[int, int], None]
 
 
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
-    """From now on: a signal while the n-th batch of a stage is fetched."""
-    original = loop.train_batches
+    """From now on: somebody sends a signal while the n-th step of a stage that is still to be taken is taken."""
+    original = loop._Pending.add
 
     def set_up(at: int, number: int) -> None:
-        monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Interrupted(original(*a, **k), at, number))
+        def add(pending: Any, *arguments: Any) -> None:
+            pending.taken = getattr(pending, "taken", 0) + 1
+            if pending.taken == at:
+                os.kill(os.getpid(), number)
+            original(pending, *arguments)
+
+        monkeypatch.setattr(loop._Pending, "add", add)
 
     return set_up
 
