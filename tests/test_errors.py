@@ -8,7 +8,7 @@ from jaxcolor.config import ConfigError
 from jaxcolor.data.photos import DataError
 from jaxcolor.errors import StoppedError, UserError, exit_status
 from jaxcolor.training.checkpoints import CheckpointError
-from jaxcolor.training.loop import TrainingError
+from jaxcolor.training.stage_run import TrainingError
 from jaxcolor.weights.reference import WeightsError
 
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from jaxcolor import config as configs
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config
 from jaxcolor.data.photos import Source
-from jaxcolor.data.pipeline import Loaded, train_batches
-from jaxcolor.data.preprocess import Augment
 from jaxcolor.data.sources import make_source
-from jaxcolor.errors import UserError
 from jaxcolor.models import dual_branch
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.parallel import Devices
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, compare
 from jaxcolor.training.logs import Logs
+from jaxcolor.training.stage_run import train
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
-from jaxcolor.training.step import Scalars, TrainState, learning_rate, make_optimizer, make_state, make_step
+from jaxcolor.training.step import TrainState, make_optimizer, make_state
 from jaxcolor.training.stopping import StopRequest, stop_requests
 from jaxcolor.weights import released
 
@@ -33,10 +27,6 @@ WEIGHTS_FILE = "weights.safetensors"
 SUMMARY_FILE = "summary.json"
 
 Trees = dict[str, Any]
-
-
-class TrainingError(UserError):
-    """Training cannot go on; the message says where and why."""
 
 
 def run(config: Config, workdir: Path) -> Trees:
@@ -169,125 +159,9 @@ def run_stage(
             began = time.monotonic()
             with Logs(workdir, stage.name, start) as logs:
                 frozen = {tree: trees[tree] for tree in stage.frozen}
-                state = _train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
+                state = train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
             _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
     return state.variables
-
-
-def _train(
-    config: Config,
-    stage: Stage,
-    state: TrainState,
-    frozen: Trees,
-    source: Source,
-    checkpoints: Checkpoints,
-    identity: Mapping[str, Any],
-    logs: Logs,
-    devices: Devices,
-    stop: StopRequest,
-) -> TrainState:
-    """The loop itself: from the host state given to the host state after the last step."""
-    settings = stage_config(config, stage)
-    step = devices.map(
-        make_step(config, stage, make_optimizer(config, settings)),
-        takes=(REPLICATED, REPLICATED, SPLIT),
-        gives=(REPLICATED, REPLICATED),
-        donate=(0,),
-    )
-    start = int(state.step)
-    on_device, frozen = devices.replicate(state), devices.replicate(frozen)
-    pending = _Pending(stage, settings, logs, devices)
-    batches = train_batches(
-        source,
-        config.data,
-        parts=stage.parts,
-        side=config.model.side,
-        batch_size=settings.batch_size,
-        augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
-        device_count=devices.count,
-        start_step=start,
-    )
-    with (
-        batches,
-        tqdm(total=settings.steps, initial=start, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
-    ):
-        ahead = devices.ahead(islice(batches, settings.steps - start), lambda loaded: loaded.batch)
-        for number in range(start + 1, settings.steps + 1):
-            loaded, batch = next(ahead)
-            on_device, scalars = step(on_device, frozen, batch)
-            pending.add(number, scalars, loaded)
-            bar.update()
-            last = number == settings.steps or bool(stop)
-            if last or number % config.log_every == 0:
-                bar.set_postfix_str(pending.write())
-            if last or number % config.checkpoint_every == 0:
-                pending.write()
-                checkpoints.save(devices.fetch(on_device), identity)
-            # After the very last step there is nothing left to stop.
-            if number < settings.steps or stage.name != config.stages[-1]:
-                stop.obey(f"in stage {stage.name} after step {number}")
-    if pending.dropped_crops:
-        print(
-            f"  {pending.dropped_crops} crops of low score found no place: "
-            f"data.budget_per_image is {config.data.budget_per_image}",
-            flush=True,
-        )
-    if pending.gray_photos:
-        print(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out", flush=True)
-    return devices.fetch(on_device)
-
-
-class _Pending:
-    """Scalars of steps that may still be running; fetched together, so that the device is seldom waited for."""
-
-    def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
-        self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
-        self._schedule = learning_rate(settings)
-        self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
-        self._since = time.monotonic()
-        self._line = ""
-        self.dropped_crops = 0
-        self.gray_photos = 0
-
-    def add(self, number: int, scalars: Scalars, loaded: Loaded) -> None:
-        self._rows.append((number, scalars, loaded.counts))
-        self.dropped_crops += loaded.dropped_crops
-        self.gray_photos += loaded.gray_photos
-
-    def write(self) -> str:
-        """Wait for the steps added since the last call and log them; returns a word for the progress bar.
-
-        Raises:
-          TrainingError: a loss is not finite.
-        """
-        if not self._rows:
-            return self._line
-        fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
-        seconds = time.monotonic() - self._since
-        rate = len(self._rows) * self._settings.batch_size / seconds
-        for (number, _, counts), scalars in zip(self._rows, fetched, strict=True):
-            if not math.isfinite(scalars.loss):
-                self._logs.flush()
-                raise TrainingError(
-                    f"stage {self._stage.name}, step {number}: the loss is {float(scalars.loss)}; "
-                    "lower its learning_rate, or look at the photos"
-                )
-            self._logs.write(
-                number,
-                {
-                    "loss": float(scalars.loss),
-                    "grad_norm": float(scalars.grad_norm),
-                    "learning_rate": float(self._schedule(number - 1)),
-                    "valid_photos": float(scalars.valid),
-                    **counts,
-                    "photos_per_second": rate,
-                },
-            )
-        self._logs.flush()
-        mean = sum(float(s.loss) for s in fetched) / len(fetched)
-        self._line = f"loss {mean:.4f}, {rate:.1f} photos/s"
-        self._rows, self._since = [], time.monotonic()
-        return self._line
 
 
 def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:

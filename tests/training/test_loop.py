@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, StageConfig
 from jaxcolor.errors import StoppedError
-from jaxcolor.training import loop
+from jaxcolor.training import loop, stage_run
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
 from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
@@ -73,7 +73,7 @@ Interrupt = Callable[[int, int], None]
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     """From now on: somebody sends a signal while the n-th step of a stage that is still to be taken is taken."""
-    original = loop._Pending.add
+    original = stage_run._Pending.add
 
     def set_up(at: int, number: int) -> None:
         def add(pending: Any, *arguments: Any) -> None:
@@ -82,7 +82,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
                 os.kill(os.getpid(), number)
             original(pending, *arguments)
 
-        monkeypatch.setattr(loop._Pending, "add", add)
+        monkeypatch.setattr(stage_run._Pending, "add", add)
 
     return set_up
 
@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
     huge = jax.tree.map(lambda a: np.full_like(a, 1e30), trees["full"])
     released.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
     config = dataclasses.replace(ONLY_FULL, start_from=str(tmp_path / "huge.safetensors"))
-    with pytest.raises(loop.TrainingError, match=r"stage full, step 1: the loss is nan; lower its learning_rate"):
+    with pytest.raises(stage_run.TrainingError, match=r"stage full, step 1: the loss is nan; lower its learning_rate"):
         loop.run(config, tmp_path / "run")
     with Checkpoints(tmp_path / "run" / "full") as checkpoints:
         assert checkpoints.latest() is None  # what is saved was looked at first
