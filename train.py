@@ -7,19 +7,24 @@ from ml_collections import config_flags
 
 from jaxcolor import program
 from jaxcolor.config import Config
+from jaxcolor.distributed import ProcessFlags
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, logs and weights; a run in it goes on.")
+_PROCESSES = ProcessFlags()
 
 
 def main(config: Config) -> None:
     """Train what the config says."""
+    import jax
+
     from jaxcolor.training import loop
 
     workdir = Path(str(_WORKDIR.value))
     loop.run(config, workdir)
-    print(f"weights: {workdir / loop.WEIGHTS_FILE}")
+    if jax.process_index() == 0:
+        print(f"weights: {workdir / loop.WEIGHTS_FILE}")
 
 
 if __name__ == "__main__":
-    program.run("train.py", main, _CONFIG, required=[_WORKDIR])
+    program.run("train.py", main, _CONFIG, required=[_WORKDIR], processes=_PROCESSES)

@@ -9,10 +9,17 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from jaxcolor.config import Config, from_dict
+from jaxcolor.distributed import ProcessFlags
 from jaxcolor.errors import UserError, exit_status
 
 
-def run(name: str, work: Callable[[Config], object], config: Any, required: Sequence[Any]) -> NoReturn:
+def run(
+    name: str,
+    work: Callable[[Config], object],
+    config: Any,
+    required: Sequence[Any],
+    processes: ProcessFlags | None = None,
+) -> NoReturn:
     """Parse the command line, build the config, do the work, exit.
 
     Args:
@@ -20,6 +27,7 @@ def run(name: str, work: Callable[[Config], object], config: Any, required: Sequ
       work: does it; raises ``UserError`` or ``OSError`` for what a person can put right.
       config: holder of the config flag (``config_flags.DEFINE_config_file``).
       required: holders of the flags that must be given besides ``--config``.
+      processes: the flags by which this process joins others; None: the program is for one process.
     """
 
     def main(rest: list[str]) -> None:
@@ -31,6 +39,8 @@ def run(name: str, work: Callable[[Config], object], config: Any, required: Sequ
             for holder in (config, *required):
                 if not holder.value:
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
+            if processes is not None:
+                processes.start()
             work(from_dict(Config, config.value.to_dict()))
 
         sys.exit(exit_status(name, checked))

@@ -139,12 +139,12 @@ class Evaluator:
         photo = np.asarray(batch.image_index)
         scores, pictures = self._run(batch, photo)
         if controls and "fused" in self.systems:
-            donors = crop_donors(batch, self.devices.count)
+            donors = crop_donors(batch, self.devices.local_count)
             changed = {"no_boxes": no_boxes(batch), "other_crops": other_crops(batch, donors)}
             for control, other in changed.items():
                 other_scores, other_pictures = self._run(other, photo)
                 scores[control], pictures[control] = other_scores["fused"], other_pictures["fused"]
-            owner = photo_of_crop(batch, self.devices.count)
+            owner = photo_of_crop(batch, self.devices.local_count)
             lone = np.isin(np.arange(len(batch.full_rgb)), owner[(owner >= 0) & (donors < 0)])
             scores["other_crops"] = {m: np.where(lone, np.nan, v) for m, v in scores["other_crops"].items()}
         return _Measured(scores, pictures)
@@ -153,7 +153,7 @@ class Evaluator:
 def _show(loaded: Loaded, measured: _Measured, devices: Devices, places: np.ndarray) -> list[Shown]:
     """The photos at these places of the batch, with all their pictures."""
     host = {name: devices.fetch(rgb, SPLIT) for name, rgb in measured.pictures.items()}
-    owner = photo_of_crop(loaded.batch, devices.count)
+    owner = photo_of_crop(loaded.batch, devices.local_count)
     return [
         Shown(
             loaded.names[i],
@@ -163,6 +163,15 @@ def _show(loaded: Loaded, measured: _Measured, devices: Devices, places: np.ndar
         )
         for i in places
     ]
+
+
+class _Row(NamedTuple):
+    """What is kept of a photo; JSON types, so that processes can send it to each other."""
+
+    batch: int
+    name: str
+    boxes: int
+    scores: dict[str, dict[str, float]]
 
 
 def evaluate(
@@ -180,8 +189,8 @@ def evaluate(
     Args:
       model: the architecture of the variables.
       variables: ``full`` alone, or all three trees.
-      batches: host batches laid out for ``devices.count`` devices.
-      devices: where to run.
+      batches: host batches laid out for ``devices.count`` devices; with several processes, each one's own part.
+      devices: where to run. All processes get the results of all photos; the pictures are the first process's.
       controls: measure the controls too.
       shown_photos: keep the pictures of this many photos, from the first.
       progress: called with the number of photos after each batch.
@@ -190,32 +199,42 @@ def evaluate(
       UserError: see ``Evaluator``; or there is not one valid photo.
     """
     evaluator = Evaluator(model, variables, devices)
-    names: list[str] = []
-    counts: list[np.ndarray] = []
-    parts: list[dict[str, dict[str, np.ndarray]]] = []
+    rows: list[_Row] = []
     shown: list[Shown] = []
     dropped = skipped = 0
-    for loaded in batches:
+    for number, loaded in enumerate(batches):
         measured = evaluator.measure(loaded.batch, controls)
         valid = np.flatnonzero(loaded.batch.image_valid)
-        owner = photo_of_crop(loaded.batch, devices.count)
-        names += [loaded.names[i] for i in valid]
-        counts.append(np.bincount(owner[owner >= 0], minlength=len(loaded.batch.full_rgb))[valid])
-        parts.append({s: {m: v[valid] for m, v in scores.items()} for s, scores in measured.scores.items()})
-        if len(shown) < shown_photos:
+        owner = photo_of_crop(loaded.batch, devices.local_count)
+        counts = np.bincount(owner[owner >= 0], minlength=len(loaded.batch.full_rgb))
+        for i in valid.tolist():
+            of_photo = {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.scores.items()}
+            rows.append(_Row(number, loaded.names[i], int(counts[i]), of_photo))
+        if len(shown) < shown_photos and devices.is_first:
             shown += _show(loaded, measured, devices, valid[: shown_photos - len(shown)])
         dropped += loaded.dropped_crops
         skipped += len(loaded.skipped)
         progress(len(valid))
-    if not names:
+    shares = devices.gather([rows, dropped, skipped])
+    # Batch by batch, and in each the processes one after another: the order of one process alone.
+    merged = sorted((_Row(*row) for share in shares for row in share[0]), key=lambda row: row.batch)
+    if not merged:
         raise UserError("there is no photo to evaluate")
     scores = {
-        system: {m: np.concatenate([part[system][m] for part in parts]).astype(float) for m in METRICS}
+        system: {m: np.array([row.scores[system][m] for row in merged]) for m in METRICS}
         for system in (*SYSTEMS, *CONTROLS)  # in this order: jit sorts the keys
-        if system in parts[0]
+        if system in merged[0].scores
     }
     protocol = describe(model.side, evaluator.systems, tuple(c for c in CONTROLS if c in scores))
-    return Results(tuple(names), np.concatenate(counts), scores, dropped, skipped, protocol, tuple(shown))
+    return Results(
+        tuple(row.name for row in merged),
+        np.array([row.boxes for row in merged]),
+        scores,
+        sum(share[1] for share in shares),
+        sum(share[2] for share in shares),
+        protocol,
+        tuple(shown),
+    )
 
 
 def describe(side: int, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:

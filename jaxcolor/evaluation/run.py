@@ -53,8 +53,12 @@ def measure(config: Config, model: ModelConfig, variables: Variables, controls: 
         batch_size=batch_size,
         device_count=devices.count,
         photos=config.eval.photos,
+        process_index=devices.process_index,
+        process_count=devices.process_count,
     )
-    with batches, tqdm(total=photos, desc="evaluate", unit="photo") as bar:
+    # Every process shows its own share of the work; one bar is enough.
+    share = -(-photos // devices.process_count)
+    with batches, tqdm(total=share, desc="evaluate", unit="photo", disable=not devices.is_first) as bar:
         results = evaluate(
             model,
             variables,
@@ -97,8 +101,12 @@ def write_results(results: Results, workdir: Path) -> dict[str, Any]:
 def run_evaluation(
     config: Config, model: ModelConfig, variables: Variables, workdir: Path, controls: bool = True
 ) -> dict[str, Any]:
-    """``measure`` and ``write_results`` in one: evaluate, write the files, return the metrics."""
-    return write_results(measure(config, model, variables, controls), Path(workdir))
+    """``measure`` and ``write_results`` in one: evaluate, write the files, return the metrics.
+
+    Of several processes, the first one writes.
+    """
+    results = measure(config, model, variables, controls)
+    return write_results(results, Path(workdir)) if jax.process_index() == 0 else results.to_metrics()
 
 
 def evaluate_weights(config: Config, weights: Path, workdir: Path, controls: bool = True) -> dict[str, Any]:

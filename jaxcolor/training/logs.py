@@ -16,7 +16,11 @@ SCALARS_FILE = "scalars.jsonl"
 class Logs:
     """Writes the scalars of one stage; what an earlier run logged beyond ``start_step`` is cut off first."""
 
-    def __init__(self, workdir: Path, stage: str, start_step: int) -> None:
+    def __init__(self, workdir: Path, stage: str, start_step: int, *, write: bool = True) -> None:
+        """Opens the files; with ``write`` False, for all processes but one, nothing is ever written."""
+        self._write = write
+        if not write:
+            return
         self._path = workdir / SCALARS_FILE
         self._stage = stage
         kept = [r for r in read_scalars(workdir) if r["stage"] != stage or r["step"] <= start_step]
@@ -30,19 +34,23 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        if self._write:
+            self._file.close()
+            self._board.close()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """The scalars after ``step`` steps."""
+        if not self._write:
+            return
         self._file.write(json.dumps({"stage": self._stage, "step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self._board.add_scalar(f"{self._stage}/{name}", value, step)
 
     def flush(self) -> None:
         """Make sure that a reader sees everything written so far."""
-        self._file.flush()
-        self._board.flush()
+        if self._write:
+            self._file.flush()
+            self._board.flush()
 
 
 def read_scalars(workdir: Path) -> list[dict[str, Any]]:

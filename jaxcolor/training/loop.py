@@ -52,16 +52,19 @@ def run(config: Config, workdir: Path) -> Trees:
     for stage in todo:
         _check_stage(config, stage, devices)
     source = make_source(config.data, config.model.side)
-    print(source.describe(), flush=True)
+    devices.say(source.describe())
     workdir.mkdir(parents=True, exist_ok=True)
     with stop_requests() as stop:
         fresh = jax.device_get(dual_branch.init(config.model, config.seed))
         trees = _given_trees(config, todo, workdir, fresh)
         for stage in todo:
+            if devices.process_count > 1:
+                stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
             trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, devices, stop)
             note = f"{config.name or 'a run'}, after stage {stage.name}"
-            released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
+            if devices.is_first:
+                released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
     return trees
 
 
@@ -142,25 +145,26 @@ def run_stage(
         if checkpoints.latest() is not None:
             state = checkpoints.restore(state, identity)
         # Only now is it known that this run belongs here.
-        (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
+        if devices.is_first:
+            (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
         start = int(state.step)
         trained = sum(p.size for p in partition(state.variables["params"], settings.trained)[0].values())
         if not trained:
             raise configs.ConfigError(
                 f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model"
             )
-        print(
+        devices.say(
             f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
             f"{devices.count} x {devices.kind}, {trained:,} of "
-            f"{dual_branch.count_parameters(state.variables['params']):,} parameters trained",
-            flush=True,
+            f"{dual_branch.count_parameters(state.variables['params']):,} parameters trained"
         )
         if start < settings.steps:
             began = time.monotonic()
-            with Logs(workdir, stage.name, start) as logs:
+            with Logs(workdir, stage.name, start, write=devices.is_first) as logs:
                 frozen = {tree: trees[tree] for tree in stage.frozen}
                 state = train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
-            _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
+            if devices.is_first:
+                _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
     return state.variables
 
 

@@ -59,10 +59,19 @@ def train(
         augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
         device_count=devices.count,
         start_step=start,
+        process_index=devices.process_index,
+        process_count=devices.process_count,
     )
     with (
         batches,
-        tqdm(total=settings.steps, initial=start, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
+        tqdm(
+            total=settings.steps,
+            initial=start,
+            desc=stage.name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not devices.is_first,
+        ) as bar,
     ):
         ahead = devices.ahead(islice(batches, settings.steps - start), lambda loaded: loaded.batch)
         for number in range(start + 1, settings.steps + 1):
@@ -70,23 +79,27 @@ def train(
             on_device, scalars = step(on_device, frozen, batch)
             pending.add(number, scalars, loaded)
             bar.update()
-            last = number == settings.steps or bool(stop)
-            if last or number % config.log_every == 0:
+            due = number % config.log_every == 0
+            # Several processes must stop after the same step; they learn of each other's signals where they meet.
+            if due and devices.process_count > 1:
+                stop.agree(devices)
+            stopping = bool(stop) and (due or devices.process_count == 1)
+            last = number == settings.steps or stopping
+            if last or due:
                 bar.set_postfix_str(pending.write())
             if last or number % config.checkpoint_every == 0:
                 pending.write()
                 checkpoints.save(devices.fetch(on_device), identity)
             # After the very last step there is nothing left to stop.
-            if number < settings.steps or stage.name != config.stages[-1]:
+            if stopping and (number < settings.steps or stage.name != config.stages[-1]):
                 stop.obey(f"in stage {stage.name} after step {number}")
     if pending.dropped_crops:
-        print(
+        devices.say(
             f"  {pending.dropped_crops} crops of low score found no place: "
-            f"data.budget_per_image is {config.data.budget_per_image}",
-            flush=True,
+            f"data.budget_per_image is {config.data.budget_per_image}"
         )
     if pending.gray_photos:
-        print(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out", flush=True)
+        devices.say(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out")
     return devices.fetch(on_device)
 
 
@@ -104,8 +117,6 @@ class _Pending:
 
     def add(self, number: int, scalars: Scalars, loaded: Loaded) -> None:
         self._rows.append((number, scalars, loaded.counts))
-        self.dropped_crops += loaded.dropped_crops
-        self.gray_photos += loaded.gray_photos
 
     def write(self) -> str:
         """Wait for the steps added since the last call and log them; returns a word for the progress bar.
@@ -115,10 +126,15 @@ class _Pending:
         """
         if not self._rows:
             return self._line
+        # Counts are of this process's photos; everything else is the same everywhere.
+        shares = self._devices.gather([counts for _, _, counts in self._rows])
+        counted = [{k: sum(c[k] for c in step) for k in step[0]} for step in zip(*shares, strict=True)]
+        self.dropped_crops += sum(counts["dropped_crops"] for counts in counted)
+        self.gray_photos += sum(counts["gray_photos"] for counts in counted)
         fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
         seconds = time.monotonic() - self._since
         rate = len(self._rows) * self._settings.batch_size / seconds
-        for (number, _, counts), scalars in zip(self._rows, fetched, strict=True):
+        for (number, _, _), counts, scalars in zip(self._rows, counted, fetched, strict=True):
             if not math.isfinite(scalars.loss):
                 self._logs.flush()
                 raise TrainingError(

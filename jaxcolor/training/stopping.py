@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jaxcolor.errors import StoppedError
+from jaxcolor.parallel import Devices
 
 
 class StopRequest:
@@ -20,6 +21,10 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def agree(self, devices: Devices) -> None:
+        """Heed signals that came to other processes too; all of them must call it at the same place."""
+        self.signal = next((number for number in devices.gather(self.signal) if number is not None), None)
 
     def obey(self, where: str) -> None:
         """End the run if it was asked to.
