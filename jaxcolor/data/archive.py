@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import weakref
 import zipfile
 import zlib
 from pathlib import Path
@@ -77,7 +78,12 @@ class Archive:
         # locked: two threads may both open it, then one of the two is used by both.
         process = os.getpid()
         opened = self._opened.get(process)
-        return opened if opened is not None else self._opened.setdefault(process, _open(self.path))
+        if opened is None:
+            opened = _open(self.path)
+            # Closed with this object, also where that is garbage in a circle, whose parts go in any order.
+            weakref.finalize(self, opened.close)
+            opened = self._opened.setdefault(process, opened)
+        return opened
 
 
 def _open(path: Path) -> zipfile.ZipFile:

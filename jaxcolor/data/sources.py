@@ -129,20 +129,15 @@ class PhotoSource:
 
     def crop_count(self, index: int) -> int:
         """How many usable boxes photo ``index`` has."""
-        return int(self._counts[index, 0])
+        return int(self.usable_counts[index])
 
     def with_boxes(self) -> Sequence[int]:
         """Numbers of the photos with at least one usable box."""
-        return tuple(np.flatnonzero(self._counts[:, 0]).tolist())
-
-    @property
-    def dropped(self) -> DroppedBoxes:
-        """Boxes of all photos that have no crop."""
-        return DroppedBoxes(*self._counts[:, 1:].sum(axis=0).tolist())
+        return tuple(np.flatnonzero(self.usable_counts).tolist())
 
     def describe(self) -> str:
         """One line for a person."""
-        kept = self._counts[:, 0]
+        kept = self.usable_counts
         kind = "annotated boxes" if self._uses_truth else "boxes"
         remarks = f" ({self.photos.remarks})" if self.photos.remarks else ""
         line = f"{self.where}: {len(self):,} photos{remarks}, {np.count_nonzero(kept):,} with {kind}; "
@@ -231,7 +226,10 @@ class PhotoSource:
         elif counts is None:
             counts = np.zeros((total, 1 + len(DroppedBoxes._fields)), np.int64)
         self._numbers = np.flatnonzero(good)
-        self._counts = counts[good].astype(np.int32)
+        self.usable_counts = counts[good, 0].astype(np.int32)
+        """Boxes of each photo from which a choice can be made: annotated ones for ``ground_truth``."""
+        self.dropped = DroppedBoxes(*counts[good, 1:].sum(axis=0).tolist())
+        """Boxes of all photos that have no crop."""
         self._sizes = index.sizes[good]
         if self.dropped.total:
             print(self.describe(), file=sys.stderr)

@@ -12,19 +12,9 @@ from jaxcolor.data.box_stores.pack import pack_store
 from jaxcolor.data.photos import DataError, Source, usable_boxes
 from jaxcolor.data.scenes import SceneSource
 from jaxcolor.data.sources import PhotoSource, make_source
+from tests.data.photo_files import write_boxes, write_photo
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-
-
-def write_boxes(path, boxes=(), scores=None, dtype=np.float32):
-    path.parent.mkdir(exist_ok=True)
-    boxes = np.array(boxes, dtype).reshape(-1, 4)
-    np.savez(path, bbox=boxes, scores=np.linspace(0.9, 0.5, len(boxes), dtype=dtype) if scores is None else scores)
-
-
-def write_photo(path, width=40, height=30, **options):
-    path.parent.mkdir(exist_ok=True)
-    Image.new("RGB", (width, height), (200, 100, 50)).save(path, **options)
 
 
 @pytest.fixture
@@ -280,56 +270,3 @@ class TestBoxStores:
             self.of(folder, tmp_path / "gone", missing_boxes="none")
         with pytest.raises(DataError, match=r"data\.boxes_path: .*photos: no boxes here"):
             self.of(folder, folder, missing_boxes="none")
-
-
-class TestList:
-    def write(self, tmp_path, text):
-        path = tmp_path / "list.txt"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return str(path)
-
-    def names(self, source):
-        return [source[i].name for i in range(len(source))]
-
-    def test_in_its_order_and_below_the_folder(self, folder, tmp_path):
-        write_photo(folder / "abbey" / "my photo 7.jpg")
-        write_boxes(folder.with_name("photos_bbox") / "my photo 7.npz", [[0, 0, 9, 9]])
-        path = self.write(tmp_path, "d.JPEG 3\r\n\nabbey/my photo 7.jpg\n  a.jpg\t12  ")
-        source = PhotoSource(config(folder, list_path=path))
-        assert self.names(source) == ["d", "my photo 7", "a"]
-        assert source.with_boxes() == (0, 1, 2)
-        (folder.with_name("photos_bbox") / "b.npz").unlink()  # of a photo that is not on the list
-        assert len(PhotoSource(config(folder, list_path=path))) == 3
-        assert self.names(PhotoSource(config(folder, list_path=self.write(tmp_path, b"\xef\xbb\xbfa.jpg")))) == ["a"]
-
-    def test_photos_that_are_not_there(self, folder, tmp_path, capsys):
-        path = self.write(tmp_path, "a.jpg\nx.jpg\nd.JPEG\ny.jpg")
-        with pytest.raises(DataError, match=r"list\.txt: 2 of its 4 photos are not there; the first: .*x\.jpg"):
-            PhotoSource(config(folder, list_path=path, missing_boxes="none"))
-        source = PhotoSource(config(folder, list_path=path, missing_boxes="none", bad_photos="skip"))
-        assert self.names(source) == ["a", "d"]
-        assert capsys.readouterr().err.count("skipped: ") == 2
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "names no photo"),
-            (" \n\n", "names no photo"),
-            ("a.jpg\nnotes.txt", r"line 2: 'notes\.txt' names no photo"),
-            ("a.jpg\n\n12", "line 3: '12' names no photo"),
-            ("a.jpg b", r"line 1: 'a\.jpg b' names no photo"),
-            (b"\x00\xff\xfe", "line 1: .* names no photo"),
-            ("/photos/a.jpg", r"line 1: '/photos/a\.jpg' is not below data\.path"),
-            ("x/../../a.jpg", r"line 1: 'x/\.\./\.\./a\.jpg' is not below data\.path"),
-        ],
-    )
-    def test_wrong_lists(self, folder, tmp_path, text, message):
-        with pytest.raises(DataError, match=rf"data\.list_path: .*list\.txt: {message}") as caught:
-            PhotoSource(config(folder, list_path=self.write(tmp_path, text)))
-        assert "\n" not in str(caught.value)
-
-    def test_no_list_or_a_photo_twice(self, folder, tmp_path):
-        with pytest.raises(DataError, match=r"gone\.txt: cannot read this list: No such file"):
-            PhotoSource(config(folder, list_path=str(tmp_path / "gone.txt")))
-        with pytest.raises(DataError, match=r"x/a\.jpg and .*y/a\.jpg: two photos of one name"):
-            PhotoSource(config(folder, list_path=self.write(tmp_path, "x/a.jpg\ny/a.jpg")))

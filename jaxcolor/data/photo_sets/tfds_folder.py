@@ -121,10 +121,10 @@ def find_features(where: str, features: Any) -> Features:
     if not images:
         raise DataError(f"{where}: has no image among its features {', '.join(flat)}")
     if len(images) > 1 and "image" not in images:
-        raise DataError(f"{where}: has several images, {', '.join(images)}, and none of them is called image")
+        raise DataError(f"{where}: has several images, {', '.join(sorted(images))}, and none of them is called image")
     image = "image" if "image" in images else images[0]
     if flat[image].np_dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{where}: its {image} is of {flat[image].np_dtype}, which no photo is")
+        raise DataError(f"{where}: its {image} is of {np.dtype(flat[image].np_dtype)}, which no photo is")
     texts = [key for key, f in flat.items() if isinstance(f, tfds.features.Text)]
     # A caption is a text too; photos are known by what is called a name.
     names = [key for key in (*_NAME_FEATURES, *(key for key in texts if "name" in key.lower())) if key in texts]
