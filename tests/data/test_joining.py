@@ -54,8 +54,8 @@ class TestPacked:
     @pytest.mark.parametrize("same_hash", [False, True])
     def test_many(self, tmp_path, same_hash, monkeypatch):
         if same_hash:  # both modules have the name
-            monkeypatch.setattr(packed, "key_hash", lambda key: len(key) % 2)
-            monkeypatch.setattr("jaxcolor.data.box_stores.pack.key_hash", lambda key: len(key) % 2)
+            monkeypatch.setattr(packed, "key_hash", lambda key: sum(key.encode()) % 60)
+            monkeypatch.setattr("jaxcolor.data.box_stores.pack.key_hash", lambda key: sum(key.encode()) % 60)
         stored = np.random.default_rng(0).permutation(700)[:600].tolist()
         store = write_packed(tmp_path / "s", stored, records_per_shard=270)
         assert isinstance(store, ReadsMany)
