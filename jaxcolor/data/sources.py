@@ -21,6 +21,7 @@ from jaxcolor.data.index import Index, check_place, make_index, read_index, writ
 from jaxcolor.data.photo_sets.coco import coco_instances
 from jaxcolor.data.photo_sets.opening import open_photos
 from jaxcolor.data.photo_sets.photo_set import Entry, PhotoSet
+from jaxcolor.data.photo_sets.zipped import ZipSet
 from jaxcolor.data.photos import DataError, Photo, Source, UsableBoxes
 from jaxcolor.data.preprocess import read_rgb, read_size
 from jaxcolor.data.scenes import PHOTO_PER_CANVAS, SceneSource
@@ -266,7 +267,7 @@ def _detections(config: DataConfig, photos: PhotoSet) -> BoxStore | None:
     if config.source == "tfds":
         return None
     path = Path(os.path.abspath(photos.where))  # "." has no name
-    beside = path.with_name((path.stem if path.suffix == ".zip" else path.name) + "_bbox")
+    beside = path.with_name((path.stem if isinstance(photos, ZipSet) else path.name) + "_bbox")
     if beside.exists():
         return open_store(beside)
     # For a folder of photos the folder of boxes is the rule, and what is missing is a file of it.

@@ -24,6 +24,7 @@ from jaxcolor.data.box_statistics import (
 from jaxcolor.data.packing import crops_per_device
 from jaxcolor.data.photos import DataError, UsableBoxes
 from jaxcolor.data.sources import PhotoSource
+from tests.data.photo_files import write_zip
 
 corner = st.integers(0, 20)
 box = st.tuples(corner, corner, st.integers(1, 10), st.integers(1, 10)).map(
@@ -159,6 +160,13 @@ class TestCommand:
         assert main(arguments) == 1
         assert "sheet.png: exists; give --force to replace it" in capsys.readouterr().err
         assert main([*arguments, "--force", "--sheet-photos", "1"]) == 0
+
+    def test_shows_photos_of_a_zip_file(self, photos, tmp_path, capsys):
+        assert main(["boxes", "show", str(photos)]) == 0
+        folder = capsys.readouterr().out
+        zipped = write_zip(photos.with_suffix(".zip"), {f"x/{p.name}": p.read_bytes() for p in photos.iterdir()})
+        assert main(["boxes", "show", str(zipped), "--sheet", str(tmp_path / "s.png")]) == 0
+        assert capsys.readouterr().out == folder.replace(f"{photos}:", f"{zipped}:") + f"wrote {tmp_path}/s.png\n"
 
     def test_unreadable_photos(self, photos, tmp_path, capsys):
         (photos / "b.png").unlink()
