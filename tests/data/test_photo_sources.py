@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pkgutil
 from itertools import islice
 from pathlib import Path
 
@@ -146,3 +147,23 @@ def test_real_coco_downloads(tmp_path):
     assert contents(source) == [
         (p.name, p.rgb.tobytes(), [], [], p.truth_boxes.tolist()) for p in (folder[i] for i in range(20))
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "opening"),
+    [
+        ("zip", "jaxcolor.data.archive._open"),
+        ("tfds", "jaxcolor.data.photo_sets.tfds.TfdsSet._open_shard"),
+    ],
+)
+def test_each_process_opens_files_for_itself(places, kind, opening, monkeypatch):
+    """A forked child that used its parent's open file would move the parent's place in it."""
+    source = PhotoSource(places[kind])
+    wanted, opened = contents(source), []
+    open_it = pkgutil.resolve_name(opening)
+    monkeypatch.setattr(opening, lambda *arguments: opened.append(arguments) or open_it(*arguments))
+    assert contents(source) == wanted
+    assert opened == []
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert contents(source) == wanted
+    assert len(opened) == 1
