@@ -35,7 +35,7 @@ from jaxcolor.data.order import Balanced, shuffled
 from jaxcolor.data.packing import crops_per_device
 from jaxcolor.data.photos import Source, UsableBoxes
 from jaxcolor.data.pipeline import Parts, train_batches
-from jaxcolor.data.sources import FolderSource
+from jaxcolor.data.sources import PhotoSource
 
 SIDE = 256
 BATCH = 16
@@ -160,7 +160,7 @@ def main() -> None:
     store = Path(tempfile.mkdtemp()) / "boxes"  # thousands of small files would be half of what is measured
     pack_store(options.photos.with_name(options.photos.name + "_bbox"), store)
     config = DataConfig(path=str(options.photos), boxes_path=str(store), threads=options.threads, budget_per_image=8.0)
-    source = FolderSource(config)
+    source = PhotoSource(config)
     paths = sorted(options.photos.iterdir())
     boxes = [top(source.usable(i)[1], config.boxes_per_photo) for i in range(len(source))]
     result: dict[str, Any] = {

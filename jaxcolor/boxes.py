@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Float, Float64, Int, Int32, Int64
 
 from jaxcolor.batch import LEVELS
 
 BoxChoice = Literal["top_k", "random_k", "threshold", "all", "ground_truth"]
 """``DataConfig.box_choice``."""
+
+_COUNTED_AT_ONCE = 1 << 18
+"""Boxes: so that the memory it takes to look at them does not grow with their number."""
 
 
 class DroppedBoxes(NamedTuple):
@@ -70,21 +73,56 @@ def clean_boxes(
       The boxes kept, which rows they were, and how many were dropped for which reason.
     """
     _check_photo_size(photo_size)
+    whole, reasons = _whole(boxes, scores, np.array([*photo_size, *photo_size], dtype=np.float64))
+    good = reasons < 0
+    counts = np.bincount(reasons[~good], minlength=len(DroppedBoxes._fields))
+    return CleanBoxes(whole[good], np.flatnonzero(good), DroppedBoxes(*counts.tolist()))
+
+
+def count_usable(
+    boxes: Float[np.ndarray, "N 4"],
+    scores: Float[np.ndarray, " N"],
+    per_photo: Int[np.ndarray, " P"],
+    photo_sizes: Int[np.ndarray, "P 2"],
+) -> Int64[np.ndarray, "P 5"]:
+    """For each of many photos what ``clean_boxes`` would find, at once: a million photos take a second or two.
+
+    Args:
+      boxes: of all photos, those of one together, in the photos' order.
+      scores: of the boxes.
+      per_photo: how many of the boxes are each photo's.
+      photo_sizes: width and height of each photo in pixels; of one without boxes it does not matter.
+
+    Returns:
+      For each photo the number of its usable boxes, then of those dropped, by reason as in ``DroppedBoxes``.
+    """
+    owners = np.repeat(np.arange(len(per_photo)), per_photo)
+    if len(owners) and photo_sizes[owners].min() < 1:
+        raise ValueError("a photo without pixels has no place for boxes")
+    kinds = 1 + len(DroppedBoxes._fields)
+    counts = np.zeros(len(per_photo) * kinds, np.int64)
+    for start in range(0, len(boxes), _COUNTED_AT_ONCE):
+        part = slice(start, start + _COUNTED_AT_ONCE)
+        limits = np.tile(photo_sizes[owners[part]], 2).astype(np.float64)
+        _, reasons = _whole(boxes[part], scores[part], limits)
+        counts += np.bincount(owners[part] * kinds + reasons + 1, minlength=len(counts))
+    return counts.reshape(-1, kinds)
+
+
+def _whole(
+    boxes: Float[np.ndarray, "N 4"], scores: Float[np.ndarray, " N"] | None, limit: Float64[np.ndarray, "*N 4"]
+) -> tuple[Int32[np.ndarray, "N 4"], Int[np.ndarray, " N"]]:
+    """Boxes clipped and cut to whole pixels, and of each the first reason against it (``DroppedBoxes``), or -1."""
     finite = np.isfinite(boxes).all(axis=1)
     if scores is not None:
         finite &= np.isfinite(scores)
     exact = np.where(finite[:, None], boxes.astype(np.float64), 0.0)
-    limit = np.array([*photo_size, *photo_size], dtype=np.float64)
     inverted = (exact[:, 2:] < exact[:, :2]).any(axis=1)
-    outside = ((exact[:, 2:] < 0) | (exact[:, :2] > limit[:2])).any(axis=1)
+    outside = ((exact[:, 2:] < 0) | (exact[:, :2] > limit[..., :2])).any(axis=1)
     whole = np.clip(exact, 0, limit).astype(np.int32)
     no_size = (whole[:, 2:] <= whole[:, :2]).any(axis=1)
-
     reasons = np.stack([~finite, inverted, outside, no_size], axis=1)
-    good = ~reasons.any(axis=1)
-    first = reasons.argmax(axis=1)[~good]
-    counts = np.bincount(first, minlength=len(DroppedBoxes._fields))
-    return CleanBoxes(whole[good], np.flatnonzero(good), DroppedBoxes(*counts.tolist()))
+    return whole, np.where(reasons.any(axis=1), reasons.argmax(axis=1), -1)
 
 
 def level_boxes(

@@ -106,12 +106,14 @@ class DataConfig:
     ``tfds`` every record). Written where it is missing, refused where it belongs to other photos. Empty: not kept."""
     list_path: str = ""
     """Text file that names the photos to use, one a line, by their place below ``path``; a label after the name, as in
-    Places205's lists, is not read. Empty: all photos of the folder, those of subfolders not."""
+    Places205's lists, is not read. Empty: all photos of the folder, those of subfolders not; of a zip file all."""
     boxes_path: str = ""
     """Boxes; what they are is found out: a folder of ``<stem>.npz`` or VOC ``<stem>.xml`` files, a packed store, or a
-    JSON file of COCO detections or instances. Empty: the photos' folder with ``_bbox`` appended to its name."""
+    JSON file of COCO detections or instances, which may lie in a zip file (``a.zip/b.json``). Empty: the photos' folder
+    with ``_bbox`` appended to its name (zip file: without ``.zip``); ``tfds``: boxes that lie in the records."""
     truth_boxes_path: str = ""
-    """Annotated boxes for ``box_choice`` ``ground_truth``, in any form that ``boxes_path`` can have."""
+    """Annotated boxes for ``box_choice`` ``ground_truth``, in any form that ``boxes_path`` can have. Empty: those of
+    COCO's downloads or of the TFDS data set."""
     missing_boxes: Literal["error", "none"] = "error"
     """What a photo without a box file or entry means: an error, or a photo without boxes."""
     bad_photos: Literal["error", "skip"] = "error"

@@ -49,7 +49,7 @@ def add_boxes(subparsers: Subparsers) -> None:
         description="Print how many boxes a photo has, their sizes, scores and cover, and how many crops a device "
         f"should hold (budget_per_image); draw boxes on some photos. {STORES}",
     )
-    show.add_argument("photos", metavar="PHOTOS", type=Path, help="folder of photos")
+    show.add_argument("photos", metavar="PHOTOS", type=Path, help="folder or zip file of photos")
     show.add_argument("--boxes", metavar="PATH", type=Path, help="their boxes (default: the folder PHOTOS_bbox)")
     show.add_argument(
         "--missing-boxes",

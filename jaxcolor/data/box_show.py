@@ -1,4 +1,4 @@
-"""``jaxcolor boxes show``: what the boxes of a folder of photos are like."""
+"""``jaxcolor boxes show``: what the boxes of photos are like."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.box_sheet import Tile, draw_boxes, sheet
 from jaxcolor.data.box_statistics import best, measure, table
 from jaxcolor.data.photos import DataError, usable_boxes
-from jaxcolor.data.sources import FolderSource
+from jaxcolor.data.sources import PhotoSource
 
 
 def show(
@@ -32,7 +32,7 @@ def show(
     """Prints the statistics and writes the contact sheet. A photo that cannot be read costs one line.
 
     Args:
-      photos: the folder.
+      photos: the folder or zip file.
       boxes: a box store; None: the one beside the photos.
       missing_boxes: see ``DataConfig``.
       boxes_per_photo: the best boxes by score that are used.
@@ -42,7 +42,7 @@ def show(
       replace: whether the file is replaced.
 
     Raises:
-      DataError: settings that make no sense, a file that exists, and what ``FolderSource`` raises.
+      DataError: settings that make no sense, a file that exists, and what ``PhotoSource`` raises.
     """
     if boxes_per_photo < 1 or batch_size < 1 or sheet_photos < 1:
         raise DataError(
@@ -60,7 +60,7 @@ def show(
         missing_boxes=missing_boxes,
         bad_photos="skip",
     )
-    source = FolderSource(config)
+    source = PhotoSource(config)
     with tqdm(total=len(source), unit="photo", dynamic_ncols=True) as bar:
         statistics = measure(source, boxes_per_photo, progress=bar.update, left_out=_left_out)
     print(source.describe())
@@ -70,7 +70,7 @@ def show(
         print(f"wrote {sheet_path}")
 
 
-def _tiles(source: FolderSource, boxes_per_photo: int, count: int) -> list[Tile]:
+def _tiles(source: PhotoSource, boxes_per_photo: int, count: int) -> list[Tile]:
     chosen = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
     tiles = []
     for index in chosen.tolist():
@@ -81,7 +81,7 @@ def _tiles(source: FolderSource, boxes_per_photo: int, count: int) -> list[Tile]
             continue
         tiles.append(draw_boxes(photo.name, photo.rgb, best(usable_boxes(photo, "top_k"), boxes_per_photo)))
     if not tiles:
-        raise DataError(f"{source.path}: not one of the photos for the contact sheet can be read")
+        raise DataError(f"{source.where}: not one of the photos for the contact sheet can be read")
     return tiles
 
 

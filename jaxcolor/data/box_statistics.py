@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64, Int
 from jaxcolor.boxes import choose
 from jaxcolor.data.packing import crops_per_device
 from jaxcolor.data.photos import DataError, UsableBoxes
-from jaxcolor.data.sources import FolderSource
+from jaxcolor.data.sources import PhotoSource
 
 BUDGET_STEP = 0.25
 """Proposed budgets are multiples of it: numbers that one types."""
@@ -48,7 +48,7 @@ class Cost(NamedTuple):
 
 
 def measure(
-    source: FolderSource,
+    source: PhotoSource,
     boxes_per_photo: int,
     *,
     progress: Callable[[], object] = lambda: None,
@@ -88,7 +88,7 @@ def measure(
         shares.append(areas / (size[0] * size[1]))
         scores.append(kept.scores.astype(np.float64))
     if not used:
-        raise DataError(f"{source.path}: the size of not one photo can be read")
+        raise DataError(f"{source.where}: the size of not one photo can be read")
     joined = (np.concatenate(parts) for parts in (sides, shares, scores))
     return Statistics(np.array(usable), np.array(used), np.array(coverage, np.float64), *joined)
 

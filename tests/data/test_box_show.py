@@ -23,7 +23,8 @@ from jaxcolor.data.box_statistics import (
 )
 from jaxcolor.data.packing import crops_per_device
 from jaxcolor.data.photos import DataError, UsableBoxes
-from jaxcolor.data.sources import FolderSource
+from jaxcolor.data.sources import PhotoSource
+from tests.data.photo_files import write_zip
 
 corner = st.integers(0, 20)
 box = st.tuples(corner, corner, st.integers(1, 10), st.integers(1, 10)).map(
@@ -78,7 +79,7 @@ def photos(tmp_path):
 
 def test_measure(photos):
     told = []
-    found = measure(FolderSource(DataConfig(path=str(photos))), 2, progress=lambda: told.append(1))
+    found = measure(PhotoSource(DataConfig(path=str(photos))), 2, progress=lambda: told.append(1))
     assert len(told) == 3
     assert found.usable.tolist() == [3, 1, 0]
     assert found.used.tolist() == [2, 1, 0]
@@ -87,11 +88,11 @@ def test_measure(photos):
     assert found.shares.tolist() == [100 / 800, 100 / 800, 16 / 800]
     np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.9], atol=1e-6)
     with pytest.raises(DataError, match="boxes_per_photo: 0 boxes are none"):
-        measure(FolderSource(DataConfig(path=str(photos))), 0)
+        measure(PhotoSource(DataConfig(path=str(photos))), 0)
 
 
 def test_table(photos):
-    lines = table(measure(FolderSource(DataConfig(path=str(photos))), 8), 8, 4).splitlines()
+    lines = table(measure(PhotoSource(DataConfig(path=str(photos))), 8), 8, 4).splitlines()
     words = [line.split() for line in lines]
     assert lines[0] == "boxes a photo: mean 1.33, most 3; used: the best 8"
     for row in (["0", "1", "33.3%"], ["1", "1", "33.3%"], ["3", "1", "33.3%"]):
@@ -102,7 +103,7 @@ def test_table(photos):
 def test_nothing_to_propose(photos):
     for path in photos.with_name("photos_bbox").iterdir():
         np.savez(path, bbox=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32))
-    text = table(measure(FolderSource(DataConfig(path=str(photos))), 8), 8, 4)
+    text = table(measure(PhotoSource(DataConfig(path=str(photos))), 8), 8, 4)
     assert text.endswith("no photo has a usable box: there is no budget to propose")
 
 
@@ -151,7 +152,7 @@ class TestCommand:
         arguments = ["boxes", "show", str(photos), "--sheet", str(path)]
         assert main(arguments) == 0
         out = capsys.readouterr().out
-        assert out.startswith(f"{photos}: 3 photos, 2 with boxes; 4 boxes\nboxes a photo: mean 1.33")
+        assert out.startswith(f"{photos}: 3 photos, 2 with boxes; 4 boxes from {photos}_bbox\nboxes a photo: mean 1.33")
         assert "(proposed)" in out
         assert out.endswith(f"wrote {path}\n")
         with Image.open(path) as picture:
@@ -159,6 +160,13 @@ class TestCommand:
         assert main(arguments) == 1
         assert "sheet.png: exists; give --force to replace it" in capsys.readouterr().err
         assert main([*arguments, "--force", "--sheet-photos", "1"]) == 0
+
+    def test_shows_photos_of_a_zip_file(self, photos, tmp_path, capsys):
+        assert main(["boxes", "show", str(photos)]) == 0
+        folder = capsys.readouterr().out
+        zipped = write_zip(photos.with_suffix(".zip"), {f"x/{p.name}": p.read_bytes() for p in photos.iterdir()})
+        assert main(["boxes", "show", str(zipped), "--sheet", str(tmp_path / "s.png")]) == 0
+        assert capsys.readouterr().out == folder.replace(f"{photos}:", f"{zipped}:") + f"wrote {tmp_path}/s.png\n"
 
     def test_unreadable_photos(self, photos, tmp_path, capsys):
         (photos / "b.png").unlink()

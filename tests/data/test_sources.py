@@ -11,20 +11,10 @@ from jaxcolor.data.box_files import read_boxes
 from jaxcolor.data.box_stores.pack import pack_store
 from jaxcolor.data.photos import DataError, Source, usable_boxes
 from jaxcolor.data.scenes import SceneSource
-from jaxcolor.data.sources import FolderSource, make_source
+from jaxcolor.data.sources import PhotoSource, make_source
+from tests.data.photo_files import write_boxes, write_photo
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-
-
-def write_boxes(path, boxes=(), scores=None, dtype=np.float32):
-    path.parent.mkdir(exist_ok=True)
-    boxes = np.array(boxes, dtype).reshape(-1, 4)
-    np.savez(path, bbox=boxes, scores=np.linspace(0.9, 0.5, len(boxes), dtype=dtype) if scores is None else scores)
-
-
-def write_photo(path, width=40, height=30, **options):
-    path.parent.mkdir(exist_ok=True)
-    Image.new("RGB", (width, height), (200, 100, 50)).save(path, **options)
 
 
 @pytest.fixture
@@ -48,13 +38,16 @@ def config(folder, **fields):
 
 class TestFolder:
     def test_lists_reads_and_counts(self, folder, capsys):
-        source = FolderSource(config(folder))
+        source = PhotoSource(config(folder))
         assert isinstance(source, Source)
         assert len(source) == 4
         assert [source[i].name for i in range(4)] == ["a", "b", "c", "d"]
         assert source.with_boxes() == (0, 3)
         assert source.dropped == DroppedBoxes(not_finite=1, outside=1, no_size=1)
-        line = f"{folder}: 4 photos, 2 with boxes; 3 boxes, 3 dropped (1 not finite, 1 outside, 1 no size)"
+        line = (
+            f"{folder}: 4 photos (1 other file not looked at), 2 with boxes; 3 boxes from {folder}_bbox, "
+            "3 dropped (1 not finite, 1 outside, 1 no size)"
+        )
         assert source.describe() == line
         assert capsys.readouterr().err == line + "\n"
         photo = source[3]
@@ -64,7 +57,7 @@ class TestFolder:
         assert usable_boxes(photo, "top_k").boxes.tolist() == [[30, 10, 40, 30]]
 
     def test_past_the_end(self, folder):
-        source = FolderSource(config(folder))
+        source = PhotoSource(config(folder))
         for index in (-1, 4):
             with pytest.raises(IndexError, match="of 4"):
                 source[index]
@@ -74,47 +67,47 @@ class TestFolder:
         exif[0x0112] = 6
         write_photo(tmp_path / "p" / "a.jpg", 40, 30, exif=exif)
         write_boxes(tmp_path / "p_bbox" / "a.npz", [[0, 32, 20, 39]])  # outside of 40 x 30, inside of 30 x 40
-        source = FolderSource(config(tmp_path / "p"))
+        source = PhotoSource(config(tmp_path / "p"))
         assert source.with_boxes() == (0,)
         assert usable_boxes(source[0], "all").boxes.tolist() == [[0, 32, 20, 39]]
 
     def test_other_boxes_folder(self, folder, tmp_path):
         write_boxes(tmp_path / "other" / "b.npz", [[0, 0, 9, 9]])
-        source = FolderSource(config(folder, boxes_path=str(tmp_path / "other"), missing_boxes="none"))
+        source = PhotoSource(config(folder, boxes_path=str(tmp_path / "other"), missing_boxes="none"))
         assert source.with_boxes() == (1,)
 
     def test_missing_box_file(self, folder):
         (folder.with_name("photos_bbox") / "b.npz").unlink()
         for bad_photos in ("error", "skip"):  # missing_boxes decides, not bad_photos
             with pytest.raises(DataError, match=r"b\.npz: no such box file; data.missing_boxes 'none'"):
-                FolderSource(config(folder, bad_photos=bad_photos))
-        source = FolderSource(config(folder, missing_boxes="none"))
+                PhotoSource(config(folder, bad_photos=bad_photos))
+        source = PhotoSource(config(folder, missing_boxes="none"))
         assert len(source) == 4
         assert source[1].boxes.shape == (0, 4)
 
     def test_two_photos_of_one_name(self, folder):
         write_photo(folder / "a.png")
         with pytest.raises(DataError, match=r"a\.jpg and .*a\.png: two photos of one name"):
-            FolderSource(config(folder))
+            PhotoSource(config(folder))
 
     def test_no_folder_or_no_photos(self, tmp_path, folder):
         with pytest.raises(DataError, match=r"data\.path is empty"):
-            FolderSource(DataConfig())
+            PhotoSource(DataConfig())
         with pytest.raises(DataError, match="nowhere: no such folder"):
-            FolderSource(config(tmp_path / "nowhere"))
+            PhotoSource(config(tmp_path / "nowhere"))
         with pytest.raises(DataError, match=r"a\.jpg: not a folder"):
-            FolderSource(config(folder / "a.jpg"))
+            PhotoSource(config(folder / "a.jpg"))
         (tmp_path / "empty").mkdir()
         with pytest.raises(DataError, match="empty: no photos in this folder"):
-            FolderSource(config(tmp_path / "empty"))
+            PhotoSource(config(tmp_path / "empty"))
 
     def test_unreadable_header_or_box_file(self, folder, capsys):
         (folder / "b.png").write_bytes(b"\x89PNG but not really")
         with pytest.raises(DataError, match=r"b\.png: cannot read this photo"):
-            FolderSource(config(folder))
+            PhotoSource(config(folder))
         (folder.with_name("photos_bbox") / "d.npz").write_bytes(b"rubbish")
         capsys.readouterr()
-        source = FolderSource(config(folder, bad_photos="skip"))
+        source = PhotoSource(config(folder, bad_photos="skip"))
         lines = capsys.readouterr().err.splitlines()
         assert [source[i].name for i in range(len(source))] == ["a", "c"]
         assert len(source.skipped) == 2
@@ -126,7 +119,7 @@ class TestFolder:
         (tmp_path / "p").mkdir()
         (tmp_path / "p" / "a.jpg").write_bytes(b"")
         with pytest.raises(DataError, match=r"none of its 1 photos can be used; the first: .*a\.jpg"):
-            FolderSource(config(tmp_path / "p", bad_photos="skip", missing_boxes="none"))
+            PhotoSource(config(tmp_path / "p", bad_photos="skip", missing_boxes="none"))
 
 
 class TestTruth:
@@ -135,10 +128,10 @@ class TestTruth:
             write_boxes(tmp_path / "truth" / f"{stem}.npz", [[0, 0, 10, 10]] * (stem != "a"), scores=None)
         fields = {"truth_boxes_path": str(tmp_path / "truth"), "box_choice": "ground_truth"}
         with pytest.raises(DataError, match=r"truth.*d\.npz: no such box file"):
-            FolderSource(config(folder, **fields))
+            PhotoSource(config(folder, **fields))
         write_boxes(tmp_path / "truth" / "d.npz")
         (folder.with_name("photos_bbox") / "a.npz").unlink()  # nobody needs the detections
-        source = FolderSource(config(folder, **fields))
+        source = PhotoSource(config(folder, **fields))
         assert source.with_boxes() == (1, 2)
         used = usable_boxes(source[1], "ground_truth")
         assert used.boxes.tolist() == [[0, 0, 10, 10]]
@@ -146,18 +139,18 @@ class TestTruth:
 
     def test_beside_detections(self, folder, tmp_path):
         write_boxes(tmp_path / "truth" / "a.npz", [[0, 0, 10, 10]])
-        source = FolderSource(config(folder, truth_boxes_path=str(tmp_path / "truth"), missing_boxes="none"))
+        source = PhotoSource(config(folder, truth_boxes_path=str(tmp_path / "truth"), missing_boxes="none"))
         assert source.with_boxes() == (0, 3)
         assert len(source[0].truth_boxes) == 1
         assert len(source[1].truth_boxes) == 0
 
     def test_asked_for_but_not_given(self, folder, tmp_path):
         with pytest.raises(DataError, match=r"needs data\.truth_boxes_path"):
-            FolderSource(config(folder, box_choice="ground_truth"))
+            PhotoSource(config(folder, box_choice="ground_truth"))
         with pytest.raises(DataError, match=r"truth_boxes_path: .*gone: no such folder"):
-            FolderSource(config(folder, truth_boxes_path=str(tmp_path / "gone")))
+            PhotoSource(config(folder, truth_boxes_path=str(tmp_path / "gone")))
         with pytest.raises(DataError, match="photo a: no annotated boxes"):
-            usable_boxes(FolderSource(config(folder))[0], "ground_truth")
+            usable_boxes(PhotoSource(config(folder))[0], "ground_truth")
 
 
 class TestBoxFiles:
@@ -210,7 +203,7 @@ class TestBoxFiles:
 
 
 def test_make_source(folder):
-    assert isinstance(make_source(config(folder), 64), FolderSource)
+    assert isinstance(make_source(config(folder), 64), PhotoSource)
     scenes = make_source(DataConfig(source="scenes", seed=3, split="held_out"), 64)
     assert isinstance(scenes, SceneSource)
     assert (scenes.photo_side, scenes.seed, scenes.split) == (256, 3, "held_out")
@@ -218,7 +211,7 @@ def test_make_source(folder):
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"no real photos at {SHARED}")
 def test_real_photos():
-    source = FolderSource(DataConfig(path=str(SHARED / "coco_val2017" / "images")))
+    source = PhotoSource(DataConfig(path=str(SHARED / "coco_val2017" / "images")))
     assert len(source) == 119
     assert len(source.with_boxes()) == 115
     photo = source[0]
@@ -230,7 +223,7 @@ class TestBoxStores:
     """Whatever holds the boxes, the folder hands out the same."""
 
     def of(self, folder, boxes, **fields):
-        source = FolderSource(config(folder, boxes_path=str(boxes), **fields))
+        source = PhotoSource(config(folder, boxes_path=str(boxes), **fields))
         return [(p.name, p.boxes.tolist(), p.scores.tolist()) for p in (source[i] for i in range(len(source)))]
 
     def test_packed(self, folder, tmp_path):
@@ -241,7 +234,7 @@ class TestBoxStores:
         assert self.of(folder, tmp_path / "packed") == self.of(folder, files)
         files.rename(tmp_path / "elsewhere")
         (tmp_path / "packed").rename(files)  # beside the photos any store is found
-        assert FolderSource(config(folder)).with_boxes() == (0, 2, 3)
+        assert PhotoSource(config(folder)).with_boxes() == (0, 2, 3)
 
     def test_coco_and_voc(self, folder, tmp_path):
         images = [{"id": n, "file_name": f"{stem}.jpg"} for n, stem in enumerate("abcd")]
@@ -257,7 +250,7 @@ class TestBoxStores:
             (tmp_path / "voc" / f"{stem}.xml").write_text(f"<annotation>{box * (stem == 'a')}</annotation>")
         wanted = [("a", [[1, 2, 20, 25]], [1]), ("b", [], []), ("c", [], []), ("d", [], [])]
         assert self.of(folder, path) == self.of(folder, tmp_path / "voc") == wanted
-        source = FolderSource(config(folder, truth_boxes_path=str(path), box_choice="ground_truth"))
+        source = PhotoSource(config(folder, truth_boxes_path=str(path), box_choice="ground_truth"))
         assert source.with_boxes() == (0,)
         assert source.describe().endswith("; 1 of 2 annotations are of crowds: left out")
 
@@ -277,56 +270,3 @@ class TestBoxStores:
             self.of(folder, tmp_path / "gone", missing_boxes="none")
         with pytest.raises(DataError, match=r"data\.boxes_path: .*photos: no boxes here"):
             self.of(folder, folder, missing_boxes="none")
-
-
-class TestList:
-    def write(self, tmp_path, text):
-        path = tmp_path / "list.txt"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return str(path)
-
-    def names(self, source):
-        return [source[i].name for i in range(len(source))]
-
-    def test_in_its_order_and_below_the_folder(self, folder, tmp_path):
-        write_photo(folder / "abbey" / "my photo 7.jpg")
-        write_boxes(folder.with_name("photos_bbox") / "my photo 7.npz", [[0, 0, 9, 9]])
-        path = self.write(tmp_path, "d.JPEG 3\r\n\nabbey/my photo 7.jpg\n  a.jpg\t12  ")
-        source = FolderSource(config(folder, list_path=path))
-        assert self.names(source) == ["d", "my photo 7", "a"]
-        assert source.with_boxes() == (0, 1, 2)
-        (folder.with_name("photos_bbox") / "b.npz").unlink()  # of a photo that is not on the list
-        assert len(FolderSource(config(folder, list_path=path))) == 3
-        assert self.names(FolderSource(config(folder, list_path=self.write(tmp_path, b"\xef\xbb\xbfa.jpg")))) == ["a"]
-
-    def test_photos_that_are_not_there(self, folder, tmp_path, capsys):
-        path = self.write(tmp_path, "a.jpg\nx.jpg\nd.JPEG\ny.jpg")
-        with pytest.raises(DataError, match=r"list\.txt: 2 of its 4 photos are not there; the first: .*x\.jpg"):
-            FolderSource(config(folder, list_path=path, missing_boxes="none"))
-        source = FolderSource(config(folder, list_path=path, missing_boxes="none", bad_photos="skip"))
-        assert self.names(source) == ["a", "d"]
-        assert capsys.readouterr().err.count("skipped: ") == 2
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "names no photo"),
-            (" \n\n", "names no photo"),
-            ("a.jpg\nnotes.txt", r"line 2: 'notes\.txt' names no photo"),
-            ("a.jpg\n\n12", "line 3: '12' names no photo"),
-            ("a.jpg b", r"line 1: 'a\.jpg b' names no photo"),
-            (b"\x00\xff\xfe", "line 1: .* names no photo"),
-            ("/photos/a.jpg", r"line 1: '/photos/a\.jpg' is not below data\.path"),
-            ("x/../../a.jpg", r"line 1: 'x/\.\./\.\./a\.jpg' is not below data\.path"),
-        ],
-    )
-    def test_wrong_lists(self, folder, tmp_path, text, message):
-        with pytest.raises(DataError, match=rf"data\.list_path: .*list\.txt: {message}") as caught:
-            FolderSource(config(folder, list_path=self.write(tmp_path, text)))
-        assert "\n" not in str(caught.value)
-
-    def test_no_list_or_a_photo_twice(self, folder, tmp_path):
-        with pytest.raises(DataError, match=r"gone\.txt: cannot read this list: No such file"):
-            FolderSource(config(folder, list_path=str(tmp_path / "gone.txt")))
-        with pytest.raises(DataError, match=r"x/a\.jpg and .*y/a\.jpg: two photos of one name"):
-            FolderSource(config(folder, list_path=self.write(tmp_path, "x/a.jpg\ny/a.jpg")))

@@ -1,5 +1,7 @@
 """Boxes from COCO's two JSON formats: detection results, and instances (annotated boxes).
 
+A path may go on below a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
+
 Both give a box as x, y, width, height with the origin at the corner of the photo's first pixel, so x1 = x + width is
 exclusive as ours is.
 """
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from jaxcolor.data.archive import read_bytes
 from jaxcolor.data.box_stores.store import TableStore, photo_key
 from jaxcolor.data.photos import DataError
 
@@ -107,13 +110,11 @@ def read_instances(path: Path) -> TableStore:
 
 
 def _load(path: Path) -> Any:
+    data = read_bytes(path)
     try:
-        with path.open("rb") as file:
-            return json.load(file)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot read this JSON file: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error
 
 
 def _group(path: Path, content: Any, field: str) -> list[Any]:

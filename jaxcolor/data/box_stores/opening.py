@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jaxcolor.data.archive import inside_zip, read_bytes
 from jaxcolor.data.box_stores.coco import read_detections, read_instances
 from jaxcolor.data.box_stores.packed import MANIFEST, PackedStore
 from jaxcolor.data.box_stores.store import BoxStore, StoreKind, npz_store
@@ -16,14 +17,15 @@ def open_store(path: Path, kind: StoreKind | None = None, images: Path | None = 
     """The box store at a path.
 
     Args:
-      path: a folder of ``.npz`` or ``.xml`` files, a packed store, or a JSON file of COCO's.
+      path: a folder of ``.npz`` or ``.xml`` files, a packed store, or a JSON file of COCO's, which may be a member of
+        a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
       kind: what it is; None: found out by ``find_kind``.
       images: for COCO detection results alone, a JSON file whose ``images`` name them, see ``coco.read_detections``.
 
     Raises:
       DataError: it is not there, of no kind, or cannot be read.
     """
-    if not path.exists():
+    if not path.exists() and inside_zip(path) is None:
         raise DataError(f"{path}: no such folder or file of boxes")
     kind = kind or find_kind(path)
     if images is not None and kind != "coco_detections":
@@ -65,16 +67,12 @@ def _kind_of_folder(path: Path) -> StoreKind:
 
 
 def _kind_of_file(path: Path) -> StoreKind:
-    try:
-        with path.open("rb") as file:
-            first = file.read(4096).lstrip()[:1]
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error
+    first = read_bytes(path, 4096).lstrip()[:1]
     if first == b"[":
         return "coco_detections"
     if first == b"{":
         return "coco_instances"
     raise DataError(
         f"{path}: not a file of boxes: COCO's JSON files begin with [ (detection results) or {{ (instances); "
-        "box files come in folders"
+        "box files come in folders, and a member of a zip file is named by a path that goes on below it"
     )

@@ -19,13 +19,14 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.box_stores.joining import Gathering, ManyBoxes
 from jaxcolor.data.box_stores.store import STORE_KINDS, MissingBoxesError, StoreKind
 from jaxcolor.data.photos import DataError
 
@@ -39,6 +40,8 @@ _HEAD = struct.Struct("<II")
 """A record begins with the length of its key in bytes and the number of its boxes; key, boxes, scores follow."""
 _FLOAT = np.dtype("<f4")
 _READ_AT_ONCE = 4096
+_NEAR = 256
+"""Records that are read together where some of them are wanted: what lies between them costs less than a new read."""
 # Reading ahead serves sequential readers; here it would fetch megabytes for a record of a hundred bytes.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -174,6 +177,38 @@ class PackedStore:
         if boxes is None:
             raise MissingBoxesError(self.absent(key))
         return boxes
+
+    def read_many(self, keys: Sequence[str]) -> ManyBoxes:
+        """The boxes of many photos, in a fraction of the time of as many ``read``: neighbours are read together.
+
+        Raises:
+          DataError: an entry cannot be read.
+        """
+        wanted = np.array([key_hash(key) for key in keys], np.uint64)
+        places = np.searchsorted(self._hashes, wanted)
+        there = places < len(self)
+        there[there] = self._hashes[places[there]] == wanted[there]
+        rows = np.flatnonzero(there)
+        numbers = self._records[places[rows]].astype(np.int64)
+        if len(numbers) and numbers.max() >= len(self):
+            raise DataError(f"{self.path / INDEX_RECORDS}: names record {numbers.max()} of {len(self)}. {_PACK_AGAIN}")
+        order = np.argsort(numbers, kind="stable")
+        rows, numbers = rows[order], numbers[order]
+        shards, places_in_shard = np.divmod(numbers, self.manifest.records_per_shard)
+        new_block = (np.diff(shards) > 0) | (np.diff(places_in_shard // _NEAR) > 0)
+        many = Gathering(len(keys))
+        for block in np.split(np.arange(len(rows)), np.flatnonzero(new_block) + 1):
+            if not len(block):
+                continue
+            first, last = int(numbers[block[0]]), int(numbers[block[-1]])
+            data = self._raw(first, last + 1)
+            for row, number in zip(rows[block].tolist(), numbers[block].tolist(), strict=True):
+                record = self._decoded(number, data[number - first])
+                # Another key of the same hash: its neighbour in the index may be the right one.
+                found = record.boxes if record.key == keys[row] else self._find(keys[row])
+                if found is not None:
+                    many.add(row, found)
+        return many.built()
 
     def absent(self, key: str) -> str:
         """Names the store and the photo."""

@@ -90,7 +90,15 @@ def check_complete(store: BoxStore, keys: Sequence[str]) -> None:
     Raises:
       MissingBoxesError: it has not; the message counts the photos, names the first few and says what to do.
     """
-    missing = [key for key in keys if key not in store]
+    refuse_missing(store, [key for key in keys if key not in store], len(keys))
+
+
+def refuse_missing(store: BoxStore, missing: Sequence[str], photos: int) -> None:
+    """Tells of photos without an entry, of ``photos`` in all; none are fine.
+
+    Raises:
+      MissingBoxesError: there are some; see ``check_complete``.
+    """
     if not missing:
         return
     line = store.absent(missing[0])
@@ -98,7 +106,7 @@ def check_complete(store: BoxStore, keys: Sequence[str]) -> None:
         raise MissingBoxesError(f"{line}; data.missing_boxes 'none' takes its photo for one without boxes")
     named = ", ".join(missing[1 : 1 + _NAMED]) + (" …" if len(missing) > 1 + _NAMED else "")
     raise MissingBoxesError(
-        f"{line}; the same for {len(missing) - 1} more of {len(keys)} photos ({named}); "
+        f"{line}; the same for {len(missing) - 1:,} more of {photos:,} photos ({named}); "
         "data.missing_boxes 'none' takes them for photos without boxes"
     )
 

@@ -1,0 +1,144 @@
+"""Zip files read without unpacking them."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import weakref
+import zipfile
+import zlib
+from pathlib import Path
+
+from jaxcolor.data.photos import DataError
+
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What zipfile raises on damaged, encrypted and unsupported members."""
+
+
+class Archive:
+    """A zip file whose members are read by several threads and processes.
+
+    Pickled, it is its path; each process opens the file for itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens it and reads its list of members.
+
+        Raises:
+          DataError: it is missing, no zip file, or cut off.
+        """
+        self.path = path
+        self._opened: dict[int, zipfile.ZipFile] = {}
+        self._zip()
+
+    def members(self) -> list[zipfile.ZipInfo]:
+        """Its members, folders among them, in the order of the file's own list."""
+        return self._zip().infolist()
+
+    def read(self, member: str, most: int | None = None) -> bytes:
+        """What a member holds; its checksum is compared where it is read to its end.
+
+        Args:
+          member: its name.
+          most: read this many bytes at most; None: all.
+
+        Raises:
+          DataError: there is no such member, it is damaged or encrypted, or compressed as Python cannot read.
+        """
+        try:
+            with self._zip().open(member) as file:
+                return file.read(-1 if most is None else most)
+        except _READ_ERRORS as error:
+            raise DataError(f"{self.path}: cannot read {member} in it: {_one_line(error)}") from error
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._zip().NameToInfo
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, path: Path) -> None:
+        # Not opened: a process that never reads a member need not read the list of all of them.
+        self.path = path
+        self._opened = {}
+
+    def _zip(self) -> zipfile.ZipFile:
+        # By process: parent and forked child would share one place in the file. No lock, which a fork could leave
+        # locked: two threads may both open it, then one of the two is used by both.
+        process = os.getpid()
+        opened = self._opened.get(process)
+        if opened is None:
+            opened = _open(self.path)
+            # Closed with this object, also where that is garbage in a circle, whose parts go in any order.
+            weakref.finalize(self, opened.close)
+            opened = self._opened.setdefault(process, opened)
+        return opened
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: not a zip file, or its end is cut off: {_one_line(error)}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this zip file: {error.strerror or error}") from error
+    except _READ_ERRORS as error:
+        raise DataError(f"{path}: cannot read this zip file: {_one_line(error)}") from error
+
+
+def inside_zip(path: Path) -> tuple[Path, str] | None:
+    """Splits a path that goes on below a zip file, ``a.zip/b/c.json``, into the file and the member's name.
+
+    Returns:
+      None for any other path: one that exists, or has no zip file on its way.
+    """
+    if path.exists():
+        return None
+    for above in path.parents:
+        if above.is_file() and above.suffix.lower() == ".zip":
+            return above, path.relative_to(above).as_posix()
+    return None
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """What is in the file at a path, or in the member of a zip file where the path goes on below one.
+
+    Args:
+      path: of the file or member.
+      most: read this many bytes at most; None: all.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    split = inside_zip(path)
+    if split is None:
+        try:
+            with path.open("rb") as file:
+                return file.read(-1 if most is None else most)
+        except OSError as error:
+            raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error
+    archive, member = Archive(split[0]), split[1]
+    if member not in archive:
+        raise DataError(f"{split[0]}: has no member {member}; {_members_like(archive, member)}")
+    return archive.read(member, most)
+
+
+def _members_like(archive: Archive, member: str) -> str:
+    suffix = Path(member).suffix
+    alike = [info.filename for info in archive.members() if info.filename.endswith(suffix) and not info.is_dir()]
+    return f"{suffix or 'files'} in it: {', '.join(alike[:8]) or 'none'}{' …' if len(alike) > 8 else ''}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
