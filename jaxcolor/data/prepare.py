@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.workplace import check_space
 
-_NEEDED = ("tensorflow", "tensorflow_datasets", "importlib_resources")
+_NEEDED = ("tensorflow", "tensorflow_datasets")
 
 
 class _Tar(NamedTuple):
