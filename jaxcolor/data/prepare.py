@@ -86,13 +86,7 @@ def prepare(name: str, data_dir: Path, manual_dir: Path | None = None, max_examp
         started = time.monotonic()
         _run(tfds, builder, manual_dir, max_examples)
     splits = {split: info.num_examples for split, info in builder.info.splits.items()}
-    if builder.name == "imagenet2012":
-        whole = {tar.split: tar.photos for tar in _IMAGENET}
-        notes += [
-            f"{split}: {count:,} of ImageNet's {whole[split]:,} photos"
-            for split, count in splits.items()
-            if split in whole and count != whole[split]
-        ]
+    notes += _not_whole(builder.name, splits)
     path = Path(builder.data_path)
     return Prepared(path, splits, _size(path), time.monotonic() - started, notes)
 
@@ -147,7 +141,18 @@ def _found(tfds: Any, builder: Any) -> Prepared | None:
             f"{path}: is prepared already, as {kind}. To make ArrayRecord of it: jaxcolor data convert {path} OUTPUT"
         )
     splits = {split: info.num_examples for split, info in builder.info.splits.items()}
-    return Prepared(path, splits, _size(path), 0.0, ["was prepared already: nothing done"])
+    notes = ["was prepared already: nothing done", *_not_whole(builder.name, splits)]
+    return Prepared(path, splits, _size(path), 0.0, notes)
+
+
+def _not_whole(name: str, splits: dict[str, int]) -> list[str]:
+    """Which splits are not ImageNet's: of a trial, or of files that were cut off between two photos."""
+    whole = {tar.split: tar.photos for tar in _IMAGENET} if name == "imagenet2012" else {}
+    return [
+        f"{split}: {count:,} of ImageNet's {whole[split]:,} photos"
+        for split, count in splits.items()
+        if split in whole and count != whole[split]
+    ]
 
 
 def _absent(name: str, manual_dir: Path) -> list[_Tar]:

@@ -2,6 +2,7 @@
 TensorFlow and TFDS's builders warn of much that is deprecated, and warnings are errors here."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from tests.data.tfds_files import imagenet_tars, photo
 
@@ -54,12 +56,13 @@ def read(data_dir, split):
 
 @needs_tensorflow
 def test_imagenet_is_prepared_and_read_without_tensorflow(tmp_path):
-    imagenet_tars(tmp_path / "tars", TRAIN, VALIDATION)
+    cmyk = {"n01739381": {"n01739381_1309.JPEG": photo(7, mode="CMYK")}}  # one that TFDS knows to be so
+    imagenet_tars(tmp_path / "tars", TRAIN | cmyk, VALIDATION)
     status, printed, said = prepare(tmp_path)
     assert status == 0, said
-    assert "train: 5 photos" in printed
+    assert "train: 6 photos" in printed
     assert "validation: 3 photos" in printed
-    assert "note: train: 5 of ImageNet's 1,281,167 photos" in printed
+    assert "note: train: 6 of ImageNet's 1,281,167 photos" in printed
     assert (
         f"--config.data.source=tfds --config.data.path=imagenet2012 --config.data.data_dir={tmp_path / 'data'} "
         "--config.data.split=train" in printed
@@ -69,7 +72,9 @@ def test_imagenet_is_prepared_and_read_without_tensorflow(tmp_path):
     folder = tmp_path / "data" / "imagenet2012" / "5.1.0"
     assert json.loads((folder / "dataset_info.json").read_text())["fileFormat"] == "array_record"
     wanted = {name: (data, synset) for synset, photos in TRAIN.items() for name, data in photos.items()}
-    assert read(tmp_path / "data", "train") == wanted
+    train = read(tmp_path / "data", "train")
+    assert Image.open(io.BytesIO(train.pop("n01739381_1309.JPEG")[0])).mode == "RGB"
+    assert train == wanted
     assert {name: data for name, (data, _) in read(tmp_path / "data", "validation").items()} == VALIDATION
     assert "tensorflow" not in sys.modules
 
