@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.box_stores.store import photo_key
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.record_files import RecordFile
 from jaxcolor.data.workplace import workplace
@@ -119,7 +120,8 @@ def write_data_set(
       shard: bytes after which a file is full.
 
     Raises:
-      DataError: ``output`` exists or cannot be written, a name is not of these characters, or there is no photo.
+      DataError: ``output`` exists or cannot be written, a name is not of these characters, there is no photo, or two
+        have one stem.
     """
     for what, text in (("name", name), ("split", split)):
         if not (text.isascii() and text.isidentifier() and text == text.lower()):
@@ -146,7 +148,7 @@ def _write_shards(photos: Iterable[PackedPhoto], part: Path, features: Any, full
     serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
     lengths: list[int] = []
     size = boxes = 0
-    rest = iter(photos)
+    rest = _each_once(photos)
     photo = next(rest, None)
     while photo is not None:
         with RecordFile(_shard_path(part, len(lengths))) as file:
@@ -158,6 +160,18 @@ def _write_shards(photos: Iterable[PackedPhoto], part: Path, features: Any, full
         lengths.append(digest.records)
         size += digest.size
     return lengths, size, boxes
+
+
+def _each_once(photos: Iterable[PackedPhoto]) -> Iterator[PackedPhoto]:
+    seen: set[str] = set()
+    for photo in photos:
+        key = photo_key(photo.name)
+        if key in seen:
+            raise DataError(
+                f"{photo.name}: there are two photos of the name {key}; boxes and results would be mixed up"
+            )
+        seen.add(key)
+        yield photo
 
 
 def _write_info(builder: Any, part: Path, name: str, split: str, lengths: list[int], size: int, template: Any) -> None:

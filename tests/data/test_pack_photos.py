@@ -127,7 +127,12 @@ def test_an_error_leaves_nothing(tmp_path):
         yield from made_up(3)
         raise DataError("made up")
 
-    for wrong, message in ((photos(), "made up"), ([], "no photo to write")):
+    twice = [*made_up(2), PackedPhoto("folder/photo 1.png", photo(1, format_="PNG"), boxes_of(1))]
+    for wrong, message in (
+        (photos(), "made up"),
+        ([], "no photo to write"),
+        (twice, r"folder/photo 1\.png: there are two photos of the name photo 1"),
+    ):
         with pytest.raises(DataError, match=message):
             write_data_set(wrong, tmp_path / "set")
         assert not list(tmp_path.iterdir())
