@@ -37,6 +37,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 requirements:  ## resolve the pins anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.txt
+	uv pip compile --universal --generate-hashes --no-emit-index-url --extra prepare -c requirements.txt pyproject.toml \
+		-o requirements-prepare.txt
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) runs build *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ import jaxcolor
 from jaxcolor.cli.boxes import add_boxes
 from jaxcolor.cli.colorize import add_colorize
 from jaxcolor.cli.convert import add_convert
+from jaxcolor.cli.data import add_data
 from jaxcolor.cli.parsing import Subparsers
 from jaxcolor.errors import exit_status
 
@@ -42,5 +43,5 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_colorize, add_convert, add_boxes)
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_colorize, add_convert, add_boxes, add_data)
 """The subcommands, in the order that ``--help`` lists them."""

@@ -91,7 +91,7 @@ def test_what_a_source_says_of_its_photos(places, kind):
         assert size == photo.size
         assert usable.boxes.tolist() == photo.boxes.tolist()
         assert source.crop_count(index) == len(photo.boxes)
-        reduced = source.reduced(index, 12)
+        reduced = source.picture(index, 12)
         assert (reduced.name, len(reduced.boxes)) == (photo.name, 0)
         assert reduced.rgb.shape[0] == photo.rgb.shape[0] // 4
     assert source.with_boxes() == tuple(i for i in range(COUNT) if len(source[i].boxes))

@@ -1,0 +1,134 @@
+"""``jaxcolor data``: preparing, converting and packing data sets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from jaxcolor.cli.parsing import STORES, Subparsers
+
+
+def add_data(subparsers: Subparsers) -> None:
+    """``jaxcolor data``: preparing, converting and packing data sets."""
+    parser = subparsers.add_parser("data", help="prepare, convert and pack data sets")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    prepare = actions.add_parser(
+        "prepare",
+        help="prepare a TFDS data set, ImageNet for one",
+        description="Prepare a data set with TFDS's own builder, as ArrayRecord files, which are read without "
+        "TensorFlow. Preparing needs it: pip install 'jaxcolor[prepare]'. ImageNet (imagenet2012) is made of "
+        "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --manual-dir; the latter is enough for its split.",
+    )
+    prepare.add_argument("name", metavar="NAME", help="as TFDS knows it: imagenet2012, coco/2017")
+    prepare.add_argument("--data-dir", metavar="D", type=Path, required=True, help="folder where TFDS keeps data sets")
+    prepare.add_argument(
+        "--manual-dir", metavar="M", type=Path, help="folder of files that you downloaded (default: D/downloads/manual)"
+    )
+    prepare.add_argument("--max-examples", metavar="N", type=int, help="for a trial: at most N of each split")
+    prepare.set_defaults(run=prepare_data)
+
+    convert = actions.add_parser(
+        "convert",
+        help="turn a TFRecord preparation into ArrayRecord",
+        description="Write the data set that TFDS prepared as TFRecord in SRC (the folder with dataset_info.json) to "
+        "DST, as ArrayRecord, without TensorFlow. Each shard is compared with its source by count and hash before it "
+        "is kept. Started again after an interruption, it goes on. SRC is only read.",
+    )
+    convert.add_argument("source", metavar="SRC", type=Path, help="folder of a version, such as D/imagenet2012/5.1.0")
+    convert.add_argument("output", metavar="DST", type=Path, help="folder to write")
+    convert.add_argument("--verify-only", action="store_true", help="write nothing: read SRC and DST and compare them")
+    convert.set_defaults(run=convert_data)
+
+    pack = actions.add_parser(
+        "pack",
+        help="pack photos and their boxes in one data set",
+        description="Pack the photos of a folder (JPEG, PNG; as they are), their boxes and scores in one TFDS data set "
+        f"of ArrayRecord files. Every photo is read to its last byte. {STORES}",
+    )
+    pack.add_argument("photos", metavar="PHOTOS", type=Path, help="folder of photos")
+    pack.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder to write")
+    pack.add_argument("--boxes", metavar="STORE", type=Path, required=True, help="their boxes")
+    pack.add_argument("--name", default="colorization", help="of the data set (default: colorization)")
+    pack.add_argument("--split", default="train", help="name of the split (default: train)")
+    pack.add_argument(
+        "--missing-boxes",
+        choices=("error", "none"),
+        default="error",
+        help="what a photo without an entry means (default: error)",
+    )
+    pack.add_argument(
+        "--bad-photos",
+        choices=("error", "skip"),
+        default="error",
+        help="what a photo that cannot be read or packed means (default: error)",
+    )
+    pack.set_defaults(run=pack_data)
+
+
+def prepare_data(options: argparse.Namespace) -> None:
+    """Prepare ``options.name`` and print what there is and how to train on it."""
+    from jaxcolor.data.prepare import prepare
+
+    prepared = prepare(options.name, options.data_dir, options.manual_dir, options.max_examples)
+    _print_result(prepared.path, prepared.splits, prepared.size, prepared.seconds)
+    for note in prepared.notes:
+        print(f"  note: {note}")
+    _print_config(options.name, next(iter(prepared.splits)), options.data_dir)
+
+
+def convert_data(options: argparse.Namespace) -> None:
+    """Convert ``options.source`` to ``options.output``, or compare them."""
+    import time
+
+    from jaxcolor.data.convert_records import convert_records, is_conversion_of, verify_conversion
+
+    started = time.monotonic()
+    if options.verify_only:
+        preparation = verify_conversion(options.source, options.output)
+        records = sum(preparation.counts().values())
+        seconds = time.monotonic() - started
+        print(f"{options.output}: the same {records:,} records as {options.source} ({seconds:.1f} s)")
+        return
+    if options.output.exists() and is_conversion_of(options.source, options.output):
+        print(f"{options.output}: was made of {options.source} already: nothing done; --verify-only compares them")
+        return
+    preparation = convert_records(options.source, options.output)
+    _print_result(options.output, preparation.counts(), _size(options.output), time.monotonic() - started)
+    _print_config(str(options.output), next(iter(preparation.counts())))
+
+
+def pack_data(options: argparse.Namespace) -> None:
+    """Pack ``options.photos`` and ``options.boxes`` into ``options.output``."""
+    import time
+
+    from jaxcolor.data.colorization import write_data_set
+    from jaxcolor.data.pack_photos import Photos
+    from jaxcolor.data.workplace import refuse_existing
+
+    started = time.monotonic()
+    refuse_existing(options.output)
+    photos = Photos(options.photos, options.boxes, missing_boxes=options.missing_boxes, bad_photos=options.bad_photos)
+    written = write_data_set(photos, options.output, name=options.name, split=options.split)
+    seconds = time.monotonic() - started
+    _print_result(options.output, {options.split: written.photos}, _size(options.output), seconds)
+    print(f"  {written.boxes:,} boxes")
+    if photos.skipped:
+        print(f"{len(photos.skipped)} photos left out, named above", file=sys.stderr)
+    _print_config(str(options.output), options.split)
+
+
+def _print_result(path: Path, splits: dict[str, int], size: int, seconds: float) -> None:
+    print(f"{path}: {size:,} bytes" + (f", {seconds:.1f} s" if seconds else ""))
+    for split, count in splits.items():
+        print(f"  {split}: {count:,} photos")
+
+
+def _print_config(path: str, split: str, data_dir: Path | None = None) -> None:
+    where = "" if data_dir is None else f" --config.data.data_dir={data_dir}"
+    print(f"to train on it: --config.data.source=tfds --config.data.path={path}{where} --config.data.split={split}")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
