@@ -166,19 +166,18 @@ def _histogram(title: str, note: str, values: Float[np.ndarray, " n"], end: floa
 
 def _bars(numbers: Num[np.ndarray, " n"], told: Sequence[str]) -> list[Bar]:
     step, highest = WIDTH / len(numbers), numbers.max() or 1
-    heights = [round(number / highest * HEIGHT, 2) for number in numbers.tolist()]
-    return [
-        Bar(
-            round(i * step + _GAP / 2, 2), round(HEIGHT - height, 2), round(max(step - _GAP, step / 2), 2), height, text
-        )
-        for i, (height, text) in enumerate(zip(heights, told, strict=True))
-    ]
+    width = round(max(step - _GAP, step / 2), 2)
+    bars = []
+    for i, (number, text) in enumerate(zip(numbers.tolist(), told, strict=True)):
+        height = round(number / highest * HEIGHT, 2)
+        bars.append(Bar(round(i * step + _GAP / 2, 2), round(HEIGHT - height, 2), width, height, text))
+    return bars
 
 
 def _round_up(value: float) -> float:
-    """To one of 1, 2, 2.5 or 5 times a power of ten, with a tick at each fifth of it."""
+    """To a round number that divides well by the number of ticks."""
     power = 10.0 ** math.floor(math.log10(max(value, 1)))
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= value)
+    return next(power * factor for factor in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7.5, 10) if power * factor >= value)
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -55,5 +55,5 @@ def paint(photo: UInt8[np.ndarray, "H W 3"], canvas_size: tuple[int, int], place
     """The canvas with the photo, Pillow's bilinear filter: uint8 (height, width, 3)."""
     canvas = np.full((canvas_size[1], canvas_size[0], 3), _PAPER, np.uint8)
     resized = Image.fromarray(photo).resize((placed.width, placed.height), Image.Resampling.BILINEAR)
-    canvas[placed.top : placed.top + placed.height, placed.left : placed.left + placed.width] = resized
+    canvas[placed.top : placed.top + placed.height, placed.left : placed.left + placed.width] = np.asarray(resized)
     return canvas

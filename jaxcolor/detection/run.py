@@ -79,7 +79,8 @@ def detect(
         raise DataError(f"--threshold {threshold}: scores are from 0 to 1")
     if batch_size < 1 or most_boxes < 1 or photos_per_part < 1:
         raise DataError(
-            f"--batch {batch_size}, --max-boxes {most_boxes}, --photos-per-part {photos_per_part}: all must be at least 1"
+            f"--batch {batch_size}, --max-boxes {most_boxes}, --photos-per-part {photos_per_part}: "
+            "all must be at least 1"
         )
     job = Job(
         len(photos), keys_sha256(photos), detector.name, float(threshold), most_boxes, batch_size, photos_per_part
