@@ -124,9 +124,9 @@ def charts(statistics: Statistics, photos: int) -> list[Chart]:
         note = "boxes, by the root of their area" + (f"; {past:,} larger ones not drawn" if past else "")
         drawn += [
             _histogram("Side, photo pixels", note, sizes[sizes <= end], end, "{:.0f}"),
-            _histogram("Share of the photo", "boxes, by area", s.shares, 1, "{:.1f}"),
-            _histogram("Score", "boxes", s.scores, 1, "{:.1f}"),
-            _histogram("Part of the photo covered", "photos with boxes", s.coverage[s.used > 0], 1, "{:.1f}"),
+            _histogram("Share of the photo", "boxes, by area", s.shares, 1.0, "{:.1f}"),
+            _histogram("Score", "boxes", s.scores, 1.0, "{:.1f}"),
+            _histogram("Part of the photo covered", "photos with boxes", s.coverage[s.used > 0], 1.0, "{:.1f}"),
             _crops(s.used[s.used > 0], photos),
         ]
     return drawn

@@ -16,7 +16,7 @@ from jaxcolor.data.photos import DataError
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec, one_line
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.photos import PhotoSet, keys_sha256
-from jaxcolor.detection.run import progress_bar
+from jaxcolor.detection.run import progress_bar, tell_bad
 from jaxcolor.detection.work import Work
 from jaxcolor.errors import UserError
 
@@ -106,8 +106,12 @@ def _watch(work: Work, missing: Sequence[int], finished: threading.Event) -> Non
         while open_parts:
             last = finished.wait(_LOOK_EVERY)
             for number in sorted(open_parts):
-                if work.done(number) is not None:
-                    open_parts.remove(number)
-                    bar.update(len(work.job.range(number)))
+                part = work.done(number)
+                if part is None:
+                    continue
+                open_parts.remove(number)
+                for bad in part.bad:
+                    tell_bad(bad)
+                bar.update(len(work.job.range(number)))
             if last:
                 return

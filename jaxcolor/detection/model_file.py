@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
@@ -28,6 +28,7 @@ DEFAULT_SIDE = 640
 _LARGEST_SHARE = 2.0
 
 
+@runtime_checkable
 class Model(Protocol):
     """A network with one picture input and one output."""
 

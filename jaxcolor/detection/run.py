@@ -116,11 +116,16 @@ def _do_all(work: Work, photos: PhotoSet, detector: Detector) -> None:
 
         def told(bad: Bad | None) -> None:
             if bad is not None:
-                tqdm.write(f"left out: {bad.message}", file=sys.stderr)
+                tell_bad(bad)
             bar.update()
 
         for number in missing:
             do_part(work, number, photos, detector, told)
+
+
+def tell_bad(bad: Bad) -> None:
+    """A line on a photo that cannot be read, without spoiling the progress bar."""
+    tqdm.write(f"left out: {bad.message}", file=sys.stderr)
 
 
 @contextlib.contextmanager
