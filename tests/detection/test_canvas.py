@@ -41,8 +41,8 @@ def test_letterbox_keeps_the_aspect_and_touches(photo):
 def test_what_is_painted_lies_where_boxes_say(photo, canvas, fit, corner):
     """A white rectangle of the photo, found again on the canvas, comes back within a pixel of canvas or photo."""
     width, height = photo
-    box = np.array([int(corner[0] * width), int(corner[1] * height), 0, 0])
-    box[2:] = box[:2] + [width // 3, height // 3]
+    x, y = int(corner[0] * width), int(corner[1] * height)
+    box = np.array([x, y, x + width // 3, y + height // 3])
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[box[1] : box[3], box[0] : box[2]] = 255
     placed = place(photo, canvas, fit)

@@ -38,10 +38,8 @@ def run(photos, tmp_path, capsys):
     """Runs the command; answers exit status, what was printed, errors."""
 
     def run(*arguments, store="store", detector=BRIGHT, part=4):
-        status = main(
-            ["boxes", "detect", str(photos), "-o", str(tmp_path / store), "--detector", detector]
-            + ["--photos-per-part", str(part), *arguments]
-        )
+        command = ["boxes", "detect", str(photos), "-o", str(tmp_path / store), "--detector", detector]
+        status = main([*command, "--photos-per-part", str(part), *arguments])
         out, err = capsys.readouterr()
         return status, out, err
 
