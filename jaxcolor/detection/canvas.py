@@ -34,11 +34,6 @@ class Placement(NamedTuple):
         scale = np.array([self.photo_size[0] / self.width, self.photo_size[1] / self.height] * 2)
         return (boxes.astype(np.float64) - origin) * scale
 
-    def onto(self, boxes: Float[np.ndarray, "N 4"]) -> Float64[np.ndarray, "N 4"]:
-        """Boxes in pixels of the photo, in pixels of the canvas: the way back from ``back``."""
-        scale = np.array([self.width / self.photo_size[0], self.height / self.photo_size[1]] * 2)
-        return boxes.astype(np.float64) * scale + np.array([self.left, self.top] * 2)
-
 
 def place(photo_size: tuple[int, int], canvas_size: tuple[int, int], fit: Fit) -> Placement:
     """Where a photo goes; sizes are width and height in pixels. A letterboxed photo has at least one pixel a side."""

@@ -22,7 +22,7 @@ def detector_gray(rgb: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]
     """L* of CIE Lab in 8 bits, three times.
 
     The paper's code runs its detector on OpenCV's 8-bit L, stacked three times: L* from 0 to 100 becomes 0 to 255,
-    rounded. Video gray (Pillow's ``L``, Rec. 601 luma) is another picture: scores differ by a tenth.
+    rounded. Video gray (Pillow's ``L``, Rec. 601 luma) is another picture, and gives other boxes.
 
     A detector wants it from every pixel of every photo, so it is computed with a table and one cube root
     (``color.rgb_to_lab`` computes a and b too); it differs from the rounded L* of that by at most one step.

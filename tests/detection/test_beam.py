@@ -56,7 +56,8 @@ class TestPipeline:
         PackedStore(tmp_path / "beam").verify()
         assert sorted(os.listdir(tmp_path)) == ["beam", "loop", "photos"]
 
-    def test_goes_on_where_another_stopped(self, run, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("beam_again", [["--beam"], []])
+    def test_goes_on_where_it_stopped(self, run, tmp_path, monkeypatch, beam_again):
         status, _, err = run("--beam", detector="tests.detection.toy:failing", part=3)
         assert status == 1
         assert "the Beam pipeline failed; what was done is kept: " in err
@@ -66,7 +67,7 @@ class TestPipeline:
         seen = []
         find = toy.Bright.find
         monkeypatch.setattr(toy.Bright, "find", lambda self, photo: seen.append(1) or find(self, photo))
-        assert run("--beam", part=3)[0] == 0
+        assert run(*beam_again, part=3)[0] == 0
         assert len(seen) == 20 - 3 * len([name for name in done if name.endswith(".json")])
         assert run(store="loop")[0] == 0
         assert contents(tmp_path / "store") == contents(tmp_path / "loop")
