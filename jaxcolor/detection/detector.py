@@ -40,7 +40,7 @@ class Detector(Protocol):
     threshold: float
     """Lowest score of a box worth keeping, where nobody asks for another."""
 
-    def detect(self, photos: Sequence[UInt8[np.ndarray, "H W 3"]], threshold: float) -> list[BoxFile]:
+    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[BoxFile]:
         """The objects in some photos.
 
         Args:

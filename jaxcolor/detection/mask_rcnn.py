@@ -71,7 +71,7 @@ class MaskRCNN:
         self._model.roi_heads.mask_head = None
         self._model.roi_heads.mask_predictor = None
 
-    def detect(self, photos: Sequence[UInt8[np.ndarray, "H W 3"]], threshold: float) -> list[BoxFile]:
+    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[BoxFile]:
         """Boxes of each photo with a score of at least ``threshold``, best first; suppression is the model's own."""
         torch = self._torch
         self._model.roi_heads.score_thresh = threshold

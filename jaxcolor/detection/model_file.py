@@ -99,7 +99,7 @@ class FileDetector:
         self._classes = class_count(model.output_shape, where)
         self.batch_size = self._layout.batch or 8
 
-    def detect(self, photos: Sequence[UInt8[np.ndarray, "H W 3"]], threshold: float) -> list[BoxFile]:
+    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[BoxFile]:
         """Boxes of each photo with a score of at least ``threshold``, best first."""
         found: list[BoxFile] = []
         step = self._layout.batch or len(photos)

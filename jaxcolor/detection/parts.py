@@ -21,7 +21,7 @@ from jaxcolor.detection.work import Bad, Job, Part, Work
 READERS = 2
 """Threads that decode photos while the detector computes: Pillow and NumPy let go of Python's lock."""
 
-_Loaded = tuple[str, UInt8[np.ndarray, "H W 3"]] | Bad
+_Loaded = tuple[str, UInt8[np.ndarray, "_ _ 3"]] | Bad
 
 
 def do_part(
@@ -81,7 +81,7 @@ def _load(photos: PhotoSet, index: int) -> _Loaded:
         return Bad(key or f"number {index}", str(error))
 
 
-def _detect(detector: Detector, grays: Sequence[UInt8[np.ndarray, "H W 3"]], job: Job) -> list[BoxFile]:
+def _detect(detector: Detector, grays: Sequence[UInt8[np.ndarray, "_ _ 3"]], job: Job) -> list[BoxFile]:
     answers = detector.detect(grays, job.threshold)
     if len(answers) != len(grays):
         raise DetectorError(f"detector {detector.name}: gave boxes for {len(answers)} photos of {len(grays)}")
