@@ -67,7 +67,7 @@ class MaskRCNN:
         self._torch = torch
         self._device = torch.device(spec.device)
         self._model.eval().to(self._device)
-        self._model.roi_heads.mask_roi_pool = None  # its masks cost half the time, and nobody looks at them
+        self._model.roi_heads.mask_roi_pool = None  # nobody looks at masks
         self._model.roi_heads.mask_head = None
         self._model.roi_heads.mask_predictor = None
 

@@ -31,7 +31,7 @@ def needs_torchvision():
 
         library.impl("nms", suppress, "CPU")
         torchvision.ops.boxes._assert_has_ops = lambda: None
-        # Its fallback in Python is compiled at first use, which takes a minute and a compiler.
+        # Its fallback in Python would be compiled at first use, with warnings.
         torchvision.ops.roi_align.__globals__["_roi_align"] = torchvision.ops.roi_align.__globals__[
             "_roi_align"
         ].__wrapped__
