@@ -1,17 +1,20 @@
-"""``jaxcolor boxes``: packing box stores, checking packed ones, looking at boxes."""
+"""``jaxcolor boxes``: finding boxes, packing box stores, checking packed ones, looking at boxes."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from jaxcolor.cli.detect import add_detect
 from jaxcolor.cli.parsing import STORES, Subparsers
 
 
 def add_boxes(subparsers: Subparsers) -> None:
-    """``jaxcolor boxes``: packing box stores, checking packed ones, looking at boxes."""
-    parser = subparsers.add_parser("boxes", help="pack the boxes of many photos, check packed ones, look at them")
+    """``jaxcolor boxes``: finding boxes, packing box stores, checking packed ones, looking at boxes."""
+    parser = subparsers.add_parser("boxes", help="find boxes, pack those of many photos, check them, look at them")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    add_detect(actions)
 
     pack = actions.add_parser(
         "pack",
@@ -61,7 +64,13 @@ def add_boxes(subparsers: Subparsers) -> None:
     show.add_argument("--batch", metavar="N", type=int, default=8, help="photos a device trains on (default: 8)")
     show.add_argument("--sheet", metavar="FILE.png", type=Path, help="contact sheet to write")
     show.add_argument("--sheet-photos", metavar="N", type=int, default=24, help="photos on it (default: 24)")
-    show.add_argument("--force", action="store_true", help="replace FILE.png if it exists")
+    show.add_argument(
+        "--page",
+        metavar="FILE.html",
+        type=Path,
+        help="page to write: the statistics with pictures of them and the contact sheet, in one file",
+    )
+    show.add_argument("--force", action="store_true", help="replace FILE.png and FILE.html if they exist")
     show.set_defaults(run=show_boxes)
 
 
@@ -105,5 +114,6 @@ def show_boxes(options: argparse.Namespace) -> None:
         batch_size=options.batch,
         sheet_path=options.sheet,
         sheet_photos=options.sheet_photos,
+        page_path=options.page,
         replace=options.force,
     )

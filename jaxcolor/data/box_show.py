@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
@@ -27,9 +28,10 @@ def show(
     batch_size: int,
     sheet_path: Path | None,
     sheet_photos: int,
+    page_path: Path | None = None,
     replace: bool,
 ) -> None:
-    """Prints the statistics and writes the contact sheet. A photo that cannot be read costs one line.
+    """Prints the statistics and writes the contact sheet and the page. A photo that cannot be read costs one line.
 
     Args:
       photos: the folder or zip file.
@@ -39,7 +41,8 @@ def show(
       batch_size: photos on a device in a training step, for the proposed budget.
       sheet_path: PNG file to write; None: no sheet.
       sheet_photos: photos on it, evenly spaced over the folder.
-      replace: whether the file is replaced.
+      page_path: HTML file to write, with the statistics and the sheet in it; None: no page.
+      replace: whether these files are replaced.
 
     Raises:
       DataError: settings that make no sense, a file that exists, and what ``PhotoSource`` raises.
@@ -49,11 +52,8 @@ def show(
             f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}, --sheet-photos {sheet_photos}: "
             "all must be at least 1"
         )
-    if sheet_path is not None:
-        if sheet_path.suffix.lower() != ".png":
-            raise DataError(f"{sheet_path}: does not end in .png")
-        if sheet_path.exists() and not replace:
-            raise DataError(f"{sheet_path}: exists; give --force to replace it")
+    for path, suffix in ((sheet_path, ".png"), (page_path, ".html")):
+        _check_place(path, suffix, replace)
     config = DataConfig(
         path=str(photos),
         boxes_path="" if boxes is None else str(boxes),
@@ -65,9 +65,19 @@ def show(
         statistics = measure(source, boxes_per_photo, progress=bar.update, left_out=_left_out)
     print(source.describe())
     print(table(statistics, boxes_per_photo, batch_size))
+    if sheet_path is None and page_path is None:
+        return
+    picture = sheet(_tiles(source, boxes_per_photo, sheet_photos))
     if sheet_path is not None:
-        _write(sheet_path, sheet(_tiles(source, boxes_per_photo, sheet_photos)))
-        print(f"wrote {sheet_path}")
+        with _whole(sheet_path) as part:
+            picture.save(part, format="PNG")
+    if page_path is not None:
+        from jaxcolor.data.box_page import page  # jinja2, which the rest does without
+
+        text = page(str(photos), source.describe(), statistics, picture, boxes_per_photo, batch_size)
+        with _whole(page_path) as part:
+            # File names need not be UTF-8; a page must be.
+            part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _tiles(source: PhotoSource, boxes_per_photo: int, count: int) -> list[Tile]:
@@ -89,11 +99,22 @@ def _left_out(error: DataError) -> None:
     tqdm.write(f"left out: {error}", file=sys.stderr)
 
 
-def _write(path: Path, picture: Image.Image) -> None:
-    """Whole or not at all."""
+def _check_place(path: Path | None, suffix: str, replace: bool) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() != suffix:
+        raise DataError(f"{path}: does not end in {suffix}")
+    if path.exists() and not replace:
+        raise DataError(f"{path}: exists; give --force to replace it")
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write so that the file appears whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     try:
-        picture.save(part, format="PNG")
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+    print(f"wrote {path}")

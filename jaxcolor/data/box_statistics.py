@@ -149,6 +149,54 @@ def propose_budget(counts: Int[np.ndarray, " P"], photos: int) -> float:
     return budget
 
 
+class BudgetRow(NamedTuple):
+    """What one budget would mean."""
+
+    budget: float
+    """``budget_per_image``."""
+    mark: str
+    """``proposed``, ``holds all`` or nothing."""
+    capacity: int
+    """Crops that a device holds."""
+    cost: Cost
+
+
+def budget_rows(counts: Int[np.ndarray, " P"], photos: int) -> list[BudgetRow]:
+    """Some budgets to compare, the proposed one among them, ascending.
+
+    Args:
+      counts: crops of each photo that takes part in training; each has at least one.
+      photos: on a device.
+    """
+    distribution, proposed = crops_distribution(counts, photos), propose_budget(counts, photos)
+    dense = float(counts.max())
+    rows = []
+    for budget in sorted({*_SHOWN_BUDGETS, proposed, dense}):
+        capacity = crops_per_device(photos, budget)
+        mark = "proposed" if budget == proposed else "holds all" if budget == dense else ""
+        rows.append(BudgetRow(budget, mark, capacity, cost(distribution, capacity)))
+    return rows
+
+
+def quantile_rows(statistics: Statistics) -> list[tuple[str, list[str]]]:
+    """What is told by quantiles: title, and the value at each of ``quantile_heads`` as text."""
+    s = statistics
+    return [
+        (title, _quantiles(values, form))
+        for title, values, form in (
+            ("boxes: side, photo pixels", s.sides, "{:.0f}"),
+            ("boxes: share of the photo", s.shares, "{:.3f}"),
+            ("boxes: score", s.scores, "{:.2f}"),
+            ("photos with boxes: part covered", s.coverage[s.used > 0], "{:.2f}"),
+        )
+    ]
+
+
+def quantile_heads() -> list[str]:
+    """The quantiles in per cent."""
+    return [f"{round(100 * q)}%" for q in _QUANTILES]
+
+
 def table(statistics: Statistics, boxes_per_photo: int, photos: int) -> str:
     """The statistics as lines of text.
 
@@ -160,31 +208,16 @@ def table(statistics: Statistics, boxes_per_photo: int, photos: int) -> str:
     s = statistics
     lines = [f"boxes a photo: mean {s.usable.mean():.2f}, most {s.usable.max()}; used: the best {boxes_per_photo}"]
     lines += _histogram(s.used, len(s.used))
-    heads = [f"{round(100 * q)}%" for q in _QUANTILES]
-    lines += ["", _row("quantiles over", heads)]
+    lines += ["", _row("quantiles over", quantile_heads())]
+    lines += [_row(title, cells) for title, cells in quantile_rows(s)]
     with_boxes = s.used > 0
-    for title, values, form in (
-        ("boxes: side, photo pixels", s.sides, "{:.0f}"),
-        ("boxes: share of the photo", s.shares, "{:.3f}"),
-        ("boxes: score", s.scores, "{:.2f}"),
-        ("photos with boxes: part covered", s.coverage[with_boxes], "{:.2f}"),
-    ):
-        lines.append(_row(title, _quantiles(values, form)))
     if not with_boxes.any():
         return "\n".join([*lines, "", "no photo has a usable box: there is no budget to propose"])
-    return "\n".join([*lines, "", *_budgets(s.used[with_boxes], photos)])
-
-
-def _budgets(counts: Int[np.ndarray, " P"], photos: int) -> list[str]:
-    distribution, proposed = crops_distribution(counts, photos), propose_budget(counts, photos)
-    dense = float(counts.max())
-    lines = [_row(f"budget_per_image, {photos} photos a device", ["crops", "dropped", "padding"])]
-    for budget in sorted({*_SHOWN_BUDGETS, proposed, dense}):
-        capacity = crops_per_device(photos, budget)
-        dropped, padding = cost(distribution, capacity)
-        mark = " (proposed)" if budget == proposed else " (holds all)" if budget == dense else ""
-        lines.append(_row(f"{budget:g}{mark}", [str(capacity), f"{dropped:.1%}", f"{padding:.1%}"]))
-    return lines
+    lines += ["", _row(f"budget_per_image, {photos} photos a device", ["crops", "dropped", "padding"])]
+    for budget, mark, capacity, (dropped, padding) in budget_rows(s.used[with_boxes], photos):
+        title = f"{budget:g} ({mark})" if mark else f"{budget:g}"
+        lines.append(_row(title, [str(capacity), f"{dropped:.1%}", f"{padding:.1%}"]))
+    return "\n".join(lines)
 
 
 def _histogram(counts: Int[np.ndarray, " P"], photos: int) -> list[str]:

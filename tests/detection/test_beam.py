@@ -1,0 +1,110 @@
+import os
+import sys
+
+import pytest
+
+from jaxcolor.cli import main
+from jaxcolor.data.box_stores.packed import PackedStore
+from tests.detection import toy
+
+BRIGHT = "tests.detection.toy:Bright"
+
+# Beam's own doings are no concern of ours: its warnings are not errors here.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    toy.make_photos(tmp_path / "photos", 20)
+
+    def run(*arguments, store="store", detector=BRIGHT, part=4):
+        command = ["boxes", "detect", str(tmp_path / "photos"), "-o", str(tmp_path / store), "--detector", detector]
+        status = main([*command, "--photos-per-part", str(part), *arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_without_beam(run, monkeypatch, tmp_path):
+    for name in ("apache_beam", "jaxcolor.detection.beam"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "jaxcolor.detection.beam")
+    status, _, err = run("--beam")
+    assert status == 1
+    assert "--beam needs Apache Beam" in err
+    assert "pip install 'jaxcolor[beam]'" in err
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.usefixtures("beam")
+class TestPipeline:
+    @pytest.fixture
+    def beam(self):
+        return pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'jaxcolor[beam]'")
+
+    def test_is_the_store_of_a_loop(self, run, tmp_path):
+        assert run(store="loop")[0] == 0
+        status, out, err = run("--beam", store="beam", part=3)
+        assert (status, out) == (0, f"wrote {tmp_path / 'beam'}: 16 boxes of 20 photos\n")
+        assert "20/20" in err
+        assert contents(tmp_path / "beam") == contents(tmp_path / "loop")
+        PackedStore(tmp_path / "beam").verify()
+        assert sorted(os.listdir(tmp_path)) == ["beam", "loop", "photos"]
+
+    @pytest.mark.parametrize("beam_again", [["--beam"], []])
+    def test_goes_on_where_it_stopped(self, run, tmp_path, monkeypatch, beam_again):
+        status, _, err = run("--beam", detector="tests.detection.toy:failing", part=3)
+        assert status == 1
+        assert "the Beam pipeline failed; what was done is kept: " in err
+        assert "out of memory" in err
+        done = {name: data for name, data in contents(tmp_path / ".store.detect").items() if name.startswith("part")}
+        assert done  # each attempt at a bundle does two parts or so
+        seen = []
+        find = toy.Bright.find
+        monkeypatch.setattr(toy.Bright, "find", lambda self, photo: seen.append(1) or find(self, photo))
+        assert run(*beam_again, part=3)[0] == 0
+        assert len(seen) == 20 - 3 * len([name for name in done if name.endswith(".json")])
+        assert run(store="loop")[0] == 0
+        assert contents(tmp_path / "store") == contents(tmp_path / "loop")
+
+    def test_bad_photos(self, run, tmp_path):
+        bad = sorted((tmp_path / "photos").iterdir())[5]
+        bad.write_bytes(b"")
+        status, _, err = run("--beam")
+        assert status == 1
+        assert err.count(f"left out: {bad}: cannot read this photo") == 1
+        assert "1 of 20 photos cannot be read" in err
+        assert run("--beam", "--bad-photos", "skip")[0] == 0
+        assert len(PackedStore(tmp_path / "store")) == 19
+
+    def test_options_reach_beam(self, run, tmp_path):
+        status, _, err = run("--beam", "--beam-option=--runner=NoSuchRunner")
+        assert status == 1
+        assert "NoSuchRunner" in err
+        assert not (tmp_path / "store").exists()
+
+    def test_workers_make_sure(self, run, tmp_path, monkeypatch):
+        from jaxcolor.data.photos import DataError
+        from jaxcolor.detection.beam import DoPart
+        from jaxcolor.detection.detector import DetectorSpec
+        from jaxcolor.detection.photos import FolderPhotos, keys_sha256
+        from jaxcolor.detection.work import Job, Work
+
+        photos = FolderPhotos(tmp_path / "photos")
+        spec = DetectorSpec(BRIGHT)
+
+        def work(detector="bright"):
+            return Work(tmp_path / "s", Job(20, keys_sha256(photos), detector, 0.5, 9, 3, 4))
+
+        DoPart(work(), photos, spec).setup()
+        with pytest.raises(DataError, match="this worker's detector is bright, the job's other"):
+            DoPart(work("other"), photos, spec).setup()
+        job = work()
+        next((tmp_path / "photos").iterdir()).rename(tmp_path / "photos" / "renamed.png")
+        with pytest.raises(DataError, match="this worker sees other photos in photos"):
+            DoPart(job, FolderPhotos(tmp_path / "photos"), spec).setup()
