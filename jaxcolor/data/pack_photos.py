@@ -18,7 +18,7 @@ from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError, check_complete, no_boxes, photo_key
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.preprocess import PHOTO_SUFFIXES, Encoded, read_rgb
+from jaxcolor.data.preprocess import PHOTO_SUFFIXES, Encoded, read_image
 
 if TYPE_CHECKING:
     from jaxcolor.data.colorization import PackedPhoto
@@ -137,7 +137,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot read this photo: {error.strerror or error}") from error
     photo = Encoded(str(path), data)
-    read_rgb(photo, _CHECKED_SIDE)
+    read_image(photo, _CHECKED_SIDE)
     format_ = _format(data)
     if format_ not in _FORMATS:
         raise DataError(f"{path}: is {format_}; only JPEG and PNG are packed, which TFDS can decode. Convert it first")

@@ -12,6 +12,7 @@ import pytest
 
 from jaxcolor.config import DataConfig
 from jaxcolor.data.pipeline import eval_batches, train_batches
+from jaxcolor.data.preprocess import Augment
 from jaxcolor.data.sources import PhotoSource
 from tests.data.photo_files import (
     contents,
@@ -66,7 +67,7 @@ def batches_of(config):
     source = PhotoSource(config)
     found = []
     for parts in ("full", "instance", "both"):
-        with train_batches(source, config, parts=parts, side=16, batch_size=4, flip=True) as batches:
+        with train_batches(source, config, parts=parts, side=16, batch_size=4, augment=Augment(flip=True)) as batches:
             found.extend(islice(batches, 4))
     with eval_batches(source, config, side=16, batch_size=4) as batches:
         found.extend(batches)
