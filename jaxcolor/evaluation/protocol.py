@@ -7,6 +7,7 @@ those of ``results.SYSTEMS`` and ``results.CONTROLS``; objects are the union of 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -104,6 +105,12 @@ def _measure(networks: Networks) -> Callable[..., tuple[dict[str, Scores], dict[
     return measure
 
 
+@functools.lru_cache(maxsize=4)
+def _compiled(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+    """Kept, so that an evaluation every so many steps of a training run compiles once."""
+    return devices.map(_measure(build(model)), takes=(REPLICATED, SPLIT, SPLIT), gives=(SPLIT, SPLIT))
+
+
 class Evaluator:
     """Measures batches on the devices of this process; compiled once per shape of batch."""
 
@@ -121,7 +128,7 @@ class Evaluator:
         self.devices = devices
         kept = TREES if self.systems == SYSTEMS else ("full",)
         self._variables = devices.replicate({tree: variables[tree] for tree in kept})
-        self._function = devices.map(_measure(build(model)), takes=(REPLICATED, SPLIT, SPLIT), gives=(SPLIT, SPLIT))
+        self._function = _compiled(model, devices)
 
     def _run(self, batch: Batch, photo: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
         # A measurement: TF32 or bfloat16 products on accelerators would move colours by more than 8-bit rounding.

@@ -13,7 +13,7 @@ import jax
 from tqdm import tqdm
 
 from jaxcolor.config import Config, ModelConfig, to_dict
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.photos import DataError, Source
 from jaxcolor.data.pipeline import eval_batches
 from jaxcolor.data.sources import make_source
 from jaxcolor.evaluation.pictures import contact_sheet
@@ -24,7 +24,39 @@ from jaxcolor.parallel import Devices
 from jaxcolor.weights.released import load
 
 
-def measure(config: Config, model: ModelConfig, variables: Variables, controls: bool = True) -> Results:
+def eval_source(config: Config, model: ModelConfig) -> Source:
+    """The source of ``config.eval``.
+
+    Raises:
+      DataError: it cannot be used.
+    """
+    try:
+        return make_source(config.eval.data, model.side)
+    except DataError as error:
+        # Sources call their fields data.…; here they are those of config.eval.
+        raise DataError(f"eval.{error}" if str(error).startswith("data.") else str(error)) from error
+
+
+class DuringTraining:
+    """Measures a training run's weights on the photos of ``config.eval``, again and again, without the controls."""
+
+    def __init__(self, config: Config) -> None:
+        """Looks at the photos: what is wrong with them shows before hours of training.
+
+        Raises:
+          DataError: the source cannot be used.
+        """
+        self._config = config
+        self._source = eval_source(config, config.model)
+
+    def __call__(self, variables: Variables) -> Results:
+        """What ``measure`` says of these trees."""
+        return measure(self._config, self._config.model, variables, controls=False, source=self._source)
+
+
+def measure(
+    config: Config, model: ModelConfig, variables: Variables, controls: bool = True, source: Source | None = None
+) -> Results:
     """Evaluate variables on the source of ``config.eval``, on all devices, with a progress bar on standard error.
 
     Args:
@@ -32,17 +64,15 @@ def measure(config: Config, model: ModelConfig, variables: Variables, controls: 
       model: the architecture of the variables.
       variables: ``full`` alone, or all three trees.
       controls: measure the controls too.
+      source: that source, if it is open already.
 
     Raises:
       DataError: the source cannot be used.
       UserError: see ``protocol.evaluate``.
     """
     devices = Devices.local(config.mapping)
-    try:
-        source = make_source(config.eval.data, model.side)
-    except DataError as error:
-        # Sources call their fields data.…; here they are those of config.eval.
-        raise DataError(f"eval.{error}" if str(error).startswith("data.") else str(error)) from error
+    during = source is not None
+    source = source if source is not None else eval_source(config, model)
     photos = min(config.eval.photos or len(source), len(source))
     # Any batch size serves any number of devices: rounded up, and the last batch is filled.
     batch_size = -(-config.eval.batch_size // devices.count) * devices.count
@@ -58,7 +88,10 @@ def measure(config: Config, model: ModelConfig, variables: Variables, controls: 
     )
     # Every process shows its own share of the work; one bar is enough.
     share = -(-photos // devices.process_count)
-    with batches, tqdm(total=share, desc="evaluate", unit="photo", disable=not devices.is_first) as bar:
+    with (
+        batches,
+        tqdm(total=share, desc="evaluate", unit="photo", leave=not during, disable=not devices.is_first) as bar,
+    ):
         results = evaluate(
             model,
             variables,

@@ -48,6 +48,8 @@ def run(config: Config, workdir: Path) -> Trees:
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         if getattr(config, name) < 1:
             raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
+    if config.model.compute_dtype == "float64":
+        jax.config.update("jax_enable_x64", True)  # without it JAX would compute in float32 and say nothing
     devices = Devices.local(config.mapping)
     for stage in todo:
         _check_stage(config, stage, devices)

@@ -25,7 +25,8 @@ def get_config():
     # One scene in three is gray enough to be masked, and a photo has two to four objects: shares are uneven.
     data = DataConfig(source="scenes", budget_per_image=4.0, threads=1, scenes=ScenesConfig(length=40))
     return to_config_dict(Config(
-        name="processes", model=ModelConfig(side=16, width=0.0625, fusion=FusionConfig(layers=("conv2_2",))),
+        name="processes",
+        model=ModelConfig(side=16, width=0.0625, compute_dtype="float64", fusion=FusionConfig(layers=("conv2_2",))),
         data=data, low_chroma=88.0, log_every=2, checkpoint_every=2,
         full=stage(4), instance=stage(2), fusion=stage(3, trained="fusion_and_output"),
         eval=EvalConfig(data=dataclasses.replace(data, split="held_out"), photos=13, batch_size=8, sheet_photos=2),
@@ -97,12 +98,13 @@ class TestTraining:
             *[("instance", i) for i in (1, 2)],
             *[("fusion", i) for i in (1, 2, 3)],
         ]
-        assert 0 < column(one, "valid_photos").min() < 8  # masks at work
+        assert len(set(column(one, "valid_photos"))) > 3  # masks at work
         for layout in [(2, 4), (1, 1)]:
             other = trained[layout]
             np.testing.assert_array_equal(column(other, "valid_photos"), column(one, "valid_photos"))
             for name in ("loss", "grad_norm"):
-                np.testing.assert_allclose(column(other, name), column(one, name), rtol=2e-4)
+                # In float64: so small a network multiplies what float32 rounds by a hundred thousand within a step.
+                np.testing.assert_allclose(column(other, name), column(one, name), rtol=1e-6)
 
     def test_the_same_counts(self, trained):
         for name in ("dropped_crops", "skipped_photos", "gray_photos"):
@@ -135,9 +137,10 @@ def test_evaluation_counts_every_photo_once(trained, tmp_path):
         finish(start("eval.py", folder, *layout, f"--weights={weights}", "--workdir=e", "--nocontrols"))
         metrics[layout] = json.loads((folder / "e" / "metrics.json").read_text())
         lines = (folder / "e" / "per_photo.csv").read_text().splitlines()
-        assert len(lines) == 1 + 13
-        metrics[layout]["lines"] = [line.split(",")[0] for line in lines]
+        assert len(lines) == 1 + 13 * 3  # a line a photo and system
+        metrics[layout]["lines"], metrics[layout]["rows"] = [line.split(",")[:3] for line in lines], lines[1:]
     assert metrics[1, 8]["lines"] == metrics[2, 4]["lines"]
-    for system, scores in metrics[1, 8]["systems"].items():
-        for name, value in scores.items():
-            assert metrics[2, 4]["systems"][system][name] == pytest.approx(value, rel=1e-4), (system, name)
+    for layout, found in metrics.items():
+        rows = [[float(cell) for cell in line.split(",")[3:]] for line in found.pop("rows")]
+        metrics[layout] = np.array(rows)
+    np.testing.assert_allclose(metrics[2, 4], metrics[1, 8], rtol=1e-4)
