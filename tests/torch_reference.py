@@ -5,6 +5,7 @@ Small on purpose: inference mode, one photo at a time, as the reference runs the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +24,7 @@ def _conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
 
 def _block(*channels: int, dilation: int = 1, relu_first: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = [nn.ReLU()] if relu_first else []
-    for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(channels):
         layers += [_conv(inputs, outputs, dilation), nn.ReLU()]
     return nn.Sequential(*layers, nn.BatchNorm2d(channels[-1]))
 

@@ -84,7 +84,7 @@ def test_what_is_said_overrules_the_name(reads, tmp_path):
 
 
 def test_a_folder_is_not_siggraph17(tmp_path):
-    with pytest.raises(WeightsError, match="is a folder; siggraph17 is one .pth file"):
+    with pytest.raises(WeightsError, match=r"is a folder; siggraph17 is one \.pth file"):
         reference.load(tmp_path, "siggraph17")
 
 
