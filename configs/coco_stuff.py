@@ -5,7 +5,7 @@ Command: ``python train.py --config configs/coco_stuff.py --workdir runs/coco --
 ``annotations_trainval2017.zip``, or what they hold (docs/data.md). With detections: ``--config.data.boxes_path=BOXES
 --config.data.box_choice=top_k``. From other weights: ``--config.start_from=WEIGHTS``.
 Hardware: one NVIDIA H100 and 16 CPU cores.
-Hours: expected, at most 2.8 + 3.3 + 1.8: 40, 40 and 10 times 118,287 photos at the 466, 398 and 180 photos/s that were
+Hours: expected, 2.8 + 3.3 + 1.8: 40, 40 and 10 times 118,287 photos at the 466, 398 and 180 photos/s that were
 measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side; COCO's are larger, so that reading
 may decide. Photos without boxes are left out of the last two stages.
 Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a few minutes on 1,736 photos gave.

@@ -4,7 +4,7 @@ Command: ``python train.py --config configs/imagenet.py --workdir runs/imagenet 
 --config.data.boxes_path=TRAIN.boxes --config.data.index_path=TRAIN.index.npz``. TFDS holds the prepared imagenet2012,
 TRAIN.boxes are detections on its gray train photos (docs/data.md); the index is written at the first start.
 Hardware: one NVIDIA H100 and 16 CPU cores.
-Hours: expected, at most 7.6 + 4.5 + 2.0: 10, 5 and 1 times 1,281,167 photos at the 466, 398 and 180 photos/s that were
+Hours: expected, 7.6 + 4.5 + 2.0: 10, 5 and 1 times 1,281,167 photos at the 466, 398 and 180 photos/s that were
 measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side. ImageNet's are larger; the JPEG
 decoder is allowed to reduce them in stage full (``jpeg_draft``), in the others reading may decide.
 Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a few minutes on 1,736 photos gave.

@@ -7,7 +7,7 @@ imagenet2012, TRAIN.boxes are detections on its gray train photos (docs/data.md)
 ``--config.data.index_path=FILE`` to start faster the next time. Reading the .pth file needs PyTorch
 (``pip install -e '.[torch]'``).
 Hardware: one NVIDIA H100 and 16 CPU cores.
-Hours: expected, at most 1.5 + 4.5 + 4.0: 2, 5 and 2 times 1,281,167 photos at the 466, 398 and 180 photos/s that were
+Hours: expected, 1.5 + 4.5 + 4.0: 2, 5 and 2 times 1,281,167 photos at the 466, 398 and 180 photos/s that were
 measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side; ImageNet's are larger, so that
 reading may decide. Photos without boxes are left out of the last two stages.
 Numbers: expected, about those of the paper's tables; this was not run here.

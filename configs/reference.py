@@ -8,10 +8,10 @@ gray train photos, as a store or a folder (docs/data.md); the annotated boxes do
 its own download; without ``start_from`` the networks begin from nothing. ``configs/reference.py:large`` is the same
 with stage 3 at 16 photos a step.
 Hardware: one NVIDIA H100 and 16 CPU cores.
-Hours: expected, at most 11 + 12 + 6: 150, 150 and 30 times 118,287 photos at the 466, 398 and 180 photos/s that were
-measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side; COCO's are larger, so that reading
-may decide. Photos without boxes are left out of the last two stages. Stage 3 at 1 photo a step was not measured and
-will take much longer than the 5.5 hours of the 180 photos/s, which are of 8; take ``:large``.
+Hours: expected, 11 + 12, and 6 for stage 3 of ``:large``: 150, 150 and 30 times 118,287 photos at the 466, 398 and 180
+photos/s that were measured (benchmarks/RESULTS.md) with 32, 32 and 8 photos a step of at most 288 pixels on the short
+side. COCO's are larger, so that reading may decide; photos without boxes are left out of the last two stages. Stage 3
+at 1 photo a step was not measured; it will take much longer.
 Numbers: expected, those of the released weights; this was not run here.
 
 As released: 16 / 16 / 1 photos a step; the learning rate is constant for 100 / 100 / 10 epochs and then falls linearly

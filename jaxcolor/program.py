@@ -60,6 +60,8 @@ def _parse(name: str, argv: list[str], config: Any) -> list[str]:
     except Exception as error:  # a config file is a program: it can fail in any way
         what = str(error.args[0] if isinstance(error, (KeyError, AttributeError)) and error.args else error)
         kind = "" if isinstance(error, flags.Error) else f"--{config.name}: {type(error).__name__}: "
+        # ml_collections puts the whole traceback of a config file into its message.
+        what = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", what, flags=re.DOTALL)
         print(f"{name}: {kind}{' '.join(what.split())}", file=sys.stderr)
         sys.exit(1)
     return rest

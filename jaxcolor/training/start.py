@@ -30,19 +30,24 @@ def load_start(config: Config) -> Released:
         raise ConfigError(f"start_form: {config.start_form!r} is for .pth files; {path} is none")
     else:
         start = released.load(path)
-    differences = compare(to_dict(start.config), to_dict(config.model))
+    differences = compare(to_dict(_as_run(start.config, config.model)), to_dict(config.model))
     if differences:
         lines = "\n  ".join(differences)
         raise ConfigError(f"start_from: {path} holds another model:\n  {lines}")
     return start._replace(note=f"started from {path.name}" + (f" ({start.note})" if start.note else ""))
 
 
+def _as_run(start: ModelConfig, run: ModelConfig) -> ModelConfig:
+    """The start's config, but for what says nothing about weights that are there: initialisation, type of computing."""
+    compute_dtype = run.compute_dtype if parameter_type(start) == parameter_type(run) else start.compute_dtype
+    return dataclasses.replace(start, init=run.init, head_init=run.head_init, compute_dtype=compute_dtype)
+
+
 def _from_reference(path: Path, config: Config) -> Released:
     """The reference's files name no config: what its code fixes is compared, the rest is as the run wants it."""
     loaded = reference.load(path, config.start_form)
-    fixed = ModelConfig(side=config.model.side, init=config.model.init, head_init=config.model.head_init)
-    model = dataclasses.replace(
-        fixed,
+    model = ModelConfig(
+        side=config.model.side,
         compute_dtype=config.model.compute_dtype,
         # The full branch alone says nothing about fusion.
         fusion=FusionConfig() if "fusion" in loaded.variables else config.model.fusion,

@@ -30,7 +30,7 @@ def config(path, model=BFLOAT, **changes) -> Config:
 def test_a_pth_file_of_the_full_branch(reads, states, tmp_path):
     start = load_start(config(tmp_path / "latest_net_GComp.pth"))
     assert start.trees == ("full",)
-    assert start.config == BFLOAT
+    assert start.config.side == BFLOAT.side
     assert start.note == "started from latest_net_GComp.pth"
     assert_same(start.variables["full"], reference.variables_from_state("full", states["full"]).variables)
     assert start.variables["full"]["params"]["conv1_1"]["kernel"].flags.c_contiguous
@@ -75,7 +75,7 @@ def test_another_architecture_is_refused(reads, tmp_path, model, said):
 
 def test_the_full_branch_says_nothing_about_fusion(reads, tmp_path):
     model = dataclasses.replace(BFLOAT, fusion=FusionConfig(outside="masked", head_channels=4))
-    assert load_start(config(tmp_path / "latest_net_GComp.pth", model)).config == model
+    assert load_start(config(tmp_path / "latest_net_GComp.pth", model)).config.fusion == model.fusion
 
 
 def test_the_reference_in_a_folder(states, tmp_path, monkeypatch):
@@ -101,6 +101,16 @@ def test_released_files(small, tmp_path):
         load_start(config(path, SMALL, start_form="siggraph17"))
     with pytest.raises(ConfigError, match="holds another model:\n  side: 256 -> 64"):
         load_start(config(path, dataclasses.replace(SMALL, side=64)))
+
+
+def test_converted_weights_can_start_any_recipe(small, tmp_path):
+    """A file's config is of float32 and He; the recipes compute in bfloat16. float64 keeps other parameters."""
+    path = tmp_path / "small.safetensors"
+    released.save(path, SMALL, small)
+    changed = dataclasses.replace(SMALL, compute_dtype="bfloat16", init="normal002", head_init="he")
+    assert_same(load_start(config(path, changed)).variables, small)
+    with pytest.raises(ConfigError, match="holds another model:\n  compute_dtype: 'float32' -> 'float64'"):
+        load_start(config(path, dataclasses.replace(SMALL, compute_dtype="float64")))
 
 
 def test_from_a_real_file(states, pth_folder):
