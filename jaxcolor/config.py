@@ -152,6 +152,9 @@ class StageConfig:
     """One training stage."""
 
     steps: int = 1000
+    epochs: float = 0.0
+    """In place of steps, which must then be 0: how often the stage sees each of its photos (stages instance and
+    fusion: of those with boxes). Turned into steps at the start of a run, and printed."""
     batch_size: int = 16
     """Photos in a step, over all devices."""
     learning_rate: float = 5e-4
@@ -171,6 +174,9 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "at least 0")
+        _require(math.isfinite(self.epochs) and self.epochs >= 0, "epochs", self.epochs, "at least 0")
+        both = f"0 where epochs are given ({self.epochs:g}); or set epochs to 0"
+        _require(not (self.steps and self.epochs), "steps", self.steps, both)
         _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
@@ -202,8 +208,11 @@ class Config:
     stages: tuple[str, ...] = ("full", "instance", "fusion")
     """Stages to run, in this order."""
     start_from: str = ""
-    """Released weights (.safetensors) for the first of ``stages``: its own tree goes on if the file has it; otherwise
-    the file stands in for the stages before. Later stages start from the stages before them."""
+    """Weights for the first of ``stages``: its own tree goes on if they have it; otherwise they stand in for the stages
+    before. Later stages start from the stages before them. A released file (.safetensors), a .pth file of the
+    reference's full branch or of siggraph17, or a folder with the reference's three files."""
+    start_form: Literal["auto", "reference", "siggraph17"] = "auto"
+    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True

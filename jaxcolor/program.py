@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import re
 import sys
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -51,17 +55,68 @@ def run(
 
 def _parse(name: str, argv: list[str], config: Any) -> list[str]:
     """Parse the flags; whatever is wrong with them, or with the config file, is told in one line."""
+    # ml_collections names neither the group nor, often, a likely field; and it looks only once the file is loaded.
+    for argument in argv[1:]:
+        if argument == "--":  # the end of the flags
+            break
+        said = unknown_field(config.name, argument)
+        if said:
+            print(f"{name}: {said}", file=sys.stderr)
+            sys.exit(1)
     try:
         rest: list[str] = flags.FLAGS(argv)
         if config.value is not None:
             config.value.to_dict()  # a file that could not be loaded is told only when it is asked for its values
     except Exception as error:  # a config file is a program: it can fail in any way
         what = str(error.args[0] if isinstance(error, (KeyError, AttributeError)) and error.args else error)
-        if isinstance(error, (KeyError, AttributeError)):  # how ml_collections refuses a field; its hint follows
-            kind = "--config: no such field: "
-            what = what.replace("\\n", " ").replace("\\'", "'").strip("'\"").replace("' Did", "; did")
-        else:
-            kind = "" if isinstance(error, flags.Error) else f"--config: {type(error).__name__}: "
+        kind = "" if isinstance(error, flags.Error) else f"--{config.name}: {type(error).__name__}: "
+        # ml_collections puts the whole traceback of a config file into its message.
+        what = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", what, flags=re.DOTALL)
         print(f"{name}: {kind}{' '.join(what.split())}", file=sys.stderr)
         sys.exit(1)
     return rest
+
+
+def unknown_field(flag: str, argument: str) -> str | None:
+    """What is wrong with the field that ``--config.data.path=P`` names; None if nothing, or for another argument.
+
+    Args:
+      flag: name of the config flag, ``config``.
+      argument: one word of the command line.
+    """
+    match = re.match(rf"--?{re.escape(flag)}\.([^=]+)", argument)
+    if not match:
+        return None
+    kind: Any = Config
+    place = ""
+    for field in match[1].split("."):
+        where = f"--{flag}{place}.{field}"
+        if not dataclasses.is_dataclass(kind):
+            return f"{where}: {place[1:]} is a value, not a group of fields"
+        hints = typing.get_type_hints(kind)
+        if field not in hints:
+            group = place[1:] or "the config"
+            return f"{where}: no such field of {group}; {_advice(field, place, list(hints))}"
+        kind, place = hints[field], f"{place}.{field}"
+    if dataclasses.is_dataclass(kind):
+        return f"--{flag}{place}: a group of fields; name one: {', '.join(typing.get_type_hints(kind))}"
+    return None
+
+
+def _advice(field: str, place: str, known: list[str]) -> str:
+    """The nearest field of the group; else fields of this name in other groups; else all of the group."""
+    nearest = difflib.get_close_matches(field, known, n=1)
+    if nearest:
+        return f"did you mean {nearest[0]}?"
+    elsewhere = [path for path in _paths(Config) if path.rpartition(".")[2] == field]
+    if elsewhere:
+        return f"did you mean {', '.join(elsewhere)}?"
+    return f"known: {', '.join(known)}"
+
+
+def _paths(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Every field of a config and of its groups, from the top."""
+    for field, hint in typing.get_type_hints(kind).items():
+        yield f"{prefix}{field}"
+        if dataclasses.is_dataclass(hint):
+            yield from _paths(hint, f"{prefix}{field}.")

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from jaxcolor.cli.parsing import Subparsers
 
+_SUFFIX = ".safetensors"
+
 
 def add_convert(subparsers: Subparsers) -> None:
-    """``jaxcolor convert``: the reference's .pth files to one released file."""
+    """``jaxcolor convert``: the reference's .pth files to one released file, and back."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn the reference's .pth files into one .safetensors file",
-        description="Turn the PyTorch weights of the reference implementation into one .safetensors file for jaxcolor. "
+        help="turn the reference's .pth files into one .safetensors file, or back",
+        description="Turn the PyTorch weights of the reference implementation, or of siggraph17, into one .safetensors "
+        "file for jaxcolor; with --to-reference, turn such a file into the reference's .pth files. "
         "Needs PyTorch: pip install 'jaxcolor[torch]'.",
     )
     parser.add_argument(
@@ -23,23 +26,50 @@ def add_convert(subparsers: Subparsers) -> None:
         metavar="SOURCE",
         type=Path,
         help="folder with latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, "
-        "or one .pth file of the full branch",
+        "or one .pth file of the full branch or of siggraph17; with --to-reference, a .safetensors file",
     )
-    parser.add_argument("output", metavar="OUTPUT.safetensors", type=_released_path, help="the file to write")
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        type=Path,
+        help="the .safetensors file to write; with --to-reference, the folder of the .pth files",
+    )
+    parser.add_argument(
+        "--to-reference",
+        action="store_true",
+        help="the way back: write latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, as far as SOURCE has "
+        "their networks, in the format that PyTorch before 1.6 reads too",
+    )
+    parser.add_argument(
+        "--form",
+        choices=("auto", "reference", "siggraph17"),
+        default="auto",
+        help="what one .pth file is: of the reference (hint mask -0.5 without a hint) or of the colorizers package's "
+        "siggraph17 (mask 0). Default: what its name or checksum tells",
+    )
     parser.add_argument("--note", default="", help="free text kept in the file, e.g. where the weights are from")
-    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
-    parser.set_defaults(run=convert)
-
-
-def _released_path(text: str) -> Path:
-    # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
-    if not text.endswith(".safetensors"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors")
-    return Path(text)
+    parser.add_argument("--force", action="store_true", help="replace what exists of OUTPUT")
+    parser.set_defaults(run=convert, misused=parser.error)
 
 
 def convert(options: argparse.Namespace) -> None:
     """Convert ``options.source`` to ``options.output`` and print what was written."""
+    if options.to_reference:
+        if not options.source.name.endswith(_SUFFIX):
+            options.misused(f"--to-reference: SOURCE {str(options.source)!r} does not end in {_SUFFIX}")
+        if options.output.name.endswith((_SUFFIX, ".pth")):
+            options.misused(f"--to-reference: OUTPUT {str(options.output)!r} must be a folder")
+        if options.note or options.form != "auto":
+            options.misused("--to-reference: .pth files have no place for --note, and one --form")
+        _to_reference(options.source, options.output, options.force)
+    else:
+        # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
+        if not options.output.name.endswith(_SUFFIX):
+            options.misused(f"OUTPUT {str(options.output)!r} does not end in {_SUFFIX}")
+        _from_reference(options)
+
+
+def _from_reference(options: argparse.Namespace) -> None:
     if options.output.exists() and not options.force:
         raise FileExistsError(errno.EEXIST, "exists; give --force to replace it", str(options.output))
 
@@ -47,13 +77,25 @@ def convert(options: argparse.Namespace) -> None:
     from jaxcolor.models.dual_branch import count_parameters
     from jaxcolor.weights import reference, released
 
-    weights = reference.load(options.source)
-    released.save(options.output, ModelConfig(), weights.variables, weights.unused, options.note)
+    weights = reference.load(options.source, options.form)
+    note = "; ".join(text for text in (options.note, weights.note) if text)
+    released.save(options.output, ModelConfig(), weights.variables, weights.unused, note)
     print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB)")
     for tree, variables in weights.variables.items():
         kept = weights.unused[tree]
         line = f"  {tree}: {count_parameters(variables['params']):,} parameters"
         print(f"{line}; {len(kept)} unused arrays kept ({_summary(kept)})" if kept else line)
+    if weights.note:
+        print(f"  {weights.note}")
+
+
+def _to_reference(source: Path, folder: Path, force: bool) -> None:
+    from jaxcolor.weights import released, writing
+
+    for path, made in writing.write(source, released.load(source), folder, force):
+        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        if made:
+            print(f"  {len(made)} arrays that nothing reads were not in {source.name} and are 0 ({_summary(made)})")
 
 
 def _summary(keys: Iterable[str]) -> str:

@@ -15,12 +15,15 @@ from jaxcolor.data.photos import Source
 from jaxcolor.data.sources import make_source
 from jaxcolor.models import dual_branch
 from jaxcolor.parallel import Devices
-from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, compare
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
+from jaxcolor.training.epochs import resolve_epochs
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.stage_run import train
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
+from jaxcolor.training.start import load_start
 from jaxcolor.training.step import TrainState, make_optimizer, make_state
 from jaxcolor.training.stopping import StopRequest, stop_requests
+from jaxcolor.training.table import stage_table
 from jaxcolor.weights import released
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -55,16 +58,21 @@ def run(config: Config, workdir: Path) -> Trees:
         _check_stage(config, stage, devices)
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())
+    # Before anything reads steps: those of a stage that only gives its result are asked for, too.
+    needed = {name for stage in todo for name in (stage.name, *stage.needs)}
+    config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
+    for line in lines:
+        devices.say(line)
     workdir.mkdir(parents=True, exist_ok=True)
     with stop_requests() as stop:
         fresh = jax.device_get(dual_branch.init(config.model, config.seed))
-        trees = _given_trees(config, todo, workdir, fresh)
+        trees, origin = _given_trees(config, todo, workdir, fresh)
         for stage in todo:
             if devices.process_count > 1:
                 stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
             trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, devices, stop)
-            note = f"{config.name or 'a run'}, after stage {stage.name}"
+            note = f"{config.name or 'a run'}, after stage {stage.name}{origin}"
             if devices.is_first:
                 released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
     return trees
@@ -81,22 +89,24 @@ def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
         raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
 
 
-def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees) -> Trees:
-    """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages."""
+def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees) -> tuple[Trees, str]:
+    """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages.
+
+    Also what is to be noted of where they are from.
+    """
     trees: Trees = {}
+    origin = ""
     if config.start_from:
-        start = released.load(Path(config.start_from))
-        differences = compare(configs.to_dict(start.config), configs.to_dict(config.model))
-        if differences:
-            lines = "\n  ".join(differences)
-            raise configs.ConfigError(f"start_from: {config.start_from} holds another model:\n  {lines}")
+        start = load_start(config)
+        print(start.note, flush=True)
+        origin = f"; {start.note}"
         # Later stages start from the stages before them, as ever, and not from what the file has of theirs.
         later = {stage.name for stage in todo[1:]}
         trees.update({name: tree for name, tree in start.variables.items() if name not in later})
     made = {stage.name for stage in todo}
     for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
         trees[name] = _finished_tree(config, STAGES[name], workdir, fresh)
-    return trees
+    return trees, origin
 
 
 def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees) -> Any:
@@ -150,15 +160,13 @@ def run_stage(
         if devices.is_first:
             (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
         start = int(state.step)
-        trained = sum(p.size for p in partition(state.variables["params"], settings.trained)[0].values())
-        if not trained:
+        if not partition(state.variables["params"], settings.trained)[0]:
             raise configs.ConfigError(
                 f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model"
             )
         devices.say(
             f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
-            f"{devices.count} x {devices.kind}, {trained:,} of "
-            f"{dual_branch.count_parameters(state.variables['params']):,} parameters trained"
+            f"{devices.count} x {devices.kind}\n" + stage_table(stage, {**trees, stage.name: state.variables}, settings)
         )
         if start < settings.steps:
             began = time.monotonic()

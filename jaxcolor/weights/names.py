@@ -110,6 +110,19 @@ ENTRIES: dict[str, list[Entry]] = {
 """Every array of each tree of the reference's architecture."""
 
 
+def unused_shapes(tree: str) -> dict[str, tuple[int, ...]]:
+    """Reference key -> shape of every array that the reference's network has and no computation reads."""
+    shapes: dict[str, tuple[int, ...]] = {f"{module}.num_batches_tracked": () for _, module in _NORMS}
+    if tree != "full":
+        shapes |= {"model_class.0.weight": (529, 256, 1, 1), "model_class.0.bias": (529,)}
+    if tree == "fusion":
+        for head in _HEADS.values():
+            for i, (inputs, outputs) in enumerate(((2, 16), (16, 16), (16, 1))):
+                name = f"weight_layerout.{head}.{2 * i}"
+                shapes |= {f"{name}.weight": (outputs, inputs, 3, 3), f"{name}.bias": (outputs,)}
+    return shapes
+
+
 def from_reference(array: np.ndarray) -> np.ndarray:
     """An array in the reference's layout in ours: kernels O I H W to H W I O, transposed ones I O H W to H W O I."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array

@@ -22,7 +22,7 @@ from flax import traverse_util
 from jaxcolor.config import ModelConfig
 from jaxcolor.errors import UserError
 from jaxcolor.models import dual_branch
-from jaxcolor.weights import names
+from jaxcolor.weights import names, siggraph
 
 Shape = tuple[int, ...]
 
@@ -47,6 +47,8 @@ class Reference(NamedTuple):
     """Tree -> {"params": …, "batch_stats": …}, NumPy arrays."""
     unused: dict[str, dict[str, np.ndarray]]
     """Tree -> reference key -> array that no computation reads."""
+    note: str = ""
+    """What was changed, if anything."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -157,42 +159,62 @@ def state_from_variables(
     return {f"{prefix}{key}": value for key, value in {**state, **unused}.items()}
 
 
-def load(source: str | Path) -> Reference:
-    """The reference's weights as our variables.
-
-    Weights of the ``colorizers`` package's ``siggraph17`` are not told apart where their keys are the same, but they
-    were trained with a hint mask of 0, not -0.5, where there is no hint.
+def load(source: str | Path, form: siggraph.Form = "auto") -> Reference:
+    """The reference's weights, or those of ``siggraph17``, as our variables.
 
     Args:
       source: a folder with the three ``latest_net_*.pth`` files (all trees), or one ``.pth`` file of the full branch
         (tree ``full`` only).
+      form: what one file is (``weights.siggraph``), for files whose name does not tell.
 
     Raises:
       OSError: no such file or folder, or it cannot be read.
-      WeightsError: the folder lacks a file, PyTorch is not installed, or a file is not what it should be.
+      WeightsError: the folder lacks a file, PyTorch is not installed, a file is not what it should be, or nothing
+        tells which form it has.
     """
     source = Path(source)
-    if source.is_dir():
-        paths = {tree: source / name for tree, name in names.REFERENCE_FILES.items()}
-        absent = [path.name for path in paths.values() if not path.is_file()]
-        if absent:
-            raise WeightsError(
-                f"{source}: no {', '.join(absent)} in this folder, which must hold all of "
-                f"{', '.join(names.REFERENCE_FILES.values())} (for the full branch alone, give its .pth file instead)"
-            )
-    else:
-        # GComp and G have the same keys, so only the name can tell that this is the wrong one.
-        branches = {names.REFERENCE_FILES[tree]: tree for tree in ("instance", "fusion")}
-        if source.name in branches:
-            raise WeightsError(
-                f"{source}: this is the {branches[source.name]} branch; one file alone must be the full branch, "
-                f"{names.REFERENCE_FILES['full']}. For all three give their folder"
-            )
-        paths = {"full": source}
+    if not source.is_dir():
+        _refuse_other_branches(source, form)
+        full = variables_from_state("full", read_pth(source), str(source))
+        if _form(source, form) == "siggraph17":
+            return Reference({"full": siggraph.without_mask(full.variables)}, {"full": full.unused}, siggraph.NOTE)
+        return Reference({"full": full.variables}, {"full": full.unused})
+    if form == "siggraph17":
+        raise WeightsError(f"{source}: is a folder; siggraph17 is one .pth file")
+    paths = {tree: source / name for tree, name in names.REFERENCE_FILES.items()}
+    absent = [path.name for path in paths.values() if not path.is_file()]
+    if absent:
+        raise WeightsError(
+            f"{source}: no {', '.join(absent)} in this folder, which must hold all of "
+            f"{', '.join(names.REFERENCE_FILES.values())} (for the full branch alone, give its .pth file instead)"
+        )
     translated = {tree: variables_from_state(tree, read_pth(path), str(path)) for tree, path in paths.items()}
     return Reference(
         {tree: t.variables for tree, t in translated.items()}, {tree: t.unused for tree, t in translated.items()}
     )
+
+
+def _refuse_other_branches(path: Path, form: siggraph.Form) -> None:
+    """GComp and G have the same keys, so only the name can tell that this is the wrong one."""
+    branches = {names.REFERENCE_FILES[tree]: tree for tree in ("instance", "fusion")}
+    if form == "auto" and path.name in branches:
+        raise WeightsError(
+            f"{path}: by its name this is the {branches[path.name]} branch; one file alone must be the full branch, "
+            f"{names.REFERENCE_FILES['full']}. For all three give their folder. If it is a full branch all the same "
+            "(the reference's siggraph_retrained is), say that its form is 'reference'"
+        )
+
+
+def _form(path: Path, form: siggraph.Form) -> siggraph.Form:
+    """The form of one file, as said or as its name or checksum tells."""
+    found = siggraph.form_of(path) if form == "auto" else form
+    if found is None:
+        raise WeightsError(
+            f"{path}: the reference's full branch and siggraph17 of the colorizers package have the same keys but "
+            "another hint mask, and this name tells neither; say that its form is 'reference' (mask -0.5 without a "
+            "hint) or 'siggraph17' (mask 0, as Caffe's)"
+        )
+    return found
 
 
 def read_pth(path: str | Path) -> dict[str, np.ndarray]:

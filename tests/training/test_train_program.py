@@ -23,10 +23,17 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
         ([DEMO], "--workdir is missing"),
         (["--workdir=RUN"], "--config is missing"),
         ([DEMO, "--workdir=RUN", "--config.mapping=vmap"], "config.mapping: 'vmap' is none of shard_map, pmap"),
-        ([DEMO, "--workdir=RUN", "--config.modle.width=1"], "modle"),
+        (
+            [DEMO, "--workdir=RUN", "--config.modle.width=1"],
+            "--config.modle: no such field of the config; did you mean model?",
+        ),
         ([DEMO, "--workdir=RUN", "--config.model.width=wide"], "config.model.width=wide"),
         ([DEMO, "--workdir=RUN", "--config.stages=('fusion','full')"], "['fusion', 'full'] is out of order"),
         (["--config=no_such.py", "--workdir=RUN"], "no_such.py"),
+        (
+            ["--config=configs/reference.py:huge", "--workdir=RUN"],
+            "Error whilst parsing config file: ValueError: configs/reference.py:huge: no such variant; there is",
+        ),
         ([DEMO, "--workdir=RUN", "more"], "unexpected arguments: more"),
     ],
 )

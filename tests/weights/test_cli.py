@@ -24,7 +24,7 @@ def full(states):
 @pytest.fixture
 def loads(full, monkeypatch):
     """Replaces the reading of .pth files, which needs PyTorch."""
-    monkeypatch.setattr(reference, "load", lambda source: full)
+    monkeypatch.setattr(reference, "load", lambda source, form: full)
 
 
 def failure(capsys, *arguments) -> str:
@@ -86,11 +86,11 @@ def test_expected_failures(tmp_path, capsys, monkeypatch):
 def test_a_failure_leaves_nothing(full, tmp_path, capsys, monkeypatch):
     params = {**full.variables["full"]["params"], "output": {"kernel": np.zeros((1, 1, 128, 2)), "bias": np.zeros(2)}}
     bad = reference.Reference({"full": {**full.variables["full"], "params": params}}, full.unused)
-    monkeypatch.setattr(reference, "load", lambda source: bad)
+    monkeypatch.setattr(reference, "load", lambda source, form: bad)
     said = failure(capsys, "convert", "some.pth", tmp_path / "out.safetensors")
     assert "! wrong type: full/params/output/bias is F64, expected F32" in said
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(reference, "load", lambda source: full)
+    monkeypatch.setattr(reference, "load", lambda source, form: full)
     folder = tmp_path / "no"
     assert failure(capsys, "convert", "some.pth", folder / "out.safetensors") == f"{folder}: no such folder"
 
@@ -126,7 +126,7 @@ def test_errors_of_the_program_are_not_hidden(monkeypatch):
     [
         ([], "COMMAND"),
         (["paint"], "paint"),
-        (["convert", "a.pth"], "OUTPUT.safetensors"),
+        (["convert", "a.pth"], "OUTPUT"),
         (["convert", "out.safetensors", "a.pth", "--force"], "'a.pth' does not end in .safetensors"),
     ],
 )

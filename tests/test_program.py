@@ -1,0 +1,51 @@
+"""Fields of the command line that do not exist: told with their group and the nearest name."""
+
+import pytest
+
+from jaxcolor import program
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--config.data.pathh=P", "--config.data.pathh: no such field of data; did you mean path?"),
+        ("-config.modle.width=1", "--config.modle: no such field of the config; did you mean model?"),
+        (
+            "--config.model.fusion.outsid",
+            "--config.model.fusion.outsid: no such field of model.fusion; did you mean outside?",
+        ),
+        (
+            "--config.learning_rate=1",
+            "--config.learning_rate: no such field of the config; "
+            "did you mean full.learning_rate, instance.learning_rate, fusion.learning_rate?",
+        ),
+        (
+            "--config.model.fusion.zzz=1",
+            "--config.model.fusion.zzz: no such field of model.fusion; known: strategy, outside, layers, head_channels",
+        ),
+        ("--config.seed.more=1", "--config.seed.more: seed is a value, not a group of fields"),
+        (
+            "--config.model.fusion=1",
+            "--config.model.fusion: a group of fields; name one: strategy, outside, layers, head_channels",
+        ),
+    ],
+)
+def test_what_does_not_exist(argument: str, said: str) -> None:
+    assert program.unknown_field("config", argument) == said
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--config.data.path=a.b.c=d",
+        "--config.full.flip",
+        "--config.model.fusion.layers=encoder",
+        "--config.eval.data.scenes.overlap=True",
+        "--config=configs/demo.py",
+        "--configs.nothing=1",
+        "--workdir=config.modle",
+        "config.modle",
+    ],
+)
+def test_what_is_no_mistake(argument: str) -> None:
+    assert program.unknown_field("config", argument) is None
