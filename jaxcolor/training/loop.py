@@ -17,9 +17,10 @@ from jaxcolor.models import dual_branch
 from jaxcolor.parallel import Devices
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, compare
 from jaxcolor.training.logs import Logs
+from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.stage_run import train
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
-from jaxcolor.training.step import TrainState, make_optimizer, make_state
+from jaxcolor.training.step import TrainState, make_state, released_variables
 from jaxcolor.training.stopping import StopRequest, stop_requests
 from jaxcolor.weights import released
 
@@ -106,13 +107,13 @@ def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees) ->
         state = checkpoints.restore(_first_state(config, stage, fresh[stage.name]), _settings(config, stage))
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
-    return state.variables
+    return released_variables(state)
 
 
 def _settings(config: Config, stage: Stage) -> dict[str, Any]:
     """The part of a config that decides the numbers of a stage: what a resumed run must have in common."""
     values = configs.to_dict(config)
-    common = ("seed", "sync_batch_norm", "low_chroma", "adam_b1", "adam_b2", "model")
+    common = ("seed", "sync_batch_norm", "low_chroma", "optimizer", "model")
     # How fast photos are read, and from where their sizes are known, changes no number.
     data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
     return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
@@ -161,7 +162,7 @@ def run_stage(
                 frozen = {tree: trees[tree] for tree in stage.frozen}
                 state = train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
             _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
-    return state.variables
+    return released_variables(state)
 
 
 def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:

@@ -18,8 +18,9 @@ from jaxcolor.errors import UserError
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.logs import Logs
+from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import Scalars, TrainState, learning_rate, make_optimizer, make_step
+from jaxcolor.training.step import Scalars, TrainState, make_step
 from jaxcolor.training.stopping import StopRequest
 
 
@@ -95,7 +96,6 @@ class _Pending:
 
     def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
         self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
-        self._schedule = learning_rate(settings)
         self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
         self._since = time.monotonic()
         self._line = ""
@@ -130,7 +130,7 @@ class _Pending:
                 {
                     "loss": float(scalars.loss),
                     "grad_norm": float(scalars.grad_norm),
-                    "learning_rate": float(self._schedule(number - 1)),
+                    "learning_rate": float(scalars.learning_rate),
                     "valid_photos": float(scalars.valid),
                     **counts,
                     "photos_per_second": rate,

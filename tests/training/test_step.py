@@ -19,6 +19,7 @@ from jaxcolor.models.backbone import network_input
 from jaxcolor.models.dual_branch import picture
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
+from jaxcolor.training.optimizer import make_optimizer
 from tests.small import FEW, SIDE, example, gray, variables
 
 PHOTOS = 16
@@ -59,14 +60,14 @@ class Result(NamedTuple):
 
     def gradients(self) -> dict[str, np.ndarray]:
         """After one step of Adam from zero its first moment is (1 - b1) x the gradient."""
-        return {name: moment / (1 - CONFIG.adam_b1) for name, moment in self.after.opt_state[0].mu.items()}
+        return {name: moment / (1 - CONFIG.optimizer.b1) for name, moment in self.after.opt_state.rule[0].mu.items()}
 
 
 @functools.cache
 def compiled(stage: str, mapping: str, count: int, config: Config) -> Any:
     devices = Devices.local(mapping, jax.devices()[:count])
     chosen = stages.STAGES[stage]
-    optimizer = step.make_optimizer(config, stages.stage_config(config, chosen))
+    optimizer = make_optimizer(config, stages.stage_config(config, chosen))
     return devices, devices.map(
         step.make_step(config, chosen, optimizer),
         takes=(REPLICATED, REPLICATED, SPLIT),
@@ -86,7 +87,7 @@ def run(
     devices, function = compiled(stage, mapping, count, config)
     chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
     trees = variables(config.model)
-    before = jax.device_get(step.make_state(trees[stage], step.make_optimizer(config, settings), settings))
+    before = jax.device_get(step.make_state(trees[stage], make_optimizer(config, settings), settings))
     state, frozen = devices.replicate(before), devices.replicate({t: trees[t] for t in chosen.frozen})
     scalars = []
     for _ in range(steps):
@@ -188,7 +189,7 @@ def test_only_what_is_trained_changes(stage: str) -> None:
         ):
             assert not np.array_equal(ours, theirs)
     # Adam keeps moments of what is trained, and of nothing else.
-    assert set(result.after.opt_state[0].mu) == {"/".join(path) for path in trained}
+    assert set(result.after.opt_state.rule[0].mu) == {"/".join(path) for path in trained}
 
 
 @ALL
@@ -223,14 +224,3 @@ def test_networks_without_statistics_train_too() -> None:
     result = run("instance", examples(), config=config, count=1)
     assert np.isfinite(result.scalars[0].loss)
     assert result.after.variables["batch_stats"] == {}
-
-
-class TestLearningRate:
-    def test_constant(self) -> None:
-        schedule = step.learning_rate(StageConfig(steps=10, learning_rate=3e-4))
-        assert {float(schedule(i)) for i in range(20)} == {3e-4}
-
-    def test_linear_decay(self) -> None:
-        schedule = step.learning_rate(StageConfig(steps=10, learning_rate=1.0, decay_start=0.6))
-        values = [float(schedule(i)) for i in range(11)]
-        np.testing.assert_allclose(values, [1] * 7 + [0.75, 0.5, 0.25, 0], atol=1e-6)
