@@ -152,6 +152,10 @@ class StageConfig:
     steps: int = 1000
     batch_size: int = 16
     """Photos in a step, over all devices."""
+    accumulate: int = 1
+    """Parts that a device's share of the batch is cut into, one after another in less memory; the loss is that of the
+    whole batch. BatchNorm, where it is trained, normalises each part by itself, and a step moves the running statistics
+    once, by the mean of the parts'. Each part has its own places for crops (``budget_per_image``)."""
     learning_rate: float = 5e-4
     """The highest one."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -176,6 +180,7 @@ class StageConfig:
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "at least 0")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
+        _require(self.accumulate > 0, "accumulate", self.accumulate, "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
         high = round(self.steps * self.decay_start) if self.schedule == "linear" else self.steps
@@ -243,6 +248,9 @@ class Config:
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
+    shard_optimizer: bool = False
+    """Each device keeps and updates its part of what the optimizer remembers (ZeRO-1) instead of all of it: less memory
+    on many devices, the same numbers."""
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10

@@ -69,6 +69,11 @@ class Devices:
             tree = jax.tree.map(lambda x: x.reshape(self.count, x.shape[0] // self.count, *x.shape[1:]), tree)
         return jax.device_put(tree, self._sharding(SPLIT))
 
+    def place(self, tree: Any, kinds: Any) -> Any:
+        """Host values on the devices; ``kinds`` is one, or a tree of them that ``tree`` or parts of it hang on."""
+        ways = {REPLICATED: self.replicate, SPLIT: self.split}
+        return jax.tree.map(lambda kind, part: ways[kind](part), kinds, tree)
+
     def ahead(self, items: Iterable[T], arrays: Callable[[T], Any], depth: int = 2) -> Iterator[tuple[T, Any]]:
         """Items with their arrays on the devices, ``depth`` of them put there ahead: copies overlap computation."""
         waiting: deque[tuple[T, Any]] = deque()
@@ -78,8 +83,13 @@ class Devices:
                 yield waiting.popleft()
         yield from waiting
 
-    def fetch(self, tree: Any, kind: str = REPLICATED) -> Any:
-        """Values of the devices as host arrays: one copy of replicated ones, split ones put together."""
+    def fetch(self, tree: Any, kind: Any = REPLICATED) -> Any:
+        """Values of the devices as host arrays: one copy of replicated ones, split ones put together.
+
+        ``kind`` can be a tree of kinds, as in ``place``.
+        """
+        if not isinstance(kind, str):
+            return jax.tree.map(lambda kind, part: self.fetch(part, kind), kind, tree)
         host = jax.device_get(tree)
         if self.mapping == "shard_map":
             return host
@@ -88,26 +98,26 @@ class Devices:
         return jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), host)
 
     def map(
-        self, function: Callable[..., Any], takes: Sequence[str], gives: Sequence[str], donate: Sequence[int] = ()
+        self, function: Callable[..., Any], takes: Sequence[Any], gives: Sequence[Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
         """Compile ``function`` for every device.
 
         Args:
           function: works on one device's part; returns a tuple.
-          takes: kind of each argument, ``REPLICATED`` or ``SPLIT``.
+          takes: kind of each argument, ``REPLICATED`` or ``SPLIT``, or a tree of kinds, as in ``place``.
           gives: kind of each element of the result. What is said to be replicated must be (psum or pmean it).
           donate: arguments whose memory the result may reuse.
         """
         if self.mapping == "pmap":
             return jax.pmap(function, axis_name=AXIS, devices=list(self.devices), donate_argnums=tuple(donate))
         mesh = self._sharding(REPLICATED).mesh
-        specs = {REPLICATED: P(), SPLIT: P(AXIS)}
+        specs = {REPLICATED: P(), SPLIT: P(AXIS)}.__getitem__
         # check_vma would insert its own psum into gradients: they would come out device-count times too big.
         mapped = jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=tuple(specs[k] for k in takes),
-            out_specs=tuple(specs[k] for k in gives),
+            in_specs=jax.tree.map(specs, tuple(takes)),
+            out_specs=jax.tree.map(specs, tuple(gives)),
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=tuple(donate))

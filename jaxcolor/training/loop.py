@@ -69,9 +69,11 @@ def run(config: Config, workdir: Path) -> Trees:
 def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
     """What can be known of a stage's settings before anything is computed."""
     settings = stage_config(config, stage)
-    if settings.batch_size % devices.count:
+    if settings.batch_size % (devices.count * settings.accumulate):
+        parts = f", each in {settings.accumulate} parts (accumulate)" if settings.accumulate > 1 else ""
         raise configs.ConfigError(
-            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
+            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over "
+            f"{devices.count} devices{parts}"
         )
     if settings.flip and config.data.source == "scenes":
         raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")

@@ -15,18 +15,16 @@ import optax
 from jaxtyping import Float, Int
 
 from jaxcolor.config import Config, StageConfig
-
-Flat = dict[str, Any]
-"""Parameters, gradients or the like by name."""
+from jaxcolor.training.layout import SHARDED, WHOLE, Flat, Layout
 
 
 class OptState(NamedTuple):
     """What the optimizer remembers from step to step."""
 
     rule: Any
-    """Optax's: the moments, and the count of updates."""
+    """Optax's: the moments, in the layout of the optimizer, and the count of updates."""
     average: Any
-    """``params`` (flat) and ``batch_stats`` averaged over the updates; empty if ``ema_decay`` is 0."""
+    """``params`` (as the moments) and ``batch_stats`` averaged over the updates; empty if ``ema_decay`` is 0."""
 
 
 class Updated(NamedTuple):
@@ -73,40 +71,44 @@ class Optimizer:
       rule: optax's part, from gradients to a direction; it knows no learning rate.
       clip_norm: as in ``OptimizerConfig``.
       ema_decay: as in ``OptimizerConfig``.
+      layout: which part of the parameters each device updates.
     """
 
     rule: optax.GradientTransformation
     clip_norm: float
     ema_decay: float
+    layout: Layout = WHOLE
 
     def init(self, trained: Flat, batch_stats: Any) -> OptState:
-        """The state before the first update."""
+        """The state before the first update, whole; ``placement.Placement`` brings it to the devices."""
         average = {"params": trained, "batch_stats": batch_stats} if self.ema_decay else {}
         return OptState(self.rule.init(trained), average)
 
     def update(
         self, gradients: Flat, state: OptState, trained: Flat, batch_stats: Any, rate: Float[jax.Array, ""] | float
     ) -> Updated:
-        """One update.
+        """One update, inside a mapped function.
 
         Args:
-          gradients: of the trained parameters.
-          state: from the update before.
-          trained: the parameters themselves.
+          gradients: of the trained parameters; this device's, which add up to the gradient.
+          state: from the update before, in the layout of the optimizer.
+          trained: the parameters themselves, whole.
           batch_stats: the running statistics after this step, for the average.
           rate: the learning rate.
         """
-        norm = optax.tree.norm(gradients)
+        layout = self.layout
+        gradients, own = layout.summed(gradients), layout.own(trained)
+        norm = jnp.sqrt(layout.total(optax.tree.norm(gradients, squared=True)))
         if self.clip_norm:
             gradients = optax.tree.scale(jnp.minimum(1.0, self.clip_norm / norm), gradients)
-        directions, rule = self.rule.update(gradients, state.rule, trained)
-        trained = optax.apply_updates(trained, optax.tree.scale(-rate, directions))
+        directions, rule = self.rule.update(gradients, state.rule, own)
+        own = optax.apply_updates(own, optax.tree.scale(-rate, directions))
         average = state.average
         if self.ema_decay:
             share = _share_of_newest(self.ema_decay, optax.tree.get(rule, "count"))
-            newest = {"params": trained, "batch_stats": batch_stats}
+            newest = {"params": own, "batch_stats": batch_stats}
             average = jax.tree.map(lambda old, new: old + share * (new - old), average, newest)
-        return Updated(trained, OptState(rule, average), norm)
+        return Updated(layout.whole(own, trained), OptState(rule, average), norm)
 
 
 def _share_of_newest(decay: float, count: Int[jax.Array, ""]) -> Float[jax.Array, ""]:
@@ -127,4 +129,5 @@ def make_optimizer(config: Config, stage: StageConfig) -> Optimizer:
         rule.append(
             optax.add_decayed_weights(settings.weight_decay, mask=lambda flat: {k: _is_decayed(k) for k in flat})
         )
-    return Optimizer(optax.chain(*rule), settings.clip_norm, settings.ema_decay)
+    layout = SHARDED if config.shard_optimizer else WHOLE
+    return Optimizer(optax.chain(*rule), settings.clip_norm, settings.ema_decay, layout)

@@ -19,6 +19,7 @@ from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.placement import Placement
 from jaxcolor.training.stages import Stage, stage_config
 from jaxcolor.training.step import Scalars, TrainState, make_step
 from jaxcolor.training.stopping import StopRequest
@@ -42,14 +43,15 @@ def train(
 ) -> TrainState:
     """The loop itself: from the host state given to the host state after the last step."""
     settings = stage_config(config, stage)
+    placement = Placement(devices, state, config.shard_optimizer)
     step = devices.map(
         make_step(config, stage, make_optimizer(config, settings)),
-        takes=(REPLICATED, REPLICATED, SPLIT),
-        gives=(REPLICATED, REPLICATED),
+        takes=(placement.kinds, REPLICATED, SPLIT),
+        gives=(placement.kinds, REPLICATED),
         donate=(0,),
     )
     start = int(state.step)
-    on_device, frozen = devices.replicate(state), devices.replicate(frozen)
+    on_device, frozen = placement.put(state), devices.replicate(frozen)
     pending = _Pending(stage, settings, logs, devices)
     batches = train_batches(
         source,
@@ -58,7 +60,7 @@ def train(
         side=config.model.side,
         batch_size=settings.batch_size,
         augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
-        device_count=devices.count,
+        device_count=devices.count * settings.accumulate,  # crops are packed part by part
         start_step=start,
     )
     with (
@@ -76,7 +78,7 @@ def train(
                 bar.set_postfix_str(pending.write())
             if last or number % config.checkpoint_every == 0:
                 pending.write()
-                checkpoints.save(devices.fetch(on_device), identity)
+                checkpoints.save(placement.fetch(on_device), identity)
             # After the very last step there is nothing left to stop.
             if number < settings.steps or stage.name != config.stages[-1]:
                 stop.obey(f"in stage {stage.name} after step {number}")
@@ -88,7 +90,7 @@ def train(
         )
     if pending.gray_photos:
         print(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out", flush=True)
-    return devices.fetch(on_device)
+    return placement.fetch(on_device)
 
 
 class _Pending:

@@ -19,6 +19,7 @@ from jaxcolor.models.backbone import Backbone, network_input
 from jaxcolor.models.dual_branch import LabBatch
 from jaxcolor.parallel import AXIS
 from jaxcolor.training import losses, stages
+from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
 
 
@@ -93,18 +94,22 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
         trained, fixed = stages.partition(state.variables["params"], stage_config.trained)
 
-        def summed(trained: dict[stages.Path, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}
-            each, valid, batch_stats = compute(config, stage, networks, variables, frozen, batch)
+            each, valid, batch_stats = compute(config, stage, networks, variables, frozen, part)
             loss, count = losses.sum_of_valid(each, valid)
             return loss, (count, batch_stats)
 
-        (loss, (count, batch_stats)), gradients = jax.value_and_grad(summed, has_aux=True)(trained)
-        loss, count, gradients = jax.lax.psum((loss, count, gradients), AXIS)
-        # The mean over the valid pictures of all devices, and its gradient.
+        (loss, (count, batch_stats)), gradients = sum_over_parts(
+            lambda part: jax.value_and_grad(summed, has_aux=True)(trained, part), batch, stage_config.accumulate
+        )
+        # The mean over the valid pictures of all parts of all devices; the gradients are this device's share of it.
+        loss, count = jax.lax.psum((loss, count), AXIS)
         loss, gradients = jax.tree.map(lambda total: total / jnp.maximum(count, 1), (loss, gradients))
-        if stage.name != "fusion":  # whose statistics stand still: even the mean of equal numbers can round
-            batch_stats = jax.lax.pmean(batch_stats, AXIS)
+        if stage.name == "fusion":  # they stand still: even the mean of equal numbers can round
+            batch_stats = state.variables["batch_stats"]
+        else:
+            batch_stats = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)
         rate = schedule(state.step)
         updated = optimizer.update(_joined(gradients), state.opt_state, _joined(trained), batch_stats, rate)
         params = stages.merge({path: updated.trained["/".join(path)] for path in trained}, fixed)

@@ -1,7 +1,7 @@
 """The optimizer by itself, on a few small arrays: schedules, Adam, weight decay, clipping, averaged weights."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,11 +9,15 @@ import optax
 import pytest
 
 from jaxcolor.config import Config, ConfigError, OptimizerConfig, StageConfig, from_dict
+from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.optimizer import OptState, learning_rate, make_optimizer
+from jaxcolor.training.placement import Placement
 from jaxcolor.training.step import TrainState, make_state, released_variables
 
 STAGE = StageConfig(steps=10, learning_rate=1.0)
+ONE = Devices.local("shard_map", jax.devices()[:1])
 NAMES = {"conv/kernel": (2, 3), "conv/bias": (3,), "norm/scale": (5,), "norm/bias": (5,)}
+"""Of 6, 3, 5 and 5 numbers: none divides by eight devices or by four."""
 
 
 def arrays(seed: int) -> dict[str, np.ndarray]:
@@ -21,18 +25,48 @@ def arrays(seed: int) -> dict[str, np.ndarray]:
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in NAMES.items()}
 
 
+class Run(NamedTuple):
+    """On the host, from before the first update on; and the norm of each gradient."""
+
+    weights: list[dict[str, np.ndarray]]
+    states: list[OptState]
+    norms: list[float]
+
+
 def steps(
-    settings: OptimizerConfig, count: int, rate: float = 0.1
-) -> tuple[list[dict[str, Any]], list[OptState], list[float]]:
-    """Weights and states from before the first update on, and the norm of each gradient."""
-    optimizer = make_optimizer(Config(optimizer=settings), STAGE)
-    weights, states, norms = [arrays(0)], [optimizer.init(arrays(0), {})], []
-    for number in range(count):
-        updated = optimizer.update(arrays(number + 1), states[-1], weights[-1], {}, rate)
-        weights.append(updated.trained)
-        states.append(updated.state)
-        norms.append(float(updated.grad_norm))
-    return weights, states, norms
+    settings: OptimizerConfig,
+    count: int,
+    rate: float = 0.1,
+    *,
+    devices: Devices = ONE,
+    sharded: bool = False,
+    after: Run | None = None,
+) -> Run:
+    """Updates with the gradients of ``arrays``, a share of which comes from each device."""
+    optimizer = make_optimizer(Config(optimizer=settings, shard_optimizer=sharded), STAGE)
+    stats = {"norm": {"mean": np.ones(2, np.float32)}}
+    result = after or Run([arrays(0)], [jax.device_get(optimizer.init(arrays(0), stats))], [])
+
+    def update(state: TrainState, gradients: Any) -> tuple[TrainState, jax.Array]:
+        own = jax.tree.map(lambda g: g[0], gradients)
+        updated = optimizer.update(own, state.opt_state, state.variables["params"], stats, rate)
+        return TrainState(state.step, {"params": updated.trained}, updated.state), updated.grad_norm
+
+    begin = TrainState(np.int32(0), {"params": result.weights[-1]}, result.states[-1])
+    placement = Placement(devices, begin, sharded)
+    mapped = devices.map(update, takes=(placement.kinds, SPLIT), gives=(placement.kinds, REPLICATED))
+    state = placement.put(begin)
+    for number in range(len(result.norms) + 1, len(result.norms) + count + 1):
+        shares = np.random.default_rng(number).dirichlet(np.ones(8)).astype(np.float32).reshape(devices.count, -1)
+        each = {k: np.stack([g * share for share in shares.sum(axis=1)]) for k, g in arrays(number).items()}
+        state, norm = mapped(state, devices.split(each))
+        host = placement.fetch(state)
+        result = Run(
+            [*result.weights, host.variables["params"]],
+            [*result.states, host.opt_state],
+            [*result.norms, float(devices.fetch(norm))],
+        )
+    return result
 
 
 def rates(**settings: Any) -> list[float]:
@@ -121,11 +155,59 @@ class TestAverage:
         optimizer = make_optimizer(Config(optimizer=OptimizerConfig(ema_decay=0.9999)), STAGE)
         weights, state = arrays(0), optimizer.init(arrays(0), {})
         gradients = jax.tree.map(np.zeros_like, weights)
-        update = jax.jit(lambda state: optimizer.update(gradients, state, weights, {}, 0.0).state)
+
+        def update(state: OptState) -> tuple[OptState]:
+            return (optimizer.update(gradients, state, weights, {}, 0.0).state,)
+
+        mapped = ONE.map(update, takes=(REPLICATED,), gives=(REPLICATED,))
         for _ in range(3000):
-            state = update(state)
+            (state,) = mapped(state)
         for name in NAMES:
             np.testing.assert_allclose(state.average["params"][name], weights[name], rtol=1e-6)
+
+
+EVERYTHING = OptimizerConfig(name="adamw", weight_decay=0.5, clip_norm=1.0, ema_decay=0.9)
+
+
+def assert_close(ours: Run, theirs: Run, rtol: float) -> None:
+    for one, other in ((ours.weights, theirs.weights), (ours.states, theirs.states), (ours.norms, theirs.norms)):
+        assert jax.tree.structure(one) == jax.tree.structure(other)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            assert np.shape(a) == np.shape(b)
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10)
+
+
+class TestSharded:
+    """The optimizer's state cut over devices (ZeRO-1)."""
+
+    @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+    @pytest.mark.parametrize("count", [8, 4])
+    def test_it_does_what_the_whole_one_does(self, mapping: str, count: int) -> None:
+        devices = Devices.local(mapping, jax.devices()[:count])
+        for settings, rtol in ((dataclasses.replace(EVERYTHING, clip_norm=0.0), 0.0), (EVERYTHING, 1e-6)):
+            whole, sharded = (steps(settings, 3, devices=devices, sharded=s) for s in (False, True))
+            assert min(whole.norms) > 1.5  # clipping, where it is on, does something
+            # Bit for bit but for the norm, whose squares are added up in another order.
+            assert sharded.norms == pytest.approx(whole.norms, rel=1e-6)
+            assert_close(sharded._replace(norms=[]), whole._replace(norms=[]), rtol)
+
+    def test_it_goes_on_on_another_number_of_devices(self) -> None:
+        eight, four = (Devices.local("shard_map", jax.devices()[:count]) for count in (8, 4))
+        begun = steps(EVERYTHING, 2, devices=eight, sharded=True)
+        assert_close(
+            steps(EVERYTHING, 2, devices=four, sharded=True, after=begun), steps(EVERYTHING, 4, devices=eight), 1e-5
+        )
+
+    @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+    def test_each_device_holds_its_part(self, mapping: str) -> None:
+        devices = Devices.local(mapping)
+        optimizer = make_optimizer(Config(optimizer=EVERYTHING, shard_optimizer=True), STAGE)
+        state = TrainState(np.int32(0), {"params": arrays(0)}, jax.device_get(optimizer.init(arrays(0), {})))
+        put = Placement(devices, state, shard_optimizer=True).put(state).opt_state
+        for flat in (put.rule[0].mu, put.rule[0].nu, put.average["params"]):
+            sizes = {name: {shard.data.size for shard in flat[name].addressable_shards} for name in NAMES}
+            assert sizes == {name: {1} for name in NAMES}  # of 6, 3 and 5 numbers
+            assert {shard.device for shard in flat["conv/bias"].addressable_shards} == set(jax.devices())
 
 
 def state_of(ema_decay: float) -> TrainState:
