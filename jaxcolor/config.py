@@ -157,9 +157,19 @@ class StageConfig:
     fusion: of those with boxes). Turned into steps at the start of a run, and printed."""
     batch_size: int = 16
     """Photos in a step, over all devices."""
+    accumulate: int = 1
+    """Parts that a device's share of the batch is cut into, one after another in less memory; the loss is that of the
+    whole batch. BatchNorm, where it is trained, normalises each part by itself, and a step moves the running statistics
+    once, by the mean of the parts'. Each part has its own places for crops (``budget_per_image``)."""
     learning_rate: float = 5e-4
+    """The highest one."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warm-up. ``linear``: constant, then linearly to 0. ``cosine``: along half
+    a cosine to 0."""
     decay_start: float = 1.0
-    """Share of the steps after which the learning rate falls linearly to 0; 1 keeps it constant."""
+    """Of ``linear``: share of the steps after which the learning rate falls; 1 keeps it constant."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises to its highest, linearly: the n-th takes n parts of that many."""
     trained: Literal["all", "fusion", "fusion_and_output"] = "all"
     """Stage fusion: the weight heads (paper), or these with model10 and model_out (as released)."""
     flip: bool = False
@@ -178,12 +188,44 @@ class StageConfig:
         both = f"0 where epochs are given ({self.epochs:g}); or set epochs to 0"
         _require(not (self.steps and self.epochs), "steps", self.steps, both)
         _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
+        _require(self.accumulate > 0, "accumulate", self.accumulate, "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
+        high = round(self.steps * self.decay_start) if self.schedule == "linear" else self.steps
+        rule = f"from 0 to {high}, the step from which the learning rate falls or the stage is over"
+        _require(0 <= self.warmup_steps <= high, "warmup_steps", self.warmup_steps, rule)
         _require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "above 0 and at most 1, a share of the photo")
         _require(
             math.isfinite(self.crop_aspect) and self.crop_aspect >= 1, "crop_aspect", self.crop_aspect, "at least 1"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients change weights; the same in every stage. The learning rate is the stage's own."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """``adam``: as released. ``adamw``: with ``weight_decay``."""
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """``adamw``: share of a kernel that a step at learning rate 1 takes away; biases and norms keep theirs."""
+    clip_norm: float = 0.0
+    """Gradients whose global norm is above this are scaled down to it; 0: never."""
+    ema_decay: float = 0.0
+    """Share of the averaged weights that a step keeps. Evaluation, later stages and the released file then use the
+    average (running statistics too), training goes on with the raw weights. 0: no average."""
+
+    def __post_init__(self) -> None:
+        for name in ("b1", "b2", "ema_decay"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        _require(self.eps > 0, "eps", self.eps, "above 0")
+        for name in ("weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, name, value, "at least 0")
+        if self.name == "adam":
+            _require(self.weight_decay == 0, "weight_decay", self.weight_decay, "0 for adam; adamw has it")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,10 +259,11 @@ class Config:
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
+    shard_optimizer: bool = False
+    """Each device keeps and updates its part of what the optimizer remembers (ZeRO-1) instead of all of it: less memory
+    on many devices, the same numbers."""
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
-    adam_b1: float = 0.9
-    adam_b2: float = 0.999
     log_every: int = 10
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
@@ -229,6 +272,7 @@ class Config:
     full: StageConfig = StageConfig()
     instance: StageConfig = StageConfig()
     fusion: StageConfig = StageConfig(learning_rate=5e-5, trained="fusion_and_output")
+    optimizer: OptimizerConfig = OptimizerConfig()
     eval: EvalConfig = EvalConfig()
 
 

@@ -114,6 +114,24 @@ class Devices:
         if self.is_first:
             print(text, flush=True)
 
+    def place(self, tree: Any, kinds: Any) -> Any:
+        """Host values on the devices; ``kinds`` is one, or a tree of them that ``tree`` or parts of it hang on.
+
+        Unlike for ``split``, values to be split are given whole in every process.
+        """
+        ways = {REPLICATED: self.replicate, SPLIT: lambda part: self.split(jax.tree.map(self._own_rows, part))}
+        return jax.tree.map(lambda kind, part: ways[kind](part), kinds, tree)
+
+    def _own_rows(self, array: Any) -> Any:
+        rows = len(array) // self.process_count
+        return array[self.process_index * rows : (self.process_index + 1) * rows]
+
+    def _fetch_whole(self, tree: Any, kind: str) -> Any:
+        part = self.fetch(tree, kind)
+        if kind == REPLICATED or self.process_count == 1:
+            return part
+        return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), part)
+
     def ahead(self, items: Iterable[T], arrays: Callable[[T], Any], depth: int = 2) -> Iterator[tuple[T, Any]]:
         """Items with their arrays on the devices, ``depth`` of them put there ahead: copies overlap computation."""
         waiting: deque[tuple[T, Any]] = deque()
@@ -123,8 +141,13 @@ class Devices:
                 yield waiting.popleft()
         yield from waiting
 
-    def fetch(self, tree: Any, kind: str = REPLICATED) -> Any:
-        """Values of the devices as host arrays: one copy of replicated ones; of split ones this process's part."""
+    def fetch(self, tree: Any, kind: Any = REPLICATED) -> Any:
+        """Values of the devices as host arrays: one copy of replicated ones; of split ones this process's part.
+
+        ``kind`` can be a tree of kinds, as in ``place``; split values then come whole, from all processes.
+        """
+        if not isinstance(kind, str):
+            return jax.tree.map(lambda kind, part: self._fetch_whole(part, kind), kind, tree)
         host = jax.tree.map(_local, tree) if self.process_count > 1 else jax.device_get(tree)
         if self.mapping == "shard_map":
             return host
@@ -147,26 +170,26 @@ class Devices:
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths.tolist(), strict=True)]
 
     def map(
-        self, function: Callable[..., Any], takes: Sequence[str], gives: Sequence[str], donate: Sequence[int] = ()
+        self, function: Callable[..., Any], takes: Sequence[Any], gives: Sequence[Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:
         """Compile ``function`` for every device.
 
         Args:
           function: works on one device's part; returns a tuple.
-          takes: kind of each argument, ``REPLICATED`` or ``SPLIT``.
+          takes: kind of each argument, ``REPLICATED`` or ``SPLIT``, or a tree of kinds, as in ``place``.
           gives: kind of each element of the result. What is said to be replicated must be (psum or pmean it).
           donate: arguments whose memory the result may reuse.
         """
         if self.mapping == "pmap":
             return jax.pmap(function, axis_name=AXIS, devices=list(self.devices), donate_argnums=tuple(donate))
         mesh = self._sharding(REPLICATED).mesh
-        specs = {REPLICATED: P(), SPLIT: P(AXIS)}
+        specs = {REPLICATED: P(), SPLIT: P(AXIS)}.__getitem__
         # check_vma would insert its own psum into gradients: they would come out device-count times too big.
         mapped = jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=tuple(specs[k] for k in takes),
-            out_specs=tuple(specs[k] for k in gives),
+            in_specs=jax.tree.map(specs, tuple(takes)),
+            out_specs=jax.tree.map(specs, tuple(gives)),
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=tuple(donate))

@@ -18,10 +18,11 @@ from jaxcolor.parallel import Devices
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
 from jaxcolor.training.epochs import resolve_epochs
 from jaxcolor.training.logs import Logs
+from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.stage_run import train
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
 from jaxcolor.training.start import load_start
-from jaxcolor.training.step import TrainState, make_optimizer, make_state
+from jaxcolor.training.step import TrainState, make_state, released_variables
 from jaxcolor.training.stopping import StopRequest, stop_requests
 from jaxcolor.training.table import stage_table
 from jaxcolor.weights import released
@@ -81,9 +82,11 @@ def run(config: Config, workdir: Path) -> Trees:
 def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
     """What can be known of a stage's settings before anything is computed."""
     settings = stage_config(config, stage)
-    if settings.batch_size % devices.count:
+    if settings.batch_size % (devices.count * settings.accumulate):
+        parts = f", each in {settings.accumulate} parts (accumulate)" if settings.accumulate > 1 else ""
         raise configs.ConfigError(
-            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over {devices.count} devices"
+            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over "
+            f"{devices.count} devices{parts}"
         )
     if settings.flip and config.data.source == "scenes":
         raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
@@ -121,13 +124,13 @@ def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees) ->
         state = checkpoints.restore(_first_state(config, stage, fresh[stage.name]), _settings(config, stage))
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
-    return state.variables
+    return released_variables(state)
 
 
 def _settings(config: Config, stage: Stage) -> dict[str, Any]:
     """The part of a config that decides the numbers of a stage: what a resumed run must have in common."""
     values = configs.to_dict(config)
-    common = ("seed", "sync_batch_norm", "low_chroma", "adam_b1", "adam_b2", "model")
+    common = ("seed", "sync_batch_norm", "low_chroma", "optimizer", "model")
     # How fast photos are read, and from where their sizes are known, changes no number.
     data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
     return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
@@ -175,7 +178,7 @@ def run_stage(
                 state = train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
             if devices.is_first:
                 _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
-    return state.variables
+    return released_variables(state)
 
 
 def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:

@@ -33,13 +33,12 @@ def any_crop(
     return (membership(image_index, images) & crop_valid[None]).any(axis=1)
 
 
-def share_of_mean(
-    losses: Float[jax.Array, " B"], valid: Bool[jax.Array, " B"], axis_name: str
-) -> tuple[Float[jax.Array, ""], Float[jax.Array, ""]]:
-    """This device's share of the mean loss over the valid pictures of all devices, and how many those are.
+def sum_of_valid(
+    losses: Float[jax.Array, " B"], valid: Bool[jax.Array, " B"]
+) -> tuple[Float[jax.Array, ""], Int[jax.Array, ""]]:
+    """The losses of the valid pictures added up, and how many those are.
 
-    The shares of the devices add up to psum(sum over valid) / psum(count of valid), and so do their gradients; a mean
-    of the devices' means would weigh pictures by how many valid ones they happen to share a device with.
+    Sums and counts of parts of a batch, on one device or on many, add up; the mean is taken of the totals. A mean of
+    the parts' means would weigh pictures by how many valid ones they happen to share a part with.
     """
-    count = jax.lax.psum(valid.sum(), axis_name).astype(losses.dtype)
-    return jnp.where(valid, losses, 0).sum() / jnp.maximum(count, 1), count
+    return jnp.where(valid, losses, 0).sum(), valid.sum()

@@ -18,8 +18,10 @@ from jaxcolor.errors import UserError
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.logs import Logs
+from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.placement import Placement
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import Scalars, TrainState, learning_rate, make_optimizer, make_step
+from jaxcolor.training.step import Scalars, TrainState, make_step
 from jaxcolor.training.stopping import StopRequest
 
 
@@ -41,14 +43,15 @@ def train(
 ) -> TrainState:
     """The loop itself: from the host state given to the host state after the last step."""
     settings = stage_config(config, stage)
+    placement = Placement(devices, state, config.shard_optimizer)
     step = devices.map(
         make_step(config, stage, make_optimizer(config, settings)),
-        takes=(REPLICATED, REPLICATED, SPLIT),
-        gives=(REPLICATED, REPLICATED),
+        takes=(placement.kinds, REPLICATED, SPLIT),
+        gives=(placement.kinds, REPLICATED),
         donate=(0,),
     )
     start = int(state.step)
-    on_device, frozen = devices.replicate(state), devices.replicate(frozen)
+    on_device, frozen = placement.put(state), devices.replicate(frozen)
     pending = _Pending(stage, settings, logs, devices)
     batches = train_batches(
         source,
@@ -57,7 +60,7 @@ def train(
         side=config.model.side,
         batch_size=settings.batch_size,
         augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
-        device_count=devices.count,
+        device_count=devices.count * settings.accumulate,  # crops are packed part by part
         start_step=start,
         process_index=devices.process_index,
         process_count=devices.process_count,
@@ -89,7 +92,7 @@ def train(
                 bar.set_postfix_str(pending.write())
             if last or number % config.checkpoint_every == 0:
                 pending.write()
-                checkpoints.save(devices.fetch(on_device), identity)
+                checkpoints.save(placement.fetch(on_device), identity)
             # After the very last step there is nothing left to stop.
             if stopping and (number < settings.steps or stage.name != config.stages[-1]):
                 stop.obey(f"in stage {stage.name} after step {number}")
@@ -100,7 +103,7 @@ def train(
         )
     if pending.gray_photos:
         devices.say(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out")
-    return devices.fetch(on_device)
+    return placement.fetch(on_device)
 
 
 class _Pending:
@@ -108,7 +111,6 @@ class _Pending:
 
     def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
         self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
-        self._schedule = learning_rate(settings)
         self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
         self._since = time.monotonic()
         self._line = ""
@@ -146,7 +148,7 @@ class _Pending:
                 {
                     "loss": float(scalars.loss),
                     "grad_norm": float(scalars.grad_norm),
-                    "learning_rate": float(self._schedule(number - 1)),
+                    "learning_rate": float(scalars.learning_rate),
                     "valid_photos": float(scalars.valid),
                     **counts,
                     "photos_per_second": rate,

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
+from flax import traverse_util
 from jaxtyping import Float
 
 from jaxcolor.batch import Batch
@@ -18,6 +19,8 @@ from jaxcolor.models.backbone import Backbone, network_input
 from jaxcolor.models.dual_branch import LabBatch
 from jaxcolor.parallel import AXIS
 from jaxcolor.training import losses, stages
+from jaxcolor.training.accumulate import sum_over_parts
+from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
 
 
 @flax.struct.dataclass
@@ -28,7 +31,7 @@ class TrainState:
     """Steps taken, int32. As all arrays here: on devices or on the host."""
     variables: Any
     """The stage's tree: ``params`` and ``batch_stats``."""
-    opt_state: Any
+    opt_state: OptState
 
 
 class Scalars(NamedTuple):
@@ -39,77 +42,86 @@ class Scalars(NamedTuple):
     valid: Float[jax.Array, ""]
     """How many pictures took part."""
     grad_norm: Float[jax.Array, ""]
+    learning_rate: Float[jax.Array, ""]
+    """As applied: 0 if no picture was valid."""
 
 
 Step = Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, Scalars]]
 LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, Scalars]]
 
 
-def learning_rate(stage: StageConfig) -> optax.Schedule:
-    """Constant, then linear to 0 from ``decay_start`` on (the reference's ``niter`` and ``niter_decay``)."""
-    begin = round(stage.steps * stage.decay_start)
-    if begin >= stage.steps:
-        # A Python float, where linear_schedule would compute in float32 even for a float64 run.
-        return optax.constant_schedule(stage.learning_rate)
-    return optax.linear_schedule(stage.learning_rate, 0.0, stage.steps - begin, begin)
-
-
-def make_optimizer(config: Config, stage: StageConfig) -> optax.GradientTransformation:
-    """Adam as released."""
-    return optax.adam(learning_rate(stage), b1=config.adam_b1, b2=config.adam_b2)
-
-
-def make_state(tree: Mapping[str, Any], optimizer: optax.GradientTransformation, stage: StageConfig) -> TrainState:
+def make_state(tree: Mapping[str, Any], optimizer: Optimizer, stage: StageConfig) -> TrainState:
     """The state before the first step."""
     variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
     trained, _ = stages.partition(variables["params"], stage.trained)
-    return TrainState(step=jnp.int32(0), variables=variables, opt_state=optimizer.init(_joined(trained)))
+    # To the host: on the first device this copy would lie beside the one in use as long as the stage runs.
+    opt_state = jax.device_get(optimizer.init(_joined(trained), variables["batch_stats"]))
+    return TrainState(step=np.int32(0), variables=variables, opt_state=opt_state)
+
+
+def released_variables(state: TrainState) -> dict[str, Any]:
+    """The variables for all but further training: averaged where ``ema_decay`` is on, else as they are."""
+    average = state.opt_state.average
+    if not average:
+        return dict(state.variables)
+    flat = traverse_util.flatten_dict(state.variables["params"], sep="/")
+    params = traverse_util.unflatten_dict({**flat, **average["params"]}, sep="/")
+    return {"params": params, "batch_stats": average["batch_stats"]}
 
 
 def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
-    """Flat parameters under plain string keys: what Orbax stores and error messages name."""
+    """Flat parameters under plain string keys."""
     return {"/".join(path): value for path, value in flat.items()}
 
 
-def make_step(config: Config, stage: stages.Stage, optimizer: optax.GradientTransformation) -> Step:
+def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
     """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars)."""
     lab_step = make_lab_step(config, stage, optimizer)
     return lambda state, frozen, batch: lab_step(state, frozen, dual_branch.to_lab(batch, config.model))
 
 
-def make_lab_step(config: Config, stage: stages.Stage, optimizer: optax.GradientTransformation) -> LabStep:
+def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> LabStep:
     """``make_step`` on a batch that is in Lab already.
 
     Only the trained parameters are differentiated. If no picture of the global batch is valid, nothing but the step
     count changes (the reference drops such batches).
     """
     stage_config = stages.stage_config(config, stage)
+    schedule = learning_rate(stage_config)
     networks = dual_branch.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
     compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
         trained, fixed = stages.partition(state.variables["params"], stage_config.trained)
 
-        def share(trained: dict[stages.Path, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}
-            each, valid, batch_stats = compute(config, stage, networks, variables, frozen, batch)
-            share, count = losses.share_of_mean(each, valid, AXIS)
-            return share, (count, batch_stats)
+            each, valid, batch_stats = compute(config, stage, networks, variables, frozen, part)
+            loss, count = losses.sum_of_valid(each, valid)
+            return loss, (count, batch_stats)
 
-        (loss, (count, batch_stats)), gradients = jax.value_and_grad(share, has_aux=True)(trained)
-        loss, gradients = jax.lax.psum((loss, gradients), AXIS)
-        if stage.name != "fusion":  # whose statistics stand still: even the mean of equal numbers can round
-            batch_stats = jax.lax.pmean(batch_stats, AXIS)
-        updates, opt_state = optimizer.update(_joined(gradients), state.opt_state, _joined(trained))
-        updated = {path: optax.apply_updates(value, updates["/".join(path)]) for path, value in trained.items()}
+        (loss, (count, batch_stats)), gradients = sum_over_parts(
+            lambda part: jax.value_and_grad(summed, has_aux=True)(trained, part), batch, stage_config.accumulate
+        )
+        # The mean over the valid pictures of all parts of all devices; the gradients are this device's share of it.
+        loss, count = jax.lax.psum((loss, count), AXIS)
+        loss, gradients = jax.tree.map(lambda total: total / jnp.maximum(count, 1), (loss, gradients))
+        if stage.name == "fusion":  # they stand still: even the mean of equal numbers can round
+            batch_stats = state.variables["batch_stats"]
+        else:
+            batch_stats = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)
+        rate = schedule(state.step)
+        updated = optimizer.update(_joined(gradients), state.opt_state, _joined(trained), batch_stats, rate)
+        params = stages.merge({path: updated.trained["/".join(path)] for path in trained}, fixed)
         after = TrainState(
             step=state.step + 1,
-            variables={"params": stages.merge(updated, fixed), "batch_stats": batch_stats},
-            opt_state=opt_state,
+            variables={"params": params, "batch_stats": batch_stats},
+            opt_state=updated.state,
         )
         unchanged = TrainState(step=state.step + 1, variables=state.variables, opt_state=state.opt_state)
         kept = jax.tree.map(lambda new, old: jnp.where(count > 0, new, old), after, unchanged)
-        return kept, Scalars(loss, count, optax.tree.norm(gradients))
+        applied = jnp.where(count > 0, rate, 0.0)
+        return kept, Scalars(loss, count.astype(loss.dtype), updated.grad_norm, applied)
 
     return step
 

@@ -18,6 +18,7 @@ from jaxcolor.models import dual_branch
 from jaxcolor.models.backbone import network_input
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
+from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.weights import names
 from jaxcolor.weights.reference import variables_from_state
 from tests.recipe import state_dict
@@ -199,7 +200,7 @@ def _train(name: str, golden: Golden, states: States, dtype: Any, steps: int | N
         for t, n in names.REFERENCE_NETWORKS.items()
         if t == name or t in stage.frozen
     }
-    optimizer = step.make_optimizer(config, settings)
+    optimizer = make_optimizer(config, settings)
     devices = Devices.local("shard_map", jax.devices("cpu")[:1])
     mapped = devices.map(
         step.make_lab_step(config, stage, optimizer), (REPLICATED, REPLICATED, SPLIT), (REPLICATED, REPLICATED)
@@ -213,8 +214,8 @@ def _train(name: str, golden: Golden, states: States, dtype: Any, steps: int | N
         losses.append(float(scalars.loss))
         if i == 0:
             # After one step of Adam from zero its first moment is (1 - b1) x the gradient.
-            moment = devices.fetch(state.opt_state)[0].mu
-            gradients = {k: float(np.linalg.norm(v) / (1 - config.adam_b1)) for k, v in moment.items()}
+            moment = devices.fetch(state.opt_state).rule[0].mu
+            gradients = {k: float(np.linalg.norm(v) / (1 - config.optimizer.b1)) for k, v in moment.items()}
     entries = {"/".join(e.path): e.reference for e in names.ENTRIES[name]}
     batch_stats = devices.fetch(state.variables["batch_stats"])
     statistics = {}

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, StageConfig
+from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, OptimizerConfig, StageConfig
 from jaxcolor.errors import StoppedError
+from jaxcolor.parallel import Devices
 from jaxcolor.training import loop, stage_run
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
 from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
+from jaxcolor.training.step import released_variables
 from jaxcolor.weights import released
 from tests.small import FEW
 
@@ -191,6 +193,35 @@ def test_pmap_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
 
+def test_a_sharded_run_goes_on_on_fewer_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints know neither devices nor how the optimizer's state lay on them; averages are what comes out."""
+    config = dataclasses.replace(
+        ONLY_FULL,
+        model=dataclasses.replace(FEW, norm="none"),
+        optimizer=OptimizerConfig(ema_decay=0.5),
+        full=stage(4, decay_start=0.5),
+        shard_optimizer=True,
+    )
+    eight = flat(loop.run(config, tmp_path)["full"])
+    with Checkpoints(tmp_path / "full") as checkpoints:
+        fresh = jax.device_get(loop.dual_branch.init(config.model, config.seed))["full"]
+        whole = dataclasses.replace(config, shard_optimizer=False)
+        state = checkpoints.restore(loop._first_state(whole, STAGES["full"], fresh), {})
+    raw, average = flat(state.variables), flat(released_variables(state))
+    assert all(np.array_equal(average[key], value) for key, value in eight.items())
+    assert sum(not np.array_equal(average[key], raw[key]) for key in raw) > 0.9 * len(raw)
+
+    logged = numbers(tmp_path)
+    shutil.rmtree(tmp_path / "full" / "4")
+    devices = Devices.local(config.mapping, jax.devices()[:4])
+    monkeypatch.setattr(loop.Devices, "local", lambda mapping: devices)
+    four = flat(loop.run(config, tmp_path)["full"])
+    assert [r["loss"] for r in numbers(tmp_path)] == pytest.approx([r["loss"] for r in logged], rel=1e-5)
+    assert [r["learning_rate"] for r in numbers(tmp_path)] == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
+    for key, expected in eight.items():
+        np.testing.assert_allclose(four[key], expected, rtol=1e-3, atol=1e-5, err_msg=key)
+
+
 def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Path) -> None:
     before = (copied / "config.json").read_text()
     other = dataclasses.replace(
@@ -279,6 +310,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
     ("changes", "message"),
     [
         ({"full": stage(5, batch_size=12)}, "full.batch_size: 12 photos cannot be split evenly over 8 devices"),
+        (
+            {"full": stage(5, accumulate=4)},
+            "full.batch_size: 16 photos cannot be split evenly over 8 devices, each in 4 parts (accumulate)",
+        ),
         ({"full": stage(5, flip=True)}, "full.flip: a mirrored scene shows other classes in the same colours"),
         ({"full": stage(5, trained="fusion")}, "full.trained: 'fusion' leaves nothing to train in this model"),
         ({"model": dataclasses.replace(FEW, compute_dtype="float64")}, "JAX_ENABLE_X64=1"),

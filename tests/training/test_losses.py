@@ -1,12 +1,11 @@
-"""The loss against its formula and PyTorch's; means over devices; which pictures take part."""
+"""The loss against its formula and PyTorch's; sums over parts; which pictures take part."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.parallel import AXIS, REPLICATED, SPLIT, Devices
-from jaxcolor.training.losses import any_crop, colourful, picture_loss, share_of_mean
+from jaxcolor.training.losses import any_crop, colourful, picture_loss, sum_of_valid
 
 DELTA = 1 / 110
 
@@ -56,26 +55,13 @@ VALID = {
 }
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
-def test_shares_of_devices_add_up_to_the_global_mean(mapping: str) -> None:
-    devices = Devices.local(mapping)
-
-    def function(factor: jax.Array, losses: jax.Array, valid: jax.Array) -> tuple[jax.Array, ...]:
-        def share(factor: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return share_of_mean(factor * losses, valid, AXIS)
-
-        (loss, count), gradient = jax.value_and_grad(share, has_aux=True)(factor)
-        return *jax.lax.psum((loss, gradient), AXIS), count
-
-    mapped = devices.map(function, takes=(REPLICATED, SPLIT, SPLIT), gives=(REPLICATED,) * 3)
+def test_sums_of_parts_add_up_to_the_mean_over_all() -> None:
     losses = np.random.default_rng(0).uniform(0, 5, 16).astype(np.float32)
     for numbers in VALID.values():
         valid = np.array(numbers, bool)
-        loss, gradient, count = devices.fetch(mapped(devices.replicate(np.float32(2)), *devices.split((losses, valid))))
-        mean = losses[valid].mean() if valid.any() else 0
-        assert count == valid.sum()
-        assert loss == pytest.approx(2 * mean, rel=1e-6)
-        assert gradient == pytest.approx(mean, rel=1e-6)
+        sums, counts = jax.vmap(sum_of_valid)(losses.reshape(8, 2), valid.reshape(8, 2))
+        assert counts.sum() == valid.sum()
+        assert sums.sum() == pytest.approx(losses[valid].sum(), rel=1e-6)
     # Devices with one valid picture of two would weigh it double in a mean of means.
     uneven = np.array(VALID["uneven"], bool).reshape(8, 2)
     means = [row[mask].mean() for row, mask in zip(losses.reshape(8, 2), uneven, strict=True) if mask.any()]
@@ -84,9 +70,9 @@ def test_shares_of_devices_add_up_to_the_global_mean(mapping: str) -> None:
 
 def test_a_loss_that_is_not_valid_may_be_anything() -> None:
     losses, valid = jnp.array([1.0, jnp.nan, 3.0]), jnp.array([True, False, True])
-    mapped = jax.vmap(lambda x, v: share_of_mean(x, v, AXIS), axis_name=AXIS)
-    loss, count = mapped(losses[None], valid[None])
-    assert (loss[0], count[0]) == (2.0, 2)
+    (total, count), gradient = jax.value_and_grad(sum_of_valid, has_aux=True)(losses, valid)
+    assert (total, count) == (4.0, 2)
+    np.testing.assert_array_equal(gradient, [1, 0, 1])
 
 
 def test_low_chroma() -> None:

@@ -7,18 +7,22 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
 from jaxcolor.batch import Batch
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config, OptimizerConfig, StageConfig
 from jaxcolor.data.packing import pack
 from jaxcolor.data.preprocess import Example
 from jaxcolor.models.backbone import network_input
 from jaxcolor.models.dual_branch import picture
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
+from jaxcolor.training.accumulate import sum_over_parts
+from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.placement import Placement
 from tests.small import FEW, SIDE, example, gray, variables
 
 PHOTOS = 16
@@ -43,12 +47,12 @@ def examples(gray_photos: Sequence[int] = (), gray_crops: Sequence[int] = ()) ->
     return result
 
 
-def packed(stage: str, given: Sequence[Example], devices: int) -> Batch:
-    """As the pipeline hands it to that stage."""
+def packed(stage: str, given: Sequence[Example], groups: int) -> Batch:
+    """As the pipeline hands it to that stage; ``groups`` are devices, or parts of what they hold."""
     if stage == "instance":
         given = [e._replace(crop_rgb=e.crop_rgb[:1], level_boxes=e.level_boxes[:1], scores=e.scores[:1]) for e in given]
-    capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // devices
-    batch, _ = pack(given, device_count=devices, capacity=capacity, side=SIDE, with_full=stage != "instance")
+    capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // groups
+    batch, _ = pack(given, device_count=groups, capacity=capacity, side=SIDE, with_full=stage != "instance")
     return batch
 
 
@@ -59,20 +63,30 @@ class Result(NamedTuple):
 
     def gradients(self) -> dict[str, np.ndarray]:
         """After one step of Adam from zero its first moment is (1 - b1) x the gradient."""
-        return {name: moment / (1 - CONFIG.adam_b1) for name, moment in self.after.opt_state[0].mu.items()}
+        return {name: moment / (1 - CONFIG.optimizer.b1) for name, moment in self.after.opt_state.rule[0].mu.items()}
+
+
+class Compiled(NamedTuple):
+    devices: Devices
+    placement: Placement
+    before: step.TrainState
+    step: Any
 
 
 @functools.cache
-def compiled(stage: str, mapping: str, count: int, config: Config) -> Any:
+def compiled(stage: str, mapping: str, count: int, config: Config) -> Compiled:
     devices = Devices.local(mapping, jax.devices()[:count])
-    chosen = stages.STAGES[stage]
-    optimizer = step.make_optimizer(config, stages.stage_config(config, chosen))
-    return devices, devices.map(
+    chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
+    optimizer = make_optimizer(config, settings)
+    before = step.make_state(variables(config.model)[stage], optimizer, settings)
+    placement = Placement(devices, before, config.shard_optimizer)
+    mapped = devices.map(
         step.make_step(config, chosen, optimizer),
-        takes=(REPLICATED, REPLICATED, SPLIT),
-        gives=(REPLICATED, REPLICATED),
+        takes=(placement.kinds, REPLICATED, SPLIT),
+        gives=(placement.kinds, REPLICATED),
         donate=(0,),
     )
+    return Compiled(devices, placement, before, mapped)
 
 
 def run(
@@ -82,17 +96,20 @@ def run(
     count: int = 8,
     steps: int = 1,
     config: Config = CONFIG,
+    then: Sequence[Sequence[Example]] = (),
 ) -> Result:
-    devices, function = compiled(stage, mapping, count, config)
-    chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
+    """``steps`` steps on the photos given, then one on each of ``then``."""
+    devices, placement, before, function = compiled(stage, mapping, count, config)
+    accumulate = stages.stage_config(config, stages.STAGES[stage]).accumulate
     trees = variables(config.model)
-    before = jax.device_get(step.make_state(trees[stage], step.make_optimizer(config, settings), settings))
-    state, frozen = devices.replicate(before), devices.replicate({t: trees[t] for t in chosen.frozen})
+    state = placement.put(before)
+    frozen = devices.replicate({t: trees[t] for t in stages.STAGES[stage].frozen})
     scalars = []
-    for _ in range(steps):
-        state, each = function(state, frozen, devices.split(packed(stage, given, count)))
-        scalars.append(devices.fetch(each))
-    return Result(before, devices.fetch(state), scalars)
+    for each in [given] * steps + list(then):
+        batch = packed(stage, each, count * accumulate)
+        state, reported = function(state, frozen, devices.split(batch))
+        scalars.append(devices.fetch(reported))
+    return Result(before, placement.fetch(state), scalars)
 
 
 ALL = pytest.mark.parametrize("stage", list(stages.STAGES))
@@ -188,7 +205,7 @@ def test_only_what_is_trained_changes(stage: str) -> None:
         ):
             assert not np.array_equal(ours, theirs)
     # Adam keeps moments of what is trained, and of nothing else.
-    assert set(result.after.opt_state[0].mu) == {"/".join(path) for path in trained}
+    assert set(result.after.opt_state.rule[0].mu) == {"/".join(path) for path in trained}
 
 
 @ALL
@@ -225,12 +242,100 @@ def test_networks_without_statistics_train_too() -> None:
     assert result.after.variables["batch_stats"] == {}
 
 
-class TestLearningRate:
-    def test_constant(self) -> None:
-        schedule = step.learning_rate(StageConfig(steps=10, learning_rate=3e-4))
-        assert {float(schedule(i)) for i in range(20)} == {3e-4}
+def changed(config: Config, stage: str, **settings: Any) -> Config:
+    """With other settings of one stage."""
+    return dataclasses.replace(config, **{stage: dataclasses.replace(getattr(config, stage), **settings)})
 
-    def test_linear_decay(self) -> None:
-        schedule = step.learning_rate(StageConfig(steps=10, learning_rate=1.0, decay_start=0.6))
-        values = [float(schedule(i)) for i in range(11)]
-        np.testing.assert_allclose(values, [1] * 7 + [0.75, 0.5, 0.25, 0], atol=1e-6)
+
+def assert_one_step_agrees(ours: Result, theirs: Result, rtol: float) -> None:
+    assert ours.scalars[0].valid == theirs.scalars[0].valid
+    for name in ("loss", "grad_norm"):
+        assert getattr(ours.scalars[0], name) == pytest.approx(getattr(theirs.scalars[0], name), rel=rtol)
+    gradients, expected = ours.gradients(), theirs.gradients()
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(gradients[name], gradient, atol=rtol * float(theirs.scalars[0].grad_norm))
+
+
+class TestAccumulation:
+    @pytest.mark.parametrize(
+        ("stage", "norm", "count", "accumulate"), [("fusion", "batch", 8, 2), ("instance", "none", 1, 4)]
+    )
+    def test_parts_do_what_the_whole_does(self, stage: str, norm: str, count: int, accumulate: int) -> None:
+        """Where pictures do not meet in a norm; parts hold different numbers of valid pictures, or none."""
+        config = dataclasses.replace(CONFIG, model=dataclasses.replace(FEW, norm=norm))
+        given = examples(gray_photos=GRAY, gray_crops=(3, *GRAY))
+        parts = run(stage, given, count=count, config=changed(config, stage, accumulate=accumulate))
+        whole = run(stage, given, count=count, config=config)
+        assert whole.scalars[0].valid == VALID[stage]
+        assert_one_step_agrees(parts, whole, rtol=1e-5)
+        if stage == "fusion":
+            assert_same_bits(parts.after.variables["batch_stats"], whole.before.variables["batch_stats"])
+
+    def test_batch_norm_in_training_takes_a_part_as_a_device_of_its_own(self) -> None:
+        """It normalises each by itself; the running statistics move once, by the mean of what all parts say."""
+        given, alone = examples(gray_photos=GRAY), dataclasses.replace(CONFIG, sync_batch_norm=False)
+        parts = run("full", given, count=4, config=changed(alone, "full", accumulate=2))
+        devices = run("full", given, count=8, config=alone)
+        assert_one_step_agrees(parts, devices, rtol=1e-4)
+        for ours, theirs in zip(
+            jax.tree.leaves(parts.after.variables["batch_stats"]),
+            jax.tree.leaves(devices.after.variables["batch_stats"]),
+            strict=True,
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+    def test_parts_that_are_not_equal_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="3 pictures cannot be cut into 2 equal parts"):
+            sum_over_parts(lambda part: part, {"crop": jnp.zeros((3, 2))}, 2)
+
+
+SHARDED = dataclasses.replace(
+    CONFIG,
+    model=dataclasses.replace(FEW, norm="none"),
+    optimizer=OptimizerConfig(name="adamw", weight_decay=0.1, ema_decay=0.9),
+    full=StageConfig(steps=4, learning_rate=1e-2, decay_start=0.25),
+    shard_optimizer=True,
+)
+
+
+def test_a_step_without_valid_pictures_takes_its_learning_rate_with_it() -> None:
+    """What is reported is what is applied, also after such a step: the optimizer counts one update less than steps."""
+    dead = examples(gray_photos=range(PHOTOS))
+    two, three = (run("full", examples(), then=then, config=SHARDED) for then in ([dead], [dead, examples()]))
+    assert [float(s.valid) for s in three.scalars] == [PHOTOS, 0, PHOTOS]
+    rates = [float(s.learning_rate) for s in three.scalars]
+    assert rates == pytest.approx([0.01, 0, 0.01 * 2 / 3])
+    before, after = (traverse_util.flatten_dict(r.after.variables["params"], sep="/") for r in (two, three))
+    adam, settings = three.after.opt_state.rule[0], SHARDED.optimizer
+    assert adam.count == 2
+    for name in adam.mu:
+        mean, square = (m[name] / (1 - b**2) for m, b in ((adam.mu, settings.b1), (adam.nu, settings.b2)))
+        direction = mean / (np.sqrt(square) + settings.eps)
+        if name.endswith("kernel"):
+            direction = direction + settings.weight_decay * before[name]
+        np.testing.assert_allclose(after[name], before[name] - rates[2] * direction, rtol=1e-5, atol=1e-6)
+
+
+def test_averaged_weights_are_those_of_the_updates() -> None:
+    """And are not moved by a step without valid pictures."""
+    dead = examples(gray_photos=range(PHOTOS))
+    runs = [run("full", examples(), then=then, config=SHARDED) for then in ([], [dead], [dead, examples()])]
+    first, _, last = (r.after.variables["params"] for r in runs)
+    released = [step.released_variables(r.after)["params"] for r in runs]
+    assert_same_bits(released[0], released[1])
+    expected = jax.tree.map(lambda a, b: (0.9 * a + b) / 1.9, first, last)
+    start = runs[0].before.variables["params"]
+    for ours, theirs, raw, first in zip(*map(jax.tree.leaves, (released[2], expected, last, start)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        # It is not the raw one, but for arrays that no gradient reaches.
+        assert np.array_equal(ours, raw) == np.array_equal(raw, first)
+
+
+def test_a_sharded_optimizer_gives_the_same_bits() -> None:
+    given = examples(gray_photos=GRAY)
+    sharded = run("full", given, steps=2, config=SHARDED)
+    whole = run("full", given, steps=2, config=dataclasses.replace(SHARDED, shard_optimizer=False))
+    assert_same_bits(sharded.after, whole.after)
+    for ours, theirs in zip(sharded.scalars, whole.scalars, strict=True):
+        assert_same_bits(ours._replace(grad_norm=0), theirs._replace(grad_norm=0))
+        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-6)  # squares in another order
