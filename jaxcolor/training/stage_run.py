@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.data.photos import Source
-from jaxcolor.data.pipeline import Loaded, train_batches
+from jaxcolor.data.pipeline import Batches, Loaded, train_batches
 from jaxcolor.data.preprocess import Augment
 from jaxcolor.errors import UserError
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
+from jaxcolor.training.dumps import dump_state, listed
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.stages import Stage, stage_config
 from jaxcolor.training.step import Scalars, TrainState, learning_rate, make_optimizer, make_step
@@ -49,19 +50,31 @@ def train(
     )
     start = int(state.step)
     on_device, frozen = devices.replicate(state), devices.replicate(frozen)
-    pending = _Pending(stage, settings, logs, devices)
-    batches = train_batches(
-        source,
-        config.data,
-        parts=stage.parts,
-        side=config.model.side,
-        batch_size=settings.batch_size,
-        augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
-        device_count=devices.count,
-        start_step=start,
-    )
+
+    def read(start_step: int) -> Batches:
+        return train_batches(
+            source,
+            config.data,
+            parts=stage.parts,
+            side=config.model.side,
+            batch_size=settings.batch_size,
+            augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
+            device_count=devices.count,
+            start_step=start_step,
+        )
+
+    def dump(number: int, scalars: Scalars) -> str:
+        # The batch is read again, which gives the same one: to keep those of log_every steps could take gigabytes.
+        with read(number - 1) as again:
+            loaded = next(again)
+        now = devices.fetch(on_device)
+        workdir = checkpoints.folder.parent
+        folder = dump_state(workdir, stage.name, number, now, loaded, scalars._asdict())
+        return f"{listed(loaded.names)} (state and batch: {folder})"
+
+    pending = _Pending(stage, settings, logs, devices, dump)
     with (
-        batches,
+        read(start) as batches,
         tqdm(total=settings.steps, initial=start, desc=stage.name, unit="step", dynamic_ncols=True) as bar,
     ):
         ahead = devices.ahead(islice(batches, settings.steps - start), lambda loaded: loaded.batch)
@@ -93,8 +106,15 @@ def train(
 class _Pending:
     """Scalars of steps that may still be running; fetched together, so that the device is seldom waited for."""
 
-    def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
-        self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
+    def __init__(
+        self,
+        stage: Stage,
+        settings: StageConfig,
+        logs: Logs,
+        devices: Devices,
+        dump: Callable[[int, Scalars], str],
+    ) -> None:
+        self._stage, self._settings, self._logs, self._devices, self._dump = stage, settings, logs, devices, dump
         self._schedule = learning_rate(settings)
         self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
         self._since = time.monotonic()
@@ -123,7 +143,7 @@ class _Pending:
                 self._logs.flush()
                 raise TrainingError(
                     f"stage {self._stage.name}, step {number}: the loss is {float(scalars.loss)}; "
-                    "lower its learning_rate, or look at the photos"
+                    f"lower its learning_rate, or look at the photos: {self._dump(number, scalars)}"
                 )
             self._logs.write(
                 number,
