@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, StageConfig
+from jaxcolor.config import ConfigError, FusionConfig
 from jaxcolor.data.pipeline import train_batches
 from jaxcolor.data.sources import make_source
 from jaxcolor.errors import StoppedError
@@ -24,36 +24,13 @@ from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
 from jaxcolor.weights import released
 from tests.small import FEW
+from tests.training.runs import CONFIG, ONLY_FULL, STEPS, numbers, stage
 
-STEPS = {"full": 5, "instance": 4, "fusion": 3}
-
-
-def stage(steps: int, **changes: Any) -> StageConfig:
-    return StageConfig(**{"steps": steps, "batch_size": 16, "learning_rate": 1e-3} | changes)
-
-
-CONFIG = Config(
-    name="tiny",
-    model=FEW,
-    data=DataConfig(source="scenes", budget_per_image=2.0),
-    full=stage(STEPS["full"]),
-    instance=stage(STEPS["instance"], decay_start=0.5),
-    fusion=stage(STEPS["fusion"], trained="fusion_and_output"),
-    log_every=2,
-    checkpoint_every=2,
-)
 MASKED = dataclasses.replace(FEW, fusion=dataclasses.replace(FEW.fusion, outside="masked"))
-ONLY_FULL = dataclasses.replace(CONFIG, stages=("full",))
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:
     return {"/".join(path): np.asarray(value) for path, value in traverse_util.flatten_dict(tree).items()}
-
-
-def numbers(workdir: Path, stages: tuple[str, ...] = tuple(STEPS)) -> list[dict[str, Any]]:
-    """What was logged, but for the speed."""
-    records = [r for r in read_scalars(workdir) if r["stage"] in stages]
-    return [{k: v for k, v in r.items() if k != "photos_per_second"} for r in records]
 
 
 @pytest.fixture(scope="module")
