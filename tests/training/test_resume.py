@@ -37,7 +37,7 @@ def steps(config: Config, count: int) -> Config:
     return dataclasses.replace(config, full=dataclasses.replace(config.full, steps=count))
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+@pytest.mark.parametrize("mapping", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_on_fewer_and_fewer_devices(
     mapping: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +52,7 @@ def test_on_fewer_and_fewer_devices(
     assert [r["step"] for r in ours] == [1, 2, 3, 4, 5]
     for name in ("loss", "grad_norm"):
         found, expected = ([r[name] for r in each] for each in (ours, theirs))
-        np.testing.assert_allclose(found[2], expected[2], rtol=1e-5)  # the same state, summed in another order
+        np.testing.assert_allclose(found[2], expected[2], rtol=1e-4)  # the same state, summed in another order
         # Adam's first steps go by the sign of gradients: where one is about 0, rounding decides.
         np.testing.assert_allclose(found, expected, rtol=5e-3)
     assert [r["valid_photos"] for r in ours] == [r["valid_photos"] for r in theirs]
@@ -147,7 +147,7 @@ def test_other_photos_are_refused_unless_accepted(
 
 
 class TestResume:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def held(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """What of a run ``resume`` looks at."""
         workdir = tmp_path_factory.mktemp("held")
