@@ -267,6 +267,18 @@ class Config:
     log_every: int = 10
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    """How many of a stage's checkpoints are kept, the newest ones; those that the next two fields name come on top."""
+    keep_every: int = 0
+    """Checkpoints of steps that this divides are kept for good; a multiple of ``checkpoint_every``. 0: none."""
+    keep_best: str = ""
+    """Metric of the evaluation during training whose best checkpoint is kept: ``psnr`` keeps the highest, with a minus
+    in front, ``-lpips``, the lowest. Empty: none."""
+    resume: Literal["auto", "never", "must"] = "auto"
+    """``auto``: go on with the run that the workdir holds, or begin one. ``never``: refuse a workdir that holds one.
+    ``must``: refuse one that does not, say where a volume was not mounted."""
+    other_data: Literal["refuse", "accept"] = "refuse"
+    """What it means that a checkpoint was made with other photos, boxes or ``data`` settings than those there are now.
+    ``accept``: list the differences and go on; such a run cannot be repeated from its config."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     full: StageConfig = StageConfig()

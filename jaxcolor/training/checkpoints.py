@@ -1,42 +1,90 @@
 """Checkpoints of a stage: one place that knows Orbax.
 
-Arrays are stored as host arrays, so a checkpoint does not know how many devices wrote it. Each checkpoint has three
-items: ``variables`` (the tree), ``progress`` (step and optimizer state) and ``settings`` (the part of the config that
-decides the numbers).
+Arrays are stored as host arrays, so a checkpoint does not know how many devices or processes wrote it. Each has four
+items: ``variables`` (the tree), ``progress`` (step and optimizer state), ``settings`` (the part of the config that
+decides the numbers) and ``record`` (what else is known of the run: ``records.origin``, the step, metrics).
+
+With several processes each one opens, saves and restores, at the same steps; the first one writes.
+
+A checkpoint is written under a temporary name and gets its own at the end, so one that bears a step's name is whole. An
+older one is deleted after that. A run that is killed in between leaves a temporary folder, or part of a checkpoint that
+was being deleted; the next run removes both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxcolor.errors import UserError
+from jaxcolor.training.differences import compare, compare_shapes, shapes
+from jaxcolor.training.records import describe_code
 from jaxcolor.training.step import TrainState
 
-_VARIABLES, _PROGRESS, _SETTINGS = "variables", "progress", "settings"
+_VARIABLES, _PROGRESS, _SETTINGS, _RECORD = "variables", "progress", "settings", "record"
+
+Settings = Mapping[str, Any]
+Amend = Callable[[Settings, int], tuple[Settings, Sequence[str]]]
+"""(The settings of a checkpoint, its step) -> (those to compare, lines that say why differences stay differences)."""
 
 
 class CheckpointError(UserError):
     """A checkpoint that is missing or belongs to another run; the message says which and how it differs."""
 
 
+class Keep(NamedTuple):
+    """Which checkpoints stay."""
+
+    newest: int = 1
+    """How many, at least one."""
+    every: int = 0
+    """And those of steps that this divides; 0: none."""
+    best: str = ""
+    """And the one with the highest value of this metric; with a minus in front, the lowest. Empty: none."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric without its sign."""
+        return self.best.removeprefix("-")
+
+    def score(self, metrics: Mapping[str, float]) -> float | None:
+        """What the best checkpoint has most of; None where it was not measured, or is not a number."""
+        value = metrics.get(self.metric)
+        if value is None or math.isnan(value):
+            return None
+        return -value if self.best.startswith("-") else value
+
+
 class Checkpoints:
     """The checkpoints of one stage, by step. Use it as a context manager: leaving waits for saves under way."""
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
+    def __init__(self, folder: Path, keep: Keep = Keep(), origin: Settings | None = None) -> None:  # noqa: B008
+        """Opens the folder, which is made if need be.
+
+        Args:
+          folder: of the checkpoints.
+          keep: which of them stay when one is saved.
+          origin: what to record in each (``records.origin``), and what ``restore`` compares its ``data`` with.
+        """
         self.folder = folder
+        self._keep = keep
+        self._origin = dict(origin or {})
+        self._scores: dict[int, float | None] = {}
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            preservation_policy=_Preserve(self), cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(), item_names=(_VARIABLES, _PROGRESS, _SETTINGS), options=options
-        )
+        handlers = {name: ocp.StandardCheckpointHandler() for name in (_VARIABLES, _PROGRESS)}
+        handlers |= {name: ocp.JsonCheckpointHandler() for name in (_SETTINGS, _RECORD)}
+        self._manager = ocp.CheckpointManager(folder.absolute(), item_handlers=handlers, options=options)
+        if keep.best:
+            self._scores = {step: keep.score(self._metrics(step)) for step in self.steps()}
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -47,41 +95,100 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.close()
 
+    def steps(self) -> list[int]:
+        """The steps that were saved and kept, ascending."""
+        return sorted(self._manager.all_steps())
+
     def latest(self) -> int | None:
         """The last step that was saved whole, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, settings: Mapping[str, Any]) -> None:
-        """Begin to save a host copy of the state; returns before it is on disk. A step already saved stays."""
+    def best(self) -> int | None:
+        """The step of the best checkpoint by ``keep.best`` (of equals the first), or None if none was measured."""
+        scores = {step: score for step, score in self._scores.items() if score is not None}
+        return max(sorted(scores), key=lambda step: scores[step]) if scores else None
+
+    def save(self, state: TrainState, settings: Settings, metrics: Mapping[str, float] | None = None) -> None:
+        """Begin to save a host copy of the state; returns before it is on disk. A step already saved stays.
+
+        Args:
+          state: host arrays.
+          settings: what decides the numbers.
+          metrics: of an evaluation after this step, if there was one; recorded, and what ``keep.best`` looks at.
+
+        Raises:
+          CheckpointError: ``keep.best`` names none of the metrics.
+        """
         step = int(state.step)
         if step == self.latest():
             return
+        if metrics is not None and self._keep.best:
+            if self._keep.metric not in metrics:
+                known = ", ".join(sorted(metrics)) or "nothing"
+                raise CheckpointError(f"config.keep_best: there is no metric {self._keep.metric!r}; measured: {known}")
+            self._scores[step] = self._keep.score(metrics)
+        # As text in JSON: NaN and infinity are no numbers there.
+        told = None if metrics is None else {name: repr(float(value)) for name, value in metrics.items()}
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 variables=ocp.args.StandardSave(state.variables),
                 progress=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
                 settings=ocp.args.JsonSave(dict(settings)),
+                record=ocp.args.JsonSave({**self._origin, "step": step, "metrics": told}),
             ),
         )
 
-    def restore(self, like: TrainState, settings: Mapping[str, Any]) -> TrainState:
+    def settings(self) -> Settings | None:
+        """The settings of the last checkpoint, or None."""
+        step = self.latest()
+        return None if step is None else self._json(step, _SETTINGS)
+
+    def record(self) -> Settings | None:
+        """The record of the last checkpoint, or None."""
+        step = self.latest()
+        return None if step is None else self._json(step, _RECORD)
+
+    def restore(
+        self,
+        like: TrainState,
+        settings: Settings,
+        *,
+        other_data: bool = False,
+        amend: Amend = lambda theirs, step: (theirs, ()),
+    ) -> TrainState:
         """The last checkpoint as host arrays, in the form of ``like``; only the ``settings`` given are compared.
 
+        That it was made by other code takes one printed line and is no error.
+
+        Args:
+          like: a state of the same form and any numbers, whose own are not read.
+          settings: what decides the numbers.
+          other_data: take it whatever its photos and its settings ``data`` were; differences are printed.
+          amend: makes differences disappear that change no number.
+
         Raises:
-          CheckpointError: it was made under other settings; every difference is listed.
+          CheckpointError: it was made under other settings, with other photos, or holds other arrays; every difference
+            is listed.
         """
         step = self.latest()
         if step is None:
             raise CheckpointError(f"{self.folder}: no checkpoint here")
-        found = self._manager.restore(step, args=ocp.args.Composite(settings=ocp.args.JsonRestore()))
-        differences = compare({k: v for k, v in found[_SETTINGS].items() if k in settings}, settings)
-        if differences:
-            lines = "\n  ".join(differences)
-            raise CheckpointError(
-                f"{self.folder}: made under other settings; take those, or another --workdir:\n  {lines}"
-            )
+        record = self._json(step, _RECORD)
+        theirs, reasons = amend({k: v for k, v in self._json(step, _SETTINGS).items() if k in settings}, step)
+        about_settings = compare(_without_data(theirs), _without_data(settings))
+        about_data = compare(theirs.get("data", {}), settings.get("data", {}), "data.")
+        if "data" in record and "data" in self._origin:
+            about_data += compare({"photos": record["data"]}, {"photos": self._origin["data"]})
         host = jax.tree.map(np.asarray, like)
+        about_arrays = compare_shapes(self._shapes(step), shapes(host.variables, host.opt_state))
+        refused = about_settings + ([] if other_data else about_data)
+        if refused or about_arrays:
+            what = "made under other settings; take those" if refused else "holds other arrays; take the code it is of"
+            notes = [*reasons, *(["config.other_data 'accept' goes on with other data"] if about_data else [])]
+            lines = "\n  ".join([*refused, *about_arrays, *(f"({note})" for note in notes)])
+            raise CheckpointError(f"{self.folder}: {what}, or another --workdir:\n  {lines}")
+        self._tell(step, record, about_data)
         items = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -93,14 +200,51 @@ class Checkpoints:
             step=items[_PROGRESS]["step"], variables=items[_VARIABLES], opt_state=items[_PROGRESS]["opt_state"]
         )
 
+    def _tell(self, step: int, record: Settings, about_data: list[str]) -> None:
+        """What differs and is accepted."""
+        if jax.process_index():
+            return
+        for line in about_data:
+            print(f"{self.folder}: step {step}: other data accepted: {line}", flush=True)
+        made, now = describe_code(record), describe_code(self._origin)
+        if "code" in record and "code" in self._origin and made != now:
+            print(f"{self.folder}: step {step} was made by {made}; this is {now}", flush=True)
 
-def compare(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str = "") -> list[str]:
-    """A line for every setting that differs: ``name: theirs -> ours``."""
-    lines: list[str] = []
-    for key in sorted({*theirs, *ours}):
-        old, new = theirs.get(key), ours.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += compare(old, new, f"{where}{key}.")
-        elif old != new:
-            lines.append(f"{where}{key}: {old!r} -> {new!r}")
-    return lines
+    def _shapes(self, step: int) -> dict[tuple[str, str, str], str]:
+        found = self._manager.item_metadata(step)
+        return shapes(found[_VARIABLES].tree, found[_PROGRESS].tree["opt_state"])
+
+    def _metrics(self, step: int) -> dict[str, float]:
+        return {name: float(value) for name, value in (self._json(step, _RECORD).get("metrics") or {}).items()}
+
+    def _json(self, step: int, item: str) -> dict[str, Any]:
+        """Empty where there is none: in a checkpoint that a killed run was deleting."""
+        try:
+            found = self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))
+        except (KeyError, OSError, ValueError):
+            return {}
+        return dict(found[item] or {})
+
+
+class _Preserve:
+    """``Keep`` as Orbax asks for it. Not with its own policies: its best one needs metrics with every checkpoint."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        keep, best = self._checkpoints._keep, self._checkpoints.best()
+        steps = [info.step for info in checkpoints]
+        newest = set(sorted(steps)[-keep.newest :])
+        return [step in newest or step == best or bool(keep.every and step % keep.every == 0) for step in steps]
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps whose checkpoints lie in a folder, ascending; touches nothing, so a run may be writing there."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and entry.is_dir())
+
+
+def _without_data(settings: Settings) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "data"}

@@ -10,6 +10,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from jaxcolor.files import write_text
+
 SCALARS_FILE = "scalars.jsonl"
 
 
@@ -24,7 +26,7 @@ class Logs:
         self._path = workdir / SCALARS_FILE
         self._stage = stage
         kept = [r for r in read_scalars(workdir) if r["stage"] != stage or r["step"] <= start_step]
-        self._path.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start_step + 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from jaxcolor import config as configs
 from jaxcolor.config import Config
 from jaxcolor.data.photos import Source
 from jaxcolor.data.sources import make_source
+from jaxcolor.files import write_text
 from jaxcolor.models import dual_branch
 from jaxcolor.parallel import Devices
-from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
+from jaxcolor.training import workdirs
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep
 from jaxcolor.training.epochs import resolve_epochs
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.past import amend_steps, digests
+from jaxcolor.training.records import origin
 from jaxcolor.training.stage_run import train
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
 from jaxcolor.training.start import load_start
@@ -29,6 +34,7 @@ from jaxcolor.weights import released
 
 WEIGHTS_FILE = "weights.safetensors"
 SUMMARY_FILE = "summary.json"
+CONFIG_FILE = workdirs.CONFIG_FILE
 
 Trees = dict[str, Any]
 
@@ -37,7 +43,8 @@ def run(config: Config, workdir: Path) -> Trees:
     """Train the stages of a config; finished ones are taken from ``workdir``, a stopped one goes on.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
-    of each stage) and ``weights.safetensors`` (after each stage: the trees so far).
+    of each stage) and ``weights.safetensors`` (after each stage: the trees so far). Each file is there whole or not at
+    all, so that a run killed at any moment goes on, bit for bit, from its last checkpoint.
 
     Returns:
       The trees, host arrays.
@@ -45,6 +52,7 @@ def run(config: Config, workdir: Path) -> Trees:
     Raises:
       ConfigError, DataError, WeightsError: settings, photos or weights that cannot be used.
       CheckpointError: an earlier stage's result is missing, or ``workdir`` holds another run.
+      WorkdirError: ``workdir`` cannot be written to, or is not what ``config.resume`` says.
       TrainingError: a loss that is not finite.
       StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
@@ -52,11 +60,17 @@ def run(config: Config, workdir: Path) -> Trees:
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         if getattr(config, name) < 1:
             raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
+    if config.keep_every < 0 or config.keep_every % config.checkpoint_every:
+        raise configs.ConfigError(
+            f"config.keep_every: {config.keep_every} is no multiple of checkpoint_every, {config.checkpoint_every}; "
+            "only what is saved can be kept"
+        )
     if config.model.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)  # without it JAX would compute in float32 and say nothing
     devices = Devices.local(config.mapping)
     for stage in todo:
         _check_stage(config, stage, devices)
+    workdirs.check(workdir, config.resume, [stage.name for stage in todo])
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())
     # Before anything reads steps: those of a stage that only gives its result are asked for, too.
@@ -64,16 +78,17 @@ def run(config: Config, workdir: Path) -> Trees:
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     for line in lines:
         devices.say(line)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdirs.prepare(workdir)
+    about = origin(config, source)
     with stop_requests() as stop:
         fresh = jax.device_get(dual_branch.init(config.model, config.seed))
-        trees, origin = _given_trees(config, todo, workdir, fresh)
+        trees, from_file = _given_trees(config, todo, workdir, fresh, about, devices)
         for stage in todo:
             if devices.process_count > 1:
                 stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
-            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, devices, stop)
-            note = f"{config.name or 'a run'}, after stage {stage.name}{origin}"
+            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop)
+            note = f"{config.name or 'a run'}, after stage {stage.name}{from_file}"
             if devices.is_first:
                 released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
     return trees
@@ -92,36 +107,38 @@ def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
         raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
 
 
-def _given_trees(config: Config, todo: list[Stage], workdir: Path, fresh: Trees) -> tuple[Trees, str]:
+def _given_trees(
+    config: Config, todo: list[Stage], workdir: Path, fresh: Trees, about: Mapping[str, Any], devices: Devices
+) -> tuple[Trees, str]:
     """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages.
 
     Also what is to be noted of where they are from.
     """
     trees: Trees = {}
-    origin = ""
+    from_file = ""
     if config.start_from:
         start = load_start(config)
-        print(start.note, flush=True)
-        origin = f"; {start.note}"
+        devices.say(start.note)
+        from_file = f"; {start.note}"
         # Later stages start from the stages before them, as ever, and not from what the file has of theirs.
         later = {stage.name for stage in todo[1:]}
         trees.update({name: tree for name, tree in start.variables.items() if name not in later})
     made = {stage.name for stage in todo}
     for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
-        trees[name] = _finished_tree(config, STAGES[name], workdir, fresh)
-    return trees, origin
+        trees[name] = _finished_tree(config, STAGES[name], workdir, fresh, about)
+    return trees, from_file
 
 
-def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees) -> Any:
+def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees, about: Mapping[str, Any]) -> Any:
     """The result of a stage that ran before."""
     steps = stage_config(config, stage).steps
     absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
         raise CheckpointError(absent)
-    with Checkpoints(workdir / stage.name) as checkpoints:
+    with Checkpoints(workdir / stage.name, origin=about) as checkpoints:
         if checkpoints.latest() is None:
             raise CheckpointError(absent)
-        state = checkpoints.restore(_first_state(config, stage, fresh[stage.name]), _settings(config, stage))
+        state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh[stage.name]), {})
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
     return released_variables(state)
@@ -136,6 +153,19 @@ def _settings(config: Config, stage: Stage) -> dict[str, Any]:
     return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
 
 
+def _restore(
+    checkpoints: Checkpoints, config: Config, stage: Stage, like: TrainState, more: Mapping[str, Any]
+) -> TrainState:
+    """The last checkpoint of a stage, if it is of this config and of ``more``; ``steps`` may differ (``past``)."""
+    ours = {**_settings(config, stage), **more}
+    return checkpoints.restore(
+        like,
+        ours,
+        other_data=config.other_data == "accept",
+        amend=lambda theirs, step: amend_steps(theirs, ours, stage, step, checkpoints.folder.parent),
+    )
+
+
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
     settings = stage_config(config, stage)
     return make_state(tree, make_optimizer(config, settings), settings)
@@ -148,20 +178,24 @@ def run_stage(
     fresh: Trees,
     source: Source,
     workdir: Path,
+    about: Mapping[str, Any],
     devices: Devices,
     stop: StopRequest,
 ) -> Any:
     """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
     settings = stage_config(config, stage)
     # What it started from belongs to a stage's own identity, but nobody who only takes its result needs to name it.
-    identity = {**_settings(config, stage), "start_from": config.start_from}
-    with Checkpoints(workdir / stage.name, config.keep_checkpoints) as checkpoints:
+    begun_from = digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
+    begun = {"start_from": config.start_from, "begun_from": begun_from}
+    identity = {**_settings(config, stage), **begun}
+    keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
+    with Checkpoints(workdir / stage.name, keep, about) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))
         if checkpoints.latest() is not None:
-            state = checkpoints.restore(state, identity)
+            state = _restore(checkpoints, config, stage, state, begun)
         # Only now is it known that this run belongs here.
         if devices.is_first:
-            (workdir / "config.json").write_text(json.dumps(configs.to_dict(config), indent=2) + "\n")
+            write_text(workdir / CONFIG_FILE, json.dumps(configs.to_dict(config), indent=2) + "\n")
         start = int(state.step)
         if not partition(state.variables["params"], settings.trained)[0]:
             raise configs.ConfigError(
@@ -178,13 +212,15 @@ def run_stage(
                 state = train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
             if devices.is_first:
                 _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
+        elif devices.is_first:  # a run killed between its last checkpoint and this has noted nothing
+            _note_seconds(workdir, stage, 0.0, resumed=True)
     return released_variables(state)
 
 
 def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:
-    """Add a stage's seconds to ``summary.json``; a stage begun anew starts at 0."""
+    """Add a stage's seconds to ``summary.json``; a stage begun anew starts at 0. Those of a killed run are lost."""
     path = workdir / SUMMARY_FILE
     summary = json.loads(path.read_text()) if path.exists() else {"train_seconds": {}}
     before = summary["train_seconds"].get(stage.name, 0.0) if resumed else 0.0
     summary["train_seconds"][stage.name] = round(before + seconds, 1)
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_text(path, json.dumps(summary, indent=2) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.data.photos import Source
-from jaxcolor.data.pipeline import Loaded, train_batches
+from jaxcolor.data.pipeline import Batches, Loaded, train_batches
 from jaxcolor.data.preprocess import Augment
 from jaxcolor.errors import UserError
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
+from jaxcolor.training.dumps import dump_state, listed
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.placement import Placement
@@ -52,21 +53,32 @@ def train(
     )
     start = int(state.step)
     on_device, frozen = placement.put(state), devices.replicate(frozen)
-    pending = _Pending(stage, settings, logs, devices)
-    batches = train_batches(
-        source,
-        config.data,
-        parts=stage.parts,
-        side=config.model.side,
-        batch_size=settings.batch_size,
-        augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
-        device_count=devices.count * settings.accumulate,  # crops are packed part by part
-        start_step=start,
-        process_index=devices.process_index,
-        process_count=devices.process_count,
-    )
+
+    def read(start_step: int) -> Batches:
+        return train_batches(
+            source,
+            config.data,
+            parts=stage.parts,
+            side=config.model.side,
+            batch_size=settings.batch_size,
+            augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
+            device_count=devices.count * settings.accumulate,  # crops are packed part by part
+            start_step=start_step,
+            process_index=devices.process_index,
+            process_count=devices.process_count,
+        )
+
+    def dump(number: int, scalars: Scalars) -> str:
+        # The batch is read again, which gives the same one: to keep those of log_every steps could take gigabytes.
+        with read(number - 1) as again:
+            loaded = next(again)
+        now = placement.fetch(on_device)
+        folder = dump_state(checkpoints.folder.parent, stage.name, number, now, loaded, scalars._asdict())
+        return f"{listed(loaded.names)} (state and batch: {folder})"
+
+    pending = _Pending(stage, settings, logs, devices, dump)
     with (
-        batches,
+        read(start) as batches,
         tqdm(
             total=settings.steps,
             initial=start,
@@ -109,8 +121,15 @@ def train(
 class _Pending:
     """Scalars of steps that may still be running; fetched together, so that the device is seldom waited for."""
 
-    def __init__(self, stage: Stage, settings: StageConfig, logs: Logs, devices: Devices) -> None:
-        self._stage, self._settings, self._logs, self._devices = stage, settings, logs, devices
+    def __init__(
+        self,
+        stage: Stage,
+        settings: StageConfig,
+        logs: Logs,
+        devices: Devices,
+        dump: Callable[[int, Scalars], str],
+    ) -> None:
+        self._stage, self._settings, self._logs, self._devices, self._dump = stage, settings, logs, devices, dump
         self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
         self._since = time.monotonic()
         self._line = ""
@@ -141,7 +160,7 @@ class _Pending:
                 self._logs.flush()
                 raise TrainingError(
                     f"stage {self._stage.name}, step {number}: the loss is {float(scalars.loss)}; "
-                    "lower its learning_rate, or look at the photos"
+                    f"lower its learning_rate, or look at the photos: {self._dump(number, scalars)}"
                 )
             self._logs.write(
                 number,

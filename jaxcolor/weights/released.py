@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import secrets
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +22,7 @@ from safetensors.numpy import save_file
 
 import jaxcolor
 from jaxcolor.config import ModelConfig, from_dict, to_dict
+from jaxcolor.files import replacing
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.models.dual_branch import TREES
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
@@ -227,24 +225,8 @@ def _refuse(title: str, problems: list[str]) -> None:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write beside ``path``, then move into place, so that a half-written file never bears its name."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", str(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
-    temporary = path.with_name(f".jaxcolor-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.touch(exist_ok=False)
-    except OSError as error:  # named after the file that was asked for
-        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
-    try:
-        # safetensors makes files that only their owner can read; released files get the usual permissions.
-        mode = stat.S_IMODE(temporary.stat().st_mode)
+    with replacing(path) as temporary:
         try:
             save_file(arrays, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(errno.EIO, f"cannot be written ({error})", str(path)) from error
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, OptimizerConfig, StageConfig
+from jaxcolor.config import ConfigError, FusionConfig, OptimizerConfig
+from jaxcolor.data.pipeline import train_batches
+from jaxcolor.data.sources import make_source
 from jaxcolor.errors import StoppedError
 from jaxcolor.parallel import Devices
 from jaxcolor.training import loop, stage_run
@@ -24,36 +26,13 @@ from jaxcolor.training.stages import STAGES, starting_tree
 from jaxcolor.training.step import released_variables
 from jaxcolor.weights import released
 from tests.small import FEW
+from tests.training.runs import CONFIG, ONLY_FULL, STEPS, numbers, stage
 
-STEPS = {"full": 5, "instance": 4, "fusion": 3}
-
-
-def stage(steps: int, **changes: Any) -> StageConfig:
-    return StageConfig(**{"steps": steps, "batch_size": 16, "learning_rate": 1e-3} | changes)
-
-
-CONFIG = Config(
-    name="tiny",
-    model=FEW,
-    data=DataConfig(source="scenes", budget_per_image=2.0),
-    full=stage(STEPS["full"]),
-    instance=stage(STEPS["instance"], decay_start=0.5),
-    fusion=stage(STEPS["fusion"], trained="fusion_and_output"),
-    log_every=2,
-    checkpoint_every=2,
-)
 MASKED = dataclasses.replace(FEW, fusion=dataclasses.replace(FEW.fusion, outside="masked"))
-ONLY_FULL = dataclasses.replace(CONFIG, stages=("full",))
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:
     return {"/".join(path): np.asarray(value) for path, value in traverse_util.flatten_dict(tree).items()}
-
-
-def numbers(workdir: Path, stages: tuple[str, ...] = tuple(STEPS)) -> list[dict[str, Any]]:
-    """What was logged, but for the speed."""
-    records = [r for r in read_scalars(workdir) if r["stage"] in stages]
-    return [{k: v for k, v in r.items() if k != "photos_per_second"} for r in records]
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +219,8 @@ def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Pat
         "full.steps: 5 -> 9",
         "model.fusion.outside: 'zero' -> 'masked'",
         "seed: 0 -> 1",
+        "(full.steps: stage instance and fusion began from its result at step 5; "
+        f"delete {copied / 'instance'}, {copied / 'fusion'} first, to train anew from the longer one)",
     ]
     assert (copied / "config.json").read_text() == before  # a refused run leaves the record of the other alone
 
@@ -299,8 +280,27 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
     huge = jax.tree.map(lambda a: np.full_like(a, 1e30), trees["full"])
     released.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
     config = dataclasses.replace(ONLY_FULL, start_from=str(tmp_path / "huge.safetensors"))
-    with pytest.raises(stage_run.TrainingError, match=r"stage full, step 1: the loss is nan; lower its learning_rate"):
+    with pytest.raises(stage_run.TrainingError) as error:
         loop.run(config, tmp_path / "run")
+    folder = tmp_path / "run" / "dumps" / "full-1"
+    told = json.loads((folder / "dump.json").read_text())
+    assert "stage full, step 1: the loss is nan; lower its learning_rate, or look at the photos: " in str(error.value)
+    assert f"{', '.join(told['names'])} (state and batch: {folder})" in str(error.value)
+    # The batch is that of the step, not of a later one; the state is what there was when the loss was looked at.
+    source = make_source(config.data, FEW.side)
+    with train_batches(source, config.data, parts="full", side=FEW.side, batch_size=16, device_count=8) as batches:
+        first = next(batches)
+    assert told["names"] == list(first.names)
+    assert told["scalars"]["loss"] == "nan"
+    assert told["state_step"] == config.log_every
+    with np.load(folder / "batch.npz") as batch, np.load(folder / "state.npz") as state:
+        np.testing.assert_array_equal(batch["full_rgb"], first.batch.full_rgb)
+        assert {k.removeprefix("variables/") for k in state if k.startswith("variables/")} == set(flat(trees["full"]))
+        assert int(state["step"]) == config.log_every
+        assert told["numbers_not_finite"] == {
+            name: count for name in state if (count := int(np.sum(~np.isfinite(state[name]))))
+        }
+    assert (folder / "config.json").read_bytes() == (tmp_path / "run" / "config.json").read_bytes()
     with Checkpoints(tmp_path / "run" / "full") as checkpoints:
         assert checkpoints.latest() is None  # what is saved was looked at first
     assert not (tmp_path / "run" / loop.WEIGHTS_FILE).exists()
@@ -320,6 +320,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
         ({"log_every": 0}, "config.log_every: 0 is less than 1"),
         ({"checkpoint_every": 0}, "config.checkpoint_every: 0 is less than 1"),
         ({"keep_checkpoints": 0}, "config.keep_checkpoints: 0 is less than 1"),
+        (
+            {"keep_every": 3},
+            "config.keep_every: 3 is no multiple of checkpoint_every, 2",
+        ),
         ({"stages": ("fusion", "full")}, "config.stages"),
     ],
 )
