@@ -83,6 +83,7 @@ def convert_data(options: argparse.Namespace) -> None:
     import time
 
     from jaxcolor.data.convert_records import convert_records, is_conversion_of, verify_conversion
+    from jaxcolor.data.workplace import folder_size
 
     started = time.monotonic()
     if options.verify_only:
@@ -95,7 +96,7 @@ def convert_data(options: argparse.Namespace) -> None:
         print(f"{options.output}: was made of {options.source} already: nothing done; --verify-only compares them")
         return
     preparation = convert_records(options.source, options.output)
-    _print_result(options.output, preparation.counts(), _size(options.output), time.monotonic() - started)
+    _print_result(options.output, preparation.counts(), folder_size(options.output), time.monotonic() - started)
     _print_config(str(options.output), next(iter(preparation.counts())))
 
 
@@ -105,14 +106,14 @@ def pack_data(options: argparse.Namespace) -> None:
 
     from jaxcolor.data.colorization import write_data_set
     from jaxcolor.data.pack_photos import Photos
-    from jaxcolor.data.workplace import refuse_existing
+    from jaxcolor.data.workplace import folder_size, refuse_existing
 
     started = time.monotonic()
     refuse_existing(options.output)
     photos = Photos(options.photos, options.boxes, missing_boxes=options.missing_boxes, bad_photos=options.bad_photos)
     written = write_data_set(photos, options.output, name=options.name, split=options.split)
     seconds = time.monotonic() - started
-    _print_result(options.output, {options.split: written.photos}, _size(options.output), seconds)
+    _print_result(options.output, {options.split: written.photos}, folder_size(options.output), seconds)
     print(f"  {written.boxes:,} boxes")
     if photos.skipped:
         print(f"{len(photos.skipped)} photos left out, named above", file=sys.stderr)
@@ -128,7 +129,3 @@ def _print_result(path: Path, splits: dict[str, int], size: int, seconds: float)
 def _print_config(path: str, split: str, data_dir: Path | None = None) -> None:
     where = "" if data_dir is None else f" --config.data.data_dir={data_dir}"
     print(f"to train on it: --config.data.source=tfds --config.data.path={path}{where} --config.data.split={split}")
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

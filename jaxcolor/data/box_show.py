@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +14,7 @@ from jaxcolor.data.box_sheet import Tile, draw_boxes, sheet
 from jaxcolor.data.box_statistics import best, measure, table
 from jaxcolor.data.photos import DataError, usable_boxes
 from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.workplace import whole_file
 
 
 def show(
@@ -69,15 +67,17 @@ def show(
         return
     picture = sheet(_tiles(source, boxes_per_photo, sheet_photos))
     if sheet_path is not None:
-        with _whole(sheet_path) as part:
+        with whole_file(sheet_path) as part:
             picture.save(part, format="PNG")
+        print(f"wrote {sheet_path}")
     if page_path is not None:
         from jaxcolor.data.box_page import page  # jinja2, which the rest does without
 
         text = page(str(photos), source.describe(), statistics, picture, boxes_per_photo, batch_size)
-        with _whole(page_path) as part:
+        with whole_file(page_path) as part:
             # File names need not be UTF-8; a page must be.
             part.write_text(text, encoding="utf-8", errors="replace")
+        print(f"wrote {page_path}")
 
 
 def _tiles(source: PhotoSource, boxes_per_photo: int, count: int) -> list[Tile]:
@@ -106,15 +106,3 @@ def _check_place(path: Path | None, suffix: str, replace: bool) -> None:
         raise DataError(f"{path}: does not end in {suffix}")
     if path.exists() and not replace:
         raise DataError(f"{path}: exists; give --force to replace it")
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Where to write so that the file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    print(f"wrote {path}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,6 +28,8 @@ from jaxcolor.data.photo_sets.names import Names, refuse_shared_keys
 from jaxcolor.data.photo_sets.photo_set import Identity, PhotoSet
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import check_header, read_size
+from jaxcolor.data.workplace import whole_file
+from jaxcolor.errors import one_line
 
 FORMAT = "jaxcolor photo index"
 VERSION = 1
@@ -189,16 +190,11 @@ def write_index(path: Path, index: Index, identity: Identity) -> None:
     }
     carried = {"detections": index.detections, "truth": index.truth}
     arrays |= {name: counts.astype(np.int32) for name, counts in carried.items() if counts is not None}
-    # Of its own name: several processes of a run may write the same index.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez(file, **arrays)
-        os.replace(part, path)
     except OSError as error:
         raise DataError(f"data.index_path: {path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_index(path: Path, photos: PhotoSet) -> Index:
@@ -217,10 +213,9 @@ def read_index(path: Path, photos: PhotoSet) -> Index:
         identity = Identity(*(about[field] for field in Identity._fields))
         index = _from_arrays(arrays) if version == VERSION else None
     except _LOAD_ERRORS as error:
-        reason = "it holds pickled data or is no NumPy archive" if "pickle" in str(error) else error
+        reason = "it holds pickled data or is no NumPy archive" if "pickle" in str(error) else one_line(error)
         raise DataError(
-            f"data.index_path: {path}: cannot read this index of photos: {' '.join(str(reason).split())}; "
-            "delete it to have it made anew"
+            f"data.index_path: {path}: cannot read this index of photos: {reason}; delete it to have it made anew"
         ) from error
     if index is None:
         raise DataError(f"data.index_path: {path}: version {version!r} of the format; this jaxcolor reads {VERSION}")

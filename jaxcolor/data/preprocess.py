@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import level_boxes, mirror_boxes
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
@@ -57,7 +58,7 @@ def _open(photo: PhotoFile) -> Image.Image:
 
 def _unreadable(photo: PhotoFile, error: BaseException) -> DataError:
     where = photo if isinstance(photo, Path) else photo.where
-    return DataError(f"{where}: cannot read this photo: {_one_line(error)}")
+    return DataError(f"{where}: cannot read this photo: {one_line(error)}")
 
 
 class Example(NamedTuple):
@@ -253,7 +254,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxcolor.data.photos import DataError
-from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec, one_line
+from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.photos import PhotoSet, keys_sha256
 from jaxcolor.detection.run import progress_bar, tell_bad
 from jaxcolor.detection.work import Work
-from jaxcolor.errors import UserError
+from jaxcolor.errors import UserError, one_line
 
 try:
     import apache_beam
@@ -91,7 +91,7 @@ def do_all(work: Work, photos: PhotoSet, spec: DetectorSpec, options: Sequence[s
     except UserError:
         raise
     except Exception as error:  # runners wrap what a worker raised in classes of their own
-        raise UserError(f"the Beam pipeline failed; what was done is kept: {one_line(error, most=1000)}") from error
+        raise UserError(f"the Beam pipeline failed; what was done is kept: {one_line(error, 1000)}") from error
     finally:
         finished.set()
         watcher.join()

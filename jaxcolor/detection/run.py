@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from jaxcolor.data.box_stores.pack import PackedWriter, check_place
 from jaxcolor.data.photos import DataError
+from jaxcolor.data.workplace import hidden_once, put_folder
 from jaxcolor.detection.detector import Detector, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.photos import PhotoSet, keys_sha256
@@ -197,15 +197,13 @@ def _check_place(store: Path, store_format: StoreFormat, replace: bool) -> None:
 
 
 def _write_npz(work: Work, store: Path, replace: bool) -> None:
-    part = store.with_name(f".{store.name}.part-{uuid.uuid4().hex[:8]}")
+    part = hidden_once(store)
     part.mkdir()
     try:
         for number in range(work.job.parts):
             for record in work.records(number):
                 np.savez(part / f"{record.key}.npz", bbox=record.boxes.boxes, scores=record.boxes.scores)
         _check_place(store, "npz", replace)
-        if store.exists():
-            shutil.rmtree(store)
-        part.rename(store)
+        put_folder(part, store, replace=replace)
     finally:
         shutil.rmtree(part, ignore_errors=True)

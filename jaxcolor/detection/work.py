@@ -17,16 +17,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcolor.data.box_stores.packed import Record, array_record, decode, encode
+from jaxcolor.data.array_records import RECORD_ERRORS, array_record
+from jaxcolor.data.box_stores.packed import Record, decode, encode
 from jaxcolor.data.photos import DataError
-from jaxcolor.detection.detector import one_line
+from jaxcolor.data.workplace import alone, whole_file
+from jaxcolor.errors import one_line
 
 _VERSION = 1
 _READ_AT_ONCE = 4096
@@ -101,7 +101,7 @@ class Work:
         try:
             there = json.loads((self.path / "job.json").read_bytes())
         except FileNotFoundError:
-            self._put("job.json", json.dumps(wanted, indent=2).encode())
+            _put(self.path / "job.json", json.dumps(wanted, indent=2).encode())
             return
         except ValueError:
             there = {}
@@ -113,7 +113,7 @@ class Work:
                 f"{self.path}: holds the unfinished work of another run: {', '.join(changed)} differ; "
                 "repeat that run's arguments to go on with it, or give --restart to throw it away"
             )
-        for leftover in self.path.glob("*.tmp"):  # of a process that was killed
+        for leftover in self.path.glob(".*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -123,17 +123,9 @@ class Work:
         Raises:
           DataError: another run is at it.
         """
-        import fcntl  # not on Windows, where there are no packed stores either
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f"{self.path.name}.lock")
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(file.fileno()).st_ino != lock.stat().st_ino:  # a run that just ended has removed this one
-                    raise FileNotFoundError
-            except (BlockingIOError, FileNotFoundError) as error:
-                raise DataError(f"{self.path}: another run is at work on it") from error
+        with alone(lock, f"{self.path}: another run is at work on it"):
             try:
                 yield
             finally:
@@ -162,19 +154,16 @@ class Work:
         boxes = sum(len(record.boxes.boxes) for record in records)
         part = Part(len(records), boxes, _sha256(encoded), tuple(bad))
         target = self._records(number)
-        temporary = self._temporary(target.name)
-        try:
-            if encoded:
-                writer = array_record().ArrayRecordWriter(str(temporary), "group_size:16")
-                for data in encoded:
-                    writer.write(data)
-                writer.close()
-                os.replace(temporary, target)
-        except RuntimeError as error:
-            raise DataError(f"{target}: cannot be written: {one_line(error)}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._put(self._marker(number).name, json.dumps(part._asdict()).encode("ascii"))
+        if encoded:
+            try:
+                with whole_file(target) as temporary:
+                    writer = array_record().ArrayRecordWriter(str(temporary), "group_size:16")
+                    for data in encoded:
+                        writer.write(data)
+                    writer.close()
+            except RuntimeError as error:
+                raise DataError(f"{target}: cannot be written: {one_line(error)}") from error
+        _put(self._marker(number), json.dumps(part._asdict()).encode("ascii"))
         return part
 
     def records(self, number: int) -> Iterator[Record]:
@@ -194,7 +183,7 @@ class Work:
                     sha.update(data)
                     yield decode(data)
             damage = "" if sha.hexdigest() == part.sha256 else "SHA-256 differs"
-        except (RuntimeError, ValueError, IndexError) as error:
+        except RECORD_ERRORS as error:
             damage = one_line(error)
         if damage:
             self.undo(number)
@@ -212,16 +201,10 @@ class Work:
     def _marker(self, number: int) -> Path:
         return self.path / f"part-{number:05d}.json"
 
-    def _temporary(self, name: str) -> Path:
-        return self.path / f"{name}.{uuid.uuid4().hex[:8]}.tmp"
 
-    def _put(self, name: str, data: bytes) -> None:
-        temporary = self._temporary(name)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, self.path / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+def _put(path: Path, data: bytes) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _sha256(parts: Sequence[bytes]) -> str:

@@ -261,7 +261,7 @@ class TestResuming:
         data = bytearray(records.read_bytes())
         data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
         records.write_bytes(data)
-        (work / "part-00002.json.1234.tmp").write_text("left by a killed process")
+        (work / ".part-00002.json.1234.part").write_text("left by a killed process")
         status, _, err = run(part=3)
         assert status == 1
         assert "part-00001.array_record: is damaged" in err

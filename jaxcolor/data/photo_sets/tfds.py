@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxcolor.data.array_records import RECORD_ERRORS, open_records
 from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.packed import array_record
 from jaxcolor.data.box_stores.store import photo_key
 from jaxcolor.data.photo_sets.names import Names
 from jaxcolor.data.photo_sets.photo_set import Entry, Identity
 from jaxcolor.data.photo_sets.tfds_folder import Features, check_format, find_data_set, find_features
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import Encoded
-
-# Reading ahead serves sequential readers; photos come in any order.
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+from jaxcolor.errors import one_line
 
 
 class TfdsSet:
@@ -77,7 +75,7 @@ class TfdsSet:
         except DataError:
             raise
         except Exception as error:  # protobuf's DecodeError; of what class depends on its implementation
-            raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error
+            raise DataError(f"{where}: damaged: {one_line(error)}") from error
 
     def header(self, number: int) -> None:
         """A record is read whole."""
@@ -144,12 +142,11 @@ class TfdsSet:
         place = skip + number - int(self._ends[shard]) + take
         where = f"{path}: record {place}"
         try:
-            # read(start, end), not read([start]): the latter's time grows with the file.
             (data,) = self._reader(shard).read(place, place + 1)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except RECORD_ERRORS as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error
+            raise DataError(f"{where}: damaged: {one_line(error)}") from error
         return where, data
 
     def _reader(self, shard: int) -> Any:
@@ -164,14 +161,11 @@ class TfdsSet:
         if not path.is_file():
             raise DataError(f"{path}: no such file of records")
         try:
-            reader = array_record().ArrayRecordReader(str(path), _READER_OPTIONS)
-            if not reader.ok():
-                reader.read([0])  # only this tells what is wrong
-                raise RuntimeError("its end is damaged")
+            reader = open_records(path)
             if reader.num_records() != count:
                 raise RuntimeError(f"it has {reader.num_records()} records where {count} were prepared")
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise DataError(f"{path}: cannot read this file of records: {' '.join(str(error).split())}") from error
+        except RECORD_ERRORS as error:
+            raise DataError(f"{path}: cannot read this file of records: {one_line(error)}") from error
         return reader
 
 
@@ -186,7 +180,7 @@ def _open(path: Path, split: str) -> tuple[Any, list[Any]]:
     try:
         builder = tfds.builder_from_directory(str(path), file_format="array_record")
     except Exception as error:  # whatever protobuf, JSON and TFDS raise on a damaged folder
-        raise DataError(f"{path}: cannot read this data set: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{path}: cannot read this data set: {one_line(error, 200)}") from error
     splits = builder.info.splits
     try:
         return builder, list(splits[split].file_instructions)
