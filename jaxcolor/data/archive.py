@@ -63,6 +63,10 @@ class Archive:
         except _READ_ERRORS as error:
             raise DataError(f"{self.path}: cannot read {member} in it: {one_line(error)}") from error
 
+    def member(self, name: str) -> zipfile.ZipInfo | None:
+        """What the list says of a member; None: there is none of that name."""
+        return self._zip().NameToInfo.get(name)
+
     def __contains__(self, member: object) -> bool:
         return member in self._zip().NameToInfo
 

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Int32, Int64
 from tqdm import tqdm
 
 from jaxcolor.boxes import count_usable
+from jaxcolor.config import DataConfig
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.photo_sets.names import Names, refuse_shared_keys
 from jaxcolor.data.photo_sets.photo_set import Identity, PhotoSet
@@ -150,6 +151,44 @@ def _in_threads(work: Callable[[int], list[_Seen]], count: int, threads: int) ->
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(starts), 16 * threads):
             yield from pool.map(work, starts[first : first + 16 * threads])
+
+
+def find_index(config: DataConfig, photos: PhotoSet) -> Index | None:
+    """The index that a config names; None: it names none, or one that is to be made and can be written.
+
+    Raises:
+      DataError: it cannot be read, is damaged, belongs to other photos, or could not be written.
+    """
+    if not config.index_path:
+        return None
+    path = Path(config.index_path)
+    if path.exists():
+        return read_index(path, photos)
+    check_place(path)
+    return None
+
+
+def kept_index(config: DataConfig, photos: PhotoSet, *, sized: bool = True, skip_bad: bool) -> Index:
+    """The index that a config names, which is made where it is absent; one that is not kept if it names none.
+
+    Args:
+      config: ``index_path`` and ``threads``.
+      photos: the set.
+      sized: whether sizes are wanted, for an index that is not kept.
+      skip_bad: whether photos that cannot be read are told in ``Index.bad``.
+
+    Raises:
+      DataError: a photo cannot be read, without ``skip_bad``; two are of one name; see ``find_index``.
+    """
+    index = find_index(config, photos)
+    if index is None:
+        some = None if sized or config.index_path else np.zeros(len(photos), bool)
+        index = make_index(photos, threads=config.threads, skip_bad=skip_bad, sized=some)
+        if config.index_path:
+            write_index(Path(config.index_path), index, photos.identity())
+    if index.bad and not skip_bad:
+        raise DataError(next(iter(index.bad.values())))
+    return index
 
 
 def check_place(path: Path) -> None:

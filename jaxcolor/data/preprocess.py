@@ -72,6 +72,20 @@ class Example(NamedTuple):
     """By these the batch decides which crops stay when there are too many."""
 
 
+def read_encoded(photo: PhotoFile) -> Encoded:
+    """A photo's file in memory.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    if not isinstance(photo, Path):
+        return photo
+    try:
+        return Encoded(str(photo), photo.read_bytes())
+    except OSError as error:
+        raise DataError(f"{photo}: cannot read this photo: {error.strerror or error}") from error
+
+
 def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
     """The photo in a file as a viewer shows it, in mode RGB.
 

@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 
 from jaxcolor.data.array_records import RECORD_ERRORS, array_record
 from jaxcolor.data.box_stores.packed import Record, decode, encode
+from jaxcolor.data.photo_sets.photo_set import PhotoSet
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.workplace import alone, whole_file
 from jaxcolor.errors import one_line
 
-_VERSION = 1
+_VERSION = 2
 _READ_AT_ONCE = 4096
 
 
@@ -37,8 +38,8 @@ class Job:
     """All that decides what a part holds."""
 
     photos: int
-    photos_sha256: str
-    """Of their keys, see ``photos.keys_sha256``."""
+    photos_identity: str
+    """Tells their set from others, see ``identify``."""
     detector: str
     """Its name, which tells its weights."""
     threshold: float
@@ -59,6 +60,12 @@ class Job:
         return range(part * self.photos_per_part, min((part + 1) * self.photos_per_part, self.photos))
 
 
+def identify(photos: PhotoSet) -> str:
+    """Tells one set of photos from another for a job. Not by sizes: photos that could not be read may be mended."""
+    identity = photos.identity(sizes=False)
+    return f"{identity.kind} {identity.digest}"
+
+
 class Bad(NamedTuple):
     """A photo that cannot be read."""
 
@@ -75,6 +82,8 @@ class Part(NamedTuple):
     sha256: str
     """Of its records, one after another."""
     bad: tuple[Bad, ...]
+    state: str
+    """Of its photos when they were read, see ``PhotoSet.state``."""
 
 
 class Work:
@@ -136,7 +145,7 @@ class Work:
         try:
             fields = json.loads(self._marker(number).read_bytes())
             bad = tuple(Bad(*entry) for entry in fields["bad"])
-            return Part(fields["photos"], fields["boxes"], fields["sha256"], bad)
+            return Part(fields["photos"], fields["boxes"], fields["sha256"], bad, fields["state"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -144,7 +153,7 @@ class Work:
         """Has the part done again."""
         self._marker(number).unlink(missing_ok=True)
 
-    def write(self, number: int, records: Sequence[Record], bad: Sequence[Bad]) -> Part:
+    def write(self, number: int, records: Sequence[Record], bad: Sequence[Bad], state: str) -> Part:
         """Finishes a part.
 
         Raises:
@@ -152,7 +161,7 @@ class Work:
         """
         encoded = [encode(record) for record in records]
         boxes = sum(len(record.boxes.boxes) for record in records)
-        part = Part(len(records), boxes, _sha256(encoded), tuple(bad))
+        part = Part(len(records), boxes, _sha256(encoded), tuple(bad), state)
         target = self._records(number)
         if encoded:
             try:

@@ -35,6 +35,7 @@ class FolderSet:
         """
         self.path = path
         self.where = str(path)
+        self.name = path.resolve().name
         self.remarks = ""
         if listed is None:
             names, others = _list_photos(path)
@@ -57,17 +58,26 @@ class FolderSet:
 
     def entry(self, number: int) -> Entry:
         """The file; whether it is there shows when it is opened."""
-        return Entry(self._keys[number], self.path / self._names[number])
+        path = self.path / self._names[number]
+        return Entry(self._keys[number], path, path.name)
 
     def header(self, number: int) -> None:
         """A file is read only as far as it must be in any case."""
         return None
 
-    def identity(self) -> Identity:
+    def identity(self, *, sizes: bool = True) -> Identity:
         """Of the names and sizes in bytes; a file that is not there has size -1."""
         digest = hashlib.blake2b(self._names.digest().encode(), digest_size=16)
-        digest.update(np.array([_size(self.path / name) for name in self._names], "<i8").tobytes())
+        if sizes:
+            digest.update(self._sizes(range(len(self))))
         return Identity("folder", self.where, len(self), digest.hexdigest())
+
+    def state(self, numbers: range) -> str:
+        """A digest of sizes in bytes."""
+        return hashlib.blake2b(self._sizes(numbers), digest_size=16).hexdigest()
+
+    def _sizes(self, numbers: range) -> bytes:
+        return np.array([_size(self.path / self._names[number]) for number in numbers], "<i8").tobytes()
 
 
 def _size(path: Path) -> int:

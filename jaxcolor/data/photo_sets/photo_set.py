@@ -38,6 +38,8 @@ class Entry(NamedTuple):
     name: str
     """Its key, under which box stores know it."""
     file: PhotoFile
+    file_name: str
+    """The name that its file has or had; its key follows from it (``photo_key``)."""
     detections: BoxFile | None = None
     """Boxes that lie with the photo, in its pixels; None where the set carries none."""
     truth_shares: Float32[np.ndarray, "K 4"] | None = None
@@ -65,6 +67,8 @@ class PhotoSet(Protocol):
 
     where: str
     """Where the photos are, for a person: begins every message about the whole set."""
+    name: str
+    """The set's own name, without the folders above: told by what is made of it."""
     remarks: str
     """What was seen and left out while listing, for a person; empty if nothing was."""
     carries_detections: bool
@@ -96,6 +100,19 @@ class PhotoSet(Protocol):
         """
         ...
 
-    def identity(self) -> Identity:
-        """Found out when it is asked for: takes a look at every file of a folder."""
+    def identity(self, *, sizes: bool = True) -> Identity:
+        """Found out when it is asked for: takes a look at every file of a folder.
+
+        Args:
+          sizes: whether photos that are files for themselves count with their sizes and checksums. Without, replacing
+            one by another of its name leaves the identity as it is, and ``state`` tells. Records belong together: a
+            data set of other files is another one either way.
+        """
+        ...
+
+    def state(self, numbers: range) -> str:
+        """What is seen of some photos from outside: other once one of them is replaced.
+
+        Tells what ``identity`` without sizes leaves out.
+        """
         ...

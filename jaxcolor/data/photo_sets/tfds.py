@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,11 @@ class TfdsSet:
         self.remarks = str(self.features)
         self.carries_detections = self.features.detections is not None
         self.carries_truth = self.features.truth is not None
-        self._title = f"{builder.info.full_name} {split}"
+        self.name = f"{builder.info.full_name} {split}"
         self._files = [(Path(s.filename), int(s.skip), int(s.take), int(s.examples_in_shard)) for s in shards]
+        # For the identity: files are padded to blocks of 64 KiB, so those of other photos can be of the same size.
+        used, splits = {path.name for path, _, _, _ in self._files}, builder.info.splits.values()
+        self._bytes = [int(s.num_bytes) for s in splits if used & {Path(name).name for name in s.filenames}]
         self._ends = np.cumsum([take for _, _, take, _ in self._files], dtype=np.int64)
         if not len(self):
             raise DataError(f"data.split: {self.where}: has no photos")
@@ -81,13 +84,13 @@ class TfdsSet:
         """A record is read whole."""
         return None
 
-    def identity(self) -> Identity:
-        """Of the data set's name and version, the split, and the names, sizes and counts of its files.
+    def identity(self, *, sizes: bool = True) -> Identity:
+        """Of the data set's name and version, the split and its bytes, and the files' names, sizes and counts.
 
         Raises:
           DataError: a file is missing.
         """
-        digest = hashlib.blake2b(self._title.encode(), digest_size=16)
+        digest = hashlib.blake2b(f"{self.name} {self._bytes};".encode(), digest_size=16)
         for path, skip, take, count in self._files:
             try:
                 size = path.stat().st_size
@@ -95,6 +98,10 @@ class TfdsSet:
                 raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error
             digest.update(f"{path.name} {size} {skip} {take} {count};".encode())
         return Identity("tfds", self.where, len(self), digest.hexdigest())
+
+    def state(self, numbers: range) -> str:
+        """Nothing: ``identity`` tells all."""
+        return ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}
@@ -107,10 +114,11 @@ class TfdsSet:
         images = record[wanted.image].bytes_list.value
         if len(images) != 1:
             raise DataError(f"{where}: holds {len(images)} photos in {wanted.image}; it must be one")
-        name = photo_key(number)
+        file_name = name = photo_key(number)
         if wanted.name:
             texts = record[wanted.name].bytes_list.value
-            name = photo_key(texts[0].decode("utf-8", "surrogateescape")) if len(texts) == 1 else ""
+            file_name = PurePosixPath(texts[0].decode("utf-8", "surrogateescape")).name if len(texts) == 1 else ""
+            name = photo_key(file_name)
             if not name:
                 raise DataError(f"{where}: its {wanted.name} is no name")
         detections = None
@@ -131,7 +139,7 @@ class TfdsSet:
                 if len(crowd) != len(truth):
                     raise DataError(f"{where} ({name}): {len(crowd)} of {wanted.crowd} for {len(truth)} boxes")
                 truth = truth[~crowd]
-        return Entry(name, Encoded(f"{where} ({name})", images[0]), detections, truth)
+        return Entry(name, Encoded(f"{where} ({name})", images[0]), file_name, detections, truth)
 
     def _record(self, number: int) -> tuple[str, bytes]:
         """A record, and the words that name it in a message."""

@@ -43,6 +43,7 @@ class ZipSet:
         """
         self.path = path
         self.where = str(path)
+        self.name = path.resolve().name
         self.remarks = ""
         self._archive = Archive(path)
         members = [info for info in self._archive.members() if _is_seen(info)]
@@ -75,7 +76,7 @@ class ZipSet:
     def entry(self, number: int) -> Entry:
         """The member, read whole."""
         name = self._names[number]
-        return Entry(self._keys[number], self._encoded(name, self._archive.read(name)))
+        return Entry(self._keys[number], self._encoded(name, self._archive.read(name)), PurePosixPath(name).name)
 
     def header(self, number: int) -> Encoded | None:
         """The first 64 KiB of a JPEG."""
@@ -84,14 +85,20 @@ class ZipSet:
             return None
         return self._encoded(name, self._archive.read(name, _HEADER_BYTES))
 
-    def identity(self) -> Identity:
+    def identity(self, *, sizes: bool = True) -> Identity:
         """Of the members' names, sizes and checksums."""
-        infos = {info.filename: info for info in self._archive.members()}
         digest = hashlib.blake2b(self._names.digest().encode(), digest_size=16)
-        for name in self._names:
-            info = infos.get(name)
-            digest.update(b"-" if info is None else f"{info.file_size} {info.CRC:08x};".encode())
+        if sizes:
+            digest.update(self._sizes(range(len(self))))
         return Identity("zip", self.where, len(self), digest.hexdigest())
+
+    def state(self, numbers: range) -> str:
+        """A digest of sizes and checksums."""
+        return hashlib.blake2b(self._sizes(numbers), digest_size=16).hexdigest()
+
+    def _sizes(self, numbers: range) -> bytes:
+        infos = (self._archive.member(self._names[number]) for number in numbers)
+        return b"".join(b"-" if info is None else f"{info.file_size} {info.CRC:08x};".encode() for info in infos)
 
     def _encoded(self, name: str, data: bytes) -> Encoded:
         return Encoded(str(self.path / name), data)
