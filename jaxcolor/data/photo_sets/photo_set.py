@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +31,23 @@ class Identity(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.where} ({self.kind}, {self.photos:,} photos)"
+
+
+def digest_of(data: bytes) -> str:
+    """A short hash."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def of_files(kind: str, where: str, names: Names, sizes: bytes) -> Identity:
+    """The identity of photos that are files for themselves.
+
+    Args:
+      kind: see ``Identity``.
+      where: likewise.
+      names: of the files.
+      sizes: all that is seen of the files from outside; empty if it shall not count.
+    """
+    return Identity(kind, where, len(names), digest_of(names.digest().encode() + sizes))
 
 
 class Entry(NamedTuple):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path, PurePosixPath
 from zipfile import ZipInfo
 
 from jaxcolor.data.archive import Archive
 from jaxcolor.data.box_stores.store import photo_key
 from jaxcolor.data.photo_sets.names import Names, check_listed, is_photo, read_list, refuse_shared_keys
-from jaxcolor.data.photo_sets.photo_set import Entry, Identity
+from jaxcolor.data.photo_sets.photo_set import Entry, Identity, digest_of, of_files
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, Encoded
 
@@ -87,14 +86,11 @@ class ZipSet:
 
     def identity(self, *, sizes: bool = True) -> Identity:
         """Of the members' names, sizes and checksums."""
-        digest = hashlib.blake2b(self._names.digest().encode(), digest_size=16)
-        if sizes:
-            digest.update(self._sizes(range(len(self))))
-        return Identity("zip", self.where, len(self), digest.hexdigest())
+        return of_files("zip", self.where, self._names, self._sizes(range(len(self))) if sizes else b"")
 
     def state(self, numbers: range) -> str:
         """A digest of sizes and checksums."""
-        return hashlib.blake2b(self._sizes(numbers), digest_size=16).hexdigest()
+        return digest_of(self._sizes(numbers))
 
     def _sizes(self, numbers: range) -> bytes:
         infos = (self._archive.member(self._names[number]) for number in numbers)
