@@ -115,7 +115,7 @@ def _do_again(work: Work, photos: PhotoSet, *, retry_bad: bool) -> None:
         if other or (part.bad and retry_bad):
             work.undo(number)
     if replaced:
-        print(f"photos were replaced since they were looked at: {replaced:,} parts are done again", file=sys.stderr)
+        print(f"photos were replaced since they were looked at; parts done again: {replaced:,}", file=sys.stderr)
 
 
 def _do_all(work: Work, photos: PhotoSet, detector: Detector) -> None:

@@ -211,7 +211,7 @@ class TestResuming:
         (photos / names[1]).write_bytes(other)
         status, _, err = run(part=3)
         assert status == 0
-        assert "photos were replaced since they were looked at: 1 parts are done again\n" in err
+        assert "photos were replaced since they were looked at; parts done again: 1\n" in err
         assert " 15%" in err  # three of twenty photos had been done
         assert run(store="straight")[0] == 0
         assert same_folder(tmp_path / "store", tmp_path / "straight") == 4
