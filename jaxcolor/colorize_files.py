@@ -18,6 +18,7 @@ from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_rgb
+from jaxcolor.data.workplace import whole_file
 from jaxcolor.errors import UserError
 
 
@@ -176,10 +177,5 @@ def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
 
 
 def _write(path: Path, rgb: np.ndarray) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path) as part:
         Image.fromarray(rgb).save(part, format="PNG")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

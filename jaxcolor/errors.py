@@ -25,6 +25,12 @@ class StoppedError(UserError):
         self.status = status
 
 
+def one_line(error: BaseException, most: int = 400) -> str:
+    """An error's text without line breaks, its class where it has none; cut, since some libraries write pages."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def exit_status(program: str, work: Callable[[], object]) -> int:
     """Run ``work``; what a person can put right ends it with a message on standard error, without a traceback.
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from jaxcolor.cli.detect import add_detect
-from jaxcolor.cli.parsing import STORES, Subparsers
+from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, photos_config
 
 
 def add_boxes(subparsers: Subparsers) -> None:
@@ -52,14 +52,11 @@ def add_boxes(subparsers: Subparsers) -> None:
         description="Print how many boxes a photo has, their sizes, scores and cover, and how many crops a device "
         f"should hold (budget_per_image); draw boxes on some photos. {STORES}",
     )
-    show.add_argument("photos", metavar="PHOTOS", type=Path, help="folder or zip file of photos")
-    show.add_argument("--boxes", metavar="PATH", type=Path, help="their boxes (default: the folder PHOTOS_bbox)")
+    add_photos(show)
     show.add_argument(
-        "--missing-boxes",
-        choices=("error", "none"),
-        default="error",
-        help="data.missing_boxes: what a photo without an entry means (default: error)",
+        "--boxes", metavar="PATH", default="", help="data.boxes_path (default: PHOTOS_bbox, or those in the records)"
     )
+    add_missing_boxes(show)
     show.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     show.add_argument("--batch", metavar="N", type=int, default=8, help="photos a device trains on (default: 8)")
     show.add_argument("--sheet", metavar="FILE.png", type=Path, help="contact sheet to write")
@@ -107,10 +104,12 @@ def show_boxes(options: argparse.Namespace) -> None:
     from jaxcolor.data.box_show import show
 
     show(
-        options.photos,
-        options.boxes,
-        missing_boxes=options.missing_boxes,
-        boxes_per_photo=options.boxes_per_photo,
+        photos_config(
+            options,
+            boxes_path=options.boxes,
+            missing_boxes=options.missing_boxes,
+            boxes_per_photo=options.boxes_per_photo,
+        ),
         batch_size=options.batch,
         sheet_path=options.sheet,
         sheet_photos=options.sheet_photos,

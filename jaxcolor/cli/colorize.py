@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers
+from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -20,12 +20,7 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("-w", "--weights", metavar="FILE", type=Path, required=True, help="a released .safetensors")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for <stem>.png")
     parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
-    parser.add_argument(
-        "--missing-boxes",
-        choices=("error", "none"),
-        default="error",
-        help="what a photo without an entry there means (default: error)",
-    )
+    add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos coloured at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="replace pictures that exist")

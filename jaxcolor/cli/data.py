@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers
+from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, photos_config
 
 
 def add_data(subparsers: Subparsers) -> None:
@@ -44,20 +44,19 @@ def add_data(subparsers: Subparsers) -> None:
     pack = actions.add_parser(
         "pack",
         help="pack photos and their boxes in one data set",
-        description="Pack the photos of a folder (JPEG, PNG; as they are), their boxes and scores in one TFDS data set "
+        description="Pack photos (JPEG, PNG; as they are), their boxes and scores in one TFDS data set "
         f"of ArrayRecord files. Every photo is read to its last byte. {STORES}",
     )
-    pack.add_argument("photos", metavar="PHOTOS", type=Path, help="folder of photos")
+    add_photos(pack)
     pack.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder to write")
-    pack.add_argument("--boxes", metavar="STORE", type=Path, required=True, help="their boxes")
-    pack.add_argument("--name", default="colorization", help="of the data set (default: colorization)")
-    pack.add_argument("--split", default="train", help="name of the split (default: train)")
     pack.add_argument(
-        "--missing-boxes",
-        choices=("error", "none"),
-        default="error",
-        help="what a photo without an entry means (default: error)",
+        "--boxes", metavar="STORE", default="", help="data.boxes_path (default: PHOTOS_bbox, or those in the records)"
     )
+    pack.add_argument("--name", default="colorization", help="of the data set (default: colorization)")
+    pack.add_argument(
+        "--output-split", metavar="NAME", help="name of the split that is written (default: --split without its [part])"
+    )
+    add_missing_boxes(pack)
     pack.add_argument(
         "--bad-photos",
         choices=("error", "skip"),
@@ -83,6 +82,7 @@ def convert_data(options: argparse.Namespace) -> None:
     import time
 
     from jaxcolor.data.convert_records import convert_records, is_conversion_of, verify_conversion
+    from jaxcolor.data.workplace import folder_size
 
     started = time.monotonic()
     if options.verify_only:
@@ -95,7 +95,7 @@ def convert_data(options: argparse.Namespace) -> None:
         print(f"{options.output}: was made of {options.source} already: nothing done; --verify-only compares them")
         return
     preparation = convert_records(options.source, options.output)
-    _print_result(options.output, preparation.counts(), _size(options.output), time.monotonic() - started)
+    _print_result(options.output, preparation.counts(), folder_size(options.output), time.monotonic() - started)
     _print_config(str(options.output), next(iter(preparation.counts())))
 
 
@@ -103,20 +103,29 @@ def pack_data(options: argparse.Namespace) -> None:
     """Pack ``options.photos`` and ``options.boxes`` into ``options.output``."""
     import time
 
-    from jaxcolor.data.colorization import write_data_set
+    from jaxcolor.data.colorization import check_names, write_data_set
     from jaxcolor.data.pack_photos import Photos
-    from jaxcolor.data.workplace import refuse_existing
+    from jaxcolor.data.workplace import folder_size, refuse_existing
 
     started = time.monotonic()
     refuse_existing(options.output)
-    photos = Photos(options.photos, options.boxes, missing_boxes=options.missing_boxes, bad_photos=options.bad_photos)
-    written = write_data_set(photos, options.output, name=options.name, split=options.split)
+    split = options.output_split or options.split.partition("[")[0]
+    check_names(options.name, split)
+    photos = Photos(
+        photos_config(
+            options,
+            boxes_path=options.boxes,
+            missing_boxes=options.missing_boxes,
+            bad_photos=options.bad_photos,
+        )
+    )
+    written = write_data_set(photos, options.output, name=options.name, split=split)
     seconds = time.monotonic() - started
-    _print_result(options.output, {options.split: written.photos}, _size(options.output), seconds)
+    _print_result(options.output, {split: written.photos}, folder_size(options.output), seconds)
     print(f"  {written.boxes:,} boxes")
     if photos.skipped:
         print(f"{len(photos.skipped)} photos left out, named above", file=sys.stderr)
-    _print_config(str(options.output), options.split)
+    _print_config(str(options.output), split)
 
 
 def _print_result(path: Path, splits: dict[str, int], size: int, seconds: float) -> None:
@@ -128,7 +137,3 @@ def _print_result(path: Path, splits: dict[str, int], size: int, seconds: float)
 def _print_config(path: str, split: str, data_dir: Path | None = None) -> None:
     where = "" if data_dir is None else f" --config.data.data_dir={data_dir}"
     print(f"to train on it: --config.data.source=tfds --config.data.path={path}{where} --config.data.split={split}")
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.cli.parsing import Subparsers, add_photos, photos_config
 
 
 def add_detect(subparsers: Subparsers) -> None:
@@ -17,7 +17,7 @@ def add_detect(subparsers: Subparsers) -> None:
         "detector sees the gray photo (L* three times), since that is all there is when colouring. A run that was "
         "stopped or killed goes on when the same command is given again.",
     )
-    parser.add_argument("photos", metavar="PHOTOS", type=Path, help="folder of photos; they are only read")
+    add_photos(parser)
     parser.add_argument("-o", "--output", metavar="STORE", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--detector",
@@ -78,7 +78,6 @@ def add_detect(subparsers: Subparsers) -> None:
 def detect_boxes(options: argparse.Namespace) -> None:
     """Find the boxes of ``options.photos``."""
     from jaxcolor.detection.detector import DetectorSpec
-    from jaxcolor.detection.photos import FolderPhotos
     from jaxcolor.detection.run import detect
     from jaxcolor.errors import UserError
 
@@ -94,7 +93,7 @@ def detect_boxes(options: argparse.Namespace) -> None:
     )
     print(
         detect(
-            FolderPhotos(options.photos),
+            photos_config(options, bad_photos=options.bad_photos),
             options.output,
             spec,
             threshold=options.threshold,
@@ -102,7 +101,6 @@ def detect_boxes(options: argparse.Namespace) -> None:
             most_boxes=options.max_boxes,
             photos_per_part=options.photos_per_part,
             store_format=options.format,
-            bad_photos=options.bad_photos,
             replace=options.force,
             restart=options.restart,
             beam_options=options.beam_option if options.beam else None,

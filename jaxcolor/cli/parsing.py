@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxcolor.config import DataConfig
 
 Subparsers = Any
 """What ``ArgumentParser.add_subparsers`` gives; its class is private to argparse."""
@@ -12,3 +16,65 @@ STORES = (
     "COCO detection results or instances, or a packed store."
 )
 """Said by every command that takes boxes."""
+
+
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that takes the photos that training takes; see ``photos_config``."""
+    parser.add_argument(
+        "photos",
+        metavar="PHOTOS",
+        help="folder or zip file of photos; COCO's folder; name or folder of a TFDS data set. It is only read",
+    )
+    parser.add_argument(
+        "--source",
+        choices=("folder", "coco", "tfds"),
+        default="folder",
+        help="data.source: what PHOTOS is (default: a folder or zip file)",
+    )
+    parser.add_argument("--data-dir", metavar="D", default="", help="data.data_dir: where TFDS keeps data sets")
+    parser.add_argument(
+        "--split", default="train", help="data.split: of COCO, of a TFDS data set, or a part of one (default: train)"
+    )
+    parser.add_argument("--list", metavar="FILE", default="", help="data.list_path: file that names the photos to use")
+    parser.add_argument(
+        "--index",
+        metavar="FILE",
+        default="",
+        help="data.index_path: file that keeps names and sizes of the photos; made where it is absent",
+    )
+
+
+def photos_config(options: argparse.Namespace, **fields: Any) -> DataConfig:
+    """What ``add_photos`` took, as training has it.
+
+    Args:
+      options: of a parser with these arguments.
+      **fields: further ones of ``DataConfig``.
+
+    Raises:
+      UserError: an argument that is for another source.
+    """
+    from jaxcolor.config import DataConfig
+    from jaxcolor.errors import UserError
+
+    if options.data_dir and options.source != "tfds":
+        raise UserError("--data-dir is for --source tfds, which is not given")
+    return DataConfig(
+        source=options.source,
+        path=options.photos,
+        data_dir=options.data_dir,
+        split=options.split,
+        list_path=options.list,
+        index_path=options.index,
+        **fields,
+    )
+
+
+def add_missing_boxes(parser: argparse.ArgumentParser) -> None:
+    """``--missing-boxes``."""
+    parser.add_argument(
+        "--missing-boxes",
+        choices=("error", "none"),
+        default="error",
+        help="data.missing_boxes: what a photo without an entry means, an error or no boxes (default: error)",
+    )

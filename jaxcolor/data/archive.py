@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
 _READ_ERRORS = (
     OSError,
@@ -60,7 +61,11 @@ class Archive:
             with self._zip().open(member) as file:
                 return file.read(-1 if most is None else most)
         except _READ_ERRORS as error:
-            raise DataError(f"{self.path}: cannot read {member} in it: {_one_line(error)}") from error
+            raise DataError(f"{self.path}: cannot read {member} in it: {one_line(error)}") from error
+
+    def member(self, name: str) -> zipfile.ZipInfo | None:
+        """What the list says of a member; None: there is none of that name."""
+        return self._zip().NameToInfo.get(name)
 
     def __contains__(self, member: object) -> bool:
         return member in self._zip().NameToInfo
@@ -90,11 +95,11 @@ def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: not a zip file, or its end is cut off: {_one_line(error)}") from error
+        raise DataError(f"{path}: not a zip file, or its end is cut off: {one_line(error)}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot read this zip file: {error.strerror or error}") from error
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: cannot read this zip file: {_one_line(error)}") from error
+        raise DataError(f"{path}: cannot read this zip file: {one_line(error)}") from error
 
 
 def inside_zip(path: Path) -> tuple[Path, str] | None:
@@ -138,7 +143,3 @@ def _members_like(archive: Archive, member: str) -> str:
     suffix = Path(member).suffix
     alike = [info.filename for info in archive.members() if info.filename.endswith(suffix) and not info.is_dir()]
     return f"{suffix or 'files'} in it: {', '.join(alike[:8]) or 'none'}{' …' if len(alike) > 8 else ''}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

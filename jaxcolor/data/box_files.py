@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
 _READ_ERRORS = (
     OSError,
@@ -76,5 +77,5 @@ def _check(path: Path, key: str, array: np.ndarray, shape: tuple[int, ...], want
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return "it holds pickled data or is no NumPy archive" if "pickle" in text else text or type(error).__name__
+    text = one_line(error)
+    return "it holds pickled data or is no NumPy archive" if "pickle" in text else text

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import dataclasses
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -17,14 +14,12 @@ from jaxcolor.data.box_sheet import Tile, draw_boxes, sheet
 from jaxcolor.data.box_statistics import best, measure, table
 from jaxcolor.data.photos import DataError, usable_boxes
 from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.workplace import whole_file
 
 
 def show(
-    photos: Path,
-    boxes: Path | None,
+    config: DataConfig,
     *,
-    missing_boxes: Literal["error", "none"],
-    boxes_per_photo: int,
     batch_size: int,
     sheet_path: Path | None,
     sheet_photos: int,
@@ -34,19 +29,17 @@ def show(
     """Prints the statistics and writes the contact sheet and the page. A photo that cannot be read costs one line.
 
     Args:
-      photos: the folder or zip file.
-      boxes: a box store; None: the one beside the photos.
-      missing_boxes: see ``DataConfig``.
-      boxes_per_photo: the best boxes by score that are used.
+      config: the photos, their boxes, and how many of a photo's are used.
       batch_size: photos on a device in a training step, for the proposed budget.
       sheet_path: PNG file to write; None: no sheet.
-      sheet_photos: photos on it, evenly spaced over the folder.
+      sheet_photos: photos on it, evenly spaced over the photos.
       page_path: HTML file to write, with the statistics and the sheet in it; None: no page.
       replace: whether these files are replaced.
 
     Raises:
       DataError: settings that make no sense, a file that exists, and what ``PhotoSource`` raises.
     """
+    boxes_per_photo = config.boxes_per_photo
     if boxes_per_photo < 1 or batch_size < 1 or sheet_photos < 1:
         raise DataError(
             f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}, --sheet-photos {sheet_photos}: "
@@ -54,13 +47,7 @@ def show(
         )
     for path, suffix in ((sheet_path, ".png"), (page_path, ".html")):
         _check_place(path, suffix, replace)
-    config = DataConfig(
-        path=str(photos),
-        boxes_path="" if boxes is None else str(boxes),
-        missing_boxes=missing_boxes,
-        bad_photos="skip",
-    )
-    source = PhotoSource(config)
+    source = PhotoSource(dataclasses.replace(config, bad_photos="skip"))
     with tqdm(total=len(source), unit="photo", dynamic_ncols=True) as bar:
         statistics = measure(source, boxes_per_photo, progress=bar.update, left_out=_left_out)
     print(source.describe())
@@ -69,15 +56,17 @@ def show(
         return
     picture = sheet(_tiles(source, boxes_per_photo, sheet_photos))
     if sheet_path is not None:
-        with _whole(sheet_path) as part:
+        with whole_file(sheet_path) as part:
             picture.save(part, format="PNG")
+        print(f"wrote {sheet_path}")
     if page_path is not None:
         from jaxcolor.data.box_page import page  # jinja2, which the rest does without
 
-        text = page(str(photos), source.describe(), statistics, picture, boxes_per_photo, batch_size)
-        with _whole(page_path) as part:
+        text = page(source.where, source.describe(), statistics, picture, boxes_per_photo, batch_size)
+        with whole_file(page_path) as part:
             # File names need not be UTF-8; a page must be.
             part.write_text(text, encoding="utf-8", errors="replace")
+        print(f"wrote {page_path}")
 
 
 def _tiles(source: PhotoSource, boxes_per_photo: int, count: int) -> list[Tile]:
@@ -106,15 +95,3 @@ def _check_place(path: Path | None, suffix: str, replace: bool) -> None:
         raise DataError(f"{path}: does not end in {suffix}")
     if path.exists() and not replace:
         raise DataError(f"{path}: exists; give --force to replace it")
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Where to write so that the file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    print(f"wrote {path}")

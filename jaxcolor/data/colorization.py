@@ -123,9 +123,7 @@ def write_data_set(
       DataError: ``output`` exists or cannot be written, a name is not of these characters, there is no photo, or two
         have one stem.
     """
-    for what, text in (("name", name), ("split", split)):
-        if not (text.isascii() and text.isidentifier() and text == text.lower()):
-            raise DataError(f"--{what} {text!r}: must be lower-case letters, digits and _, beginning with a letter")
+    check_names(name, split)
     with workplace(output, keep=False) as part:
         builder = Colorization(data_dir=str(part), file_format=_FORMAT)
         lengths, size, boxes = _write_shards(photos, part, builder.info.features, shard)
@@ -136,6 +134,17 @@ def write_data_set(
             _shard_path(part, number).rename(part / target.name)
         _write_info(builder, part, name, split, lengths, size, template)
     return Written(output, sum(lengths), boxes, size, len(lengths))
+
+
+def check_names(name: str, split: str) -> None:
+    """Whether TFDS can have a data set and a split of these names.
+
+    Raises:
+      DataError: it cannot.
+    """
+    for what, text in (("name", name), ("output-split", split)):
+        if not (text.isascii() and text.isidentifier() and text == text.lower()):
+            raise DataError(f"--{what} {text!r}: must be lower-case letters, digits and _, beginning with a letter")
 
 
 def _shard_path(part: Path, number: int) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,11 +23,14 @@ from jaxtyping import Bool, Int32, Int64
 from tqdm import tqdm
 
 from jaxcolor.boxes import count_usable
+from jaxcolor.config import DataConfig
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.photo_sets.names import Names, refuse_shared_keys
 from jaxcolor.data.photo_sets.photo_set import Identity, PhotoSet
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import check_header, read_size
+from jaxcolor.data.workplace import whole_file
+from jaxcolor.errors import one_line
 
 FORMAT = "jaxcolor photo index"
 VERSION = 1
@@ -151,6 +153,44 @@ def _in_threads(work: Callable[[int], list[_Seen]], count: int, threads: int) ->
             yield from pool.map(work, starts[first : first + 16 * threads])
 
 
+def find_index(config: DataConfig, photos: PhotoSet) -> Index | None:
+    """The index that a config names; None: it names none, or one that is to be made and can be written.
+
+    Raises:
+      DataError: it cannot be read, is damaged, belongs to other photos, or could not be written.
+    """
+    if not config.index_path:
+        return None
+    path = Path(config.index_path)
+    if path.exists():
+        return read_index(path, photos)
+    check_place(path)
+    return None
+
+
+def kept_index(config: DataConfig, photos: PhotoSet, *, sized: bool = True, skip_bad: bool) -> Index:
+    """The index that a config names, which is made where it is absent; one that is not kept if it names none.
+
+    Args:
+      config: ``index_path`` and ``threads``.
+      photos: the set.
+      sized: whether sizes are wanted, for an index that is not kept.
+      skip_bad: whether photos that cannot be read are told in ``Index.bad``.
+
+    Raises:
+      DataError: a photo cannot be read, without ``skip_bad``; two are of one name; see ``find_index``.
+    """
+    index = find_index(config, photos)
+    if index is None:
+        some = None if sized or config.index_path else np.zeros(len(photos), bool)
+        index = make_index(photos, threads=config.threads, skip_bad=skip_bad, sized=some)
+        if config.index_path:
+            write_index(Path(config.index_path), index, photos.identity())
+    if index.bad and not skip_bad:
+        raise DataError(next(iter(index.bad.values())))
+    return index
+
+
 def check_place(path: Path) -> None:
     """Whether an index could be written; found out before hours of reading, not after.
 
@@ -189,16 +229,11 @@ def write_index(path: Path, index: Index, identity: Identity) -> None:
     }
     carried = {"detections": index.detections, "truth": index.truth}
     arrays |= {name: counts.astype(np.int32) for name, counts in carried.items() if counts is not None}
-    # Of its own name: several processes of a run may write the same index.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez(file, **arrays)
-        os.replace(part, path)
     except OSError as error:
         raise DataError(f"data.index_path: {path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_index(path: Path, photos: PhotoSet) -> Index:
@@ -217,10 +252,9 @@ def read_index(path: Path, photos: PhotoSet) -> Index:
         identity = Identity(*(about[field] for field in Identity._fields))
         index = _from_arrays(arrays) if version == VERSION else None
     except _LOAD_ERRORS as error:
-        reason = "it holds pickled data or is no NumPy archive" if "pickle" in str(error) else error
+        reason = "it holds pickled data or is no NumPy archive" if "pickle" in str(error) else one_line(error)
         raise DataError(
-            f"data.index_path: {path}: cannot read this index of photos: {' '.join(str(reason).split())}; "
-            "delete it to have it made anew"
+            f"data.index_path: {path}: cannot read this index of photos: {reason}; delete it to have it made anew"
         ) from error
     if index is None:
         raise DataError(f"data.index_path: {path}: version {version!r} of the format; this jaxcolor reads {VERSION}")

@@ -1,4 +1,4 @@
-"""A folder of photos and their boxes as one data set; see ``colorization``."""
+"""Photos and their boxes as one data set; see ``colorization``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from tqdm import tqdm
 
+from jaxcolor.config import DataConfig
 from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.opening import open_store
-from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError, check_complete, no_boxes, photo_key
+from jaxcolor.data.box_stores.store import MissingBoxesError, boxes_of, check_complete, no_boxes
+from jaxcolor.data.index import kept_index
+from jaxcolor.data.photo_boxes import detections_of
+from jaxcolor.data.photo_sets.opening import open_photos
+from jaxcolor.data.photo_sets.photo_set import Entry, PhotoSet
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.preprocess import PHOTO_SUFFIXES, Encoded, read_image
+from jaxcolor.data.preprocess import read_encoded, read_image
 
 if TYPE_CHECKING:
     from jaxcolor.data.colorization import PackedPhoto
@@ -32,42 +35,38 @@ _AHEAD = 4
 
 
 class Photos:
-    """Photos with their boxes, each read to its last byte, in the order of their names.
+    """Photos with their boxes, each read to its last byte, in the order of their set.
 
     Attributes:
       skipped: what was wrong with the photos left out.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        boxes: Path,
-        *,
-        missing_boxes: Literal["error", "none"] = "error",
-        bad_photos: Literal["error", "skip"] = "error",
-    ) -> None:
+    def __init__(self, config: DataConfig) -> None:
         """Lists the photos and opens their boxes.
 
         Args:
-          folder: of photos; subfolders are not searched.
-          boxes: their store, see ``open_store``.
-          missing_boxes: what a photo without an entry means.
-          bad_photos: whether a photo that cannot be read or packed stops everything, or is named and left out.
+          config: the photos; their boxes, by default those beside or with the photos; ``missing_boxes``; and
+            ``bad_photos``: whether a photo that cannot be read or packed stops everything, or is named and left out.
 
         Raises:
-          DataError: no folder, no photo in it, two photos of one stem, boxes that cannot be opened, or photos without
-            an entry (all are counted).
+          DataError: what ``open_photos`` raises, an index that cannot be used, boxes that are not there or cannot be
+            opened, or photos without an entry (all are counted; for that names that lie in records are read).
         """
-        self._paths = _photos_in(folder)
-        self._store = open_store(boxes)
-        self._may_lack = missing_boxes == "none"
-        self._may_skip = bad_photos == "skip"
+        self._photos = open_photos(config)
+        self._may_lack = config.missing_boxes == "none"
+        self._may_skip = config.bad_photos == "skip"
+        self._store = detections_of(config, self._photos, may_lack=self._may_lack)
         self.skipped: list[str] = []
-        if not self._may_lack:
-            check_complete(self._store, [photo_key(path.name) for path in self._paths])
+        wanted = self._store is not None and not self._may_lack
+        keys: Sequence[str] | None = self._photos.keys()
+        if config.index_path or (wanted and keys is None):
+            index = kept_index(config, self._photos, sized=False, skip_bad=self._may_skip)
+            keys = [key for number, key in enumerate(index.keys) if number not in index.bad]
+        if self._store is not None and not self._may_lack and keys is not None:
+            check_complete(self._store, keys)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._photos)
 
     def __iter__(self) -> Iterator[PackedPhoto]:
         """Yields ``PackedPhoto``.
@@ -78,10 +77,10 @@ class Photos:
         from jaxcolor.data.colorization import PackedPhoto
 
         with tqdm(total=len(self), unit="photo", dynamic_ncols=True) as bar:
-            for path, read in _in_threads(self._paths):
+            for read in _in_threads(self._photos):
                 try:
-                    data = read.result()
-                    yield PackedPhoto(path.name, data, _boxes_of(self._store, path, self._may_lack))
+                    entry, data = read.result()
+                    yield PackedPhoto(entry.file_name, data, self._boxes_of(entry))
                 except MissingBoxesError:
                     raise  # an entry that went away since the start
                 except DataError as error:
@@ -91,38 +90,23 @@ class Photos:
                     bar.write(f"skipped: {error}", file=sys.stderr)
                 bar.update()
 
-
-def _photos_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith("."))
-    if not paths:
-        raise DataError(f"{folder}: no photos here ({', '.join(PHOTO_SUFFIXES)}; subfolders are not searched)")
-    seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(photo_key(path.name), path)
-        if other is not path:
-            raise DataError(f"{other} and {path}: two photos of one name; their boxes would be mixed up")
-    return paths
+    def _boxes_of(self, entry: Entry) -> BoxFile:
+        if self._store is None:
+            return entry.detections or no_boxes()
+        return boxes_of(self._store, entry.name, self._may_lack)
 
 
-def _boxes_of(store: BoxStore, path: Path, may_lack: bool) -> BoxFile:
-    try:
-        return store.read(photo_key(path.name))
-    except MissingBoxesError:
-        if may_lack:
-            return no_boxes()
-        raise
+_Read = tuple[Entry, bytes]
 
 
-def _in_threads(paths: Sequence[Path]) -> Iterator[tuple[Path, Future[bytes]]]:
+def _in_threads(photos: PhotoSet) -> Iterator[Future[_Read]]:
     """Reads and checks photos ahead, few at a time: checking costs more than writing."""
     cores = os.cpu_count() or 1
-    waiting: deque[tuple[Path, Future[bytes]]] = deque()
+    waiting: deque[Future[_Read]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         try:
-            for path in paths:
-                waiting.append((path, pool.submit(_read, path)))
+            for number in range(len(photos)):
+                waiting.append(pool.submit(_read, photos, number))
                 if len(waiting) > _AHEAD * cores:
                     yield waiting.popleft()
             while waiting:
@@ -131,17 +115,16 @@ def _in_threads(paths: Sequence[Path]) -> Iterator[tuple[Path, Future[bytes]]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this photo: {error.strerror or error}") from error
-    photo = Encoded(str(path), data)
+def _read(photos: PhotoSet, number: int) -> _Read:
+    entry = photos.entry(number)
+    photo = read_encoded(entry.file)
     read_image(photo, _CHECKED_SIDE)
-    format_ = _format(data)
+    format_ = _format(photo.data)
     if format_ not in _FORMATS:
-        raise DataError(f"{path}: is {format_}; only JPEG and PNG are packed, which TFDS can decode. Convert it first")
-    return data
+        raise DataError(
+            f"{photo.where}: is {format_}; only JPEG and PNG are packed, which TFDS can decode. Convert it first"
+        )
+    return entry, photo.data
 
 
 def _format(data: bytes) -> str | None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.workplace import check_space
+from jaxcolor.data.workplace import check_space, folder_size
+from jaxcolor.errors import one_line
 
 _NEEDED = ("tensorflow", "tensorflow_datasets")
 
@@ -88,7 +89,7 @@ def prepare(name: str, data_dir: Path, manual_dir: Path | None = None, max_examp
     splits = {split: info.num_examples for split, info in builder.info.splits.items()}
     notes += _not_whole(builder.name, splits)
     path = Path(builder.data_path)
-    return Prepared(path, splits, _size(path), time.monotonic() - started, notes)
+    return Prepared(path, splits, folder_size(path), time.monotonic() - started, notes)
 
 
 def _import() -> Any:
@@ -126,7 +127,7 @@ def _builder(tfds: Any, name: str, data_dir: Path) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise DataError(f"{name}: TFDS {tfds.__version__} knows no such data set") from error
     except (ValueError, AssertionError, ImportError) as error:
-        raise DataError(f"{name}: TFDS cannot open this data set: {_one_line(error)}") from error
+        raise DataError(f"{name}: TFDS cannot open this data set: {one_line(error)}") from error
 
 
 def _found(tfds: Any, builder: Any) -> Prepared | None:
@@ -142,7 +143,7 @@ def _found(tfds: Any, builder: Any) -> Prepared | None:
         )
     splits = {split: info.num_examples for split, info in builder.info.splits.items()}
     notes = ["was prepared already: nothing done", *_not_whole(builder.name, splits)]
-    return Prepared(path, splits, _size(path), 0.0, notes)
+    return Prepared(path, splits, folder_size(path), 0.0, notes)
 
 
 def _not_whole(name: str, splits: dict[str, int]) -> list[str]:
@@ -178,7 +179,7 @@ def _check_tars(manual_dir: Path) -> list[Path]:
             with tarfile.open(path, "r:") as archive:
                 first = archive.next()
         except (tarfile.TarError, OSError, EOFError) as error:
-            raise DataError(f"{path}: cannot read this tar file: {_one_line(error)}; download it again") from error
+            raise DataError(f"{path}: cannot read this tar file: {one_line(error)}; download it again") from error
         if first is None or not re.fullmatch(tar.member, first.name):
             named = "nothing" if first is None else repr(first.name)
             raise DataError(f"{path}: begins with {named}; it must hold files like {tar.member}, without folders")
@@ -204,19 +205,9 @@ def _run(tfds: Any, builder: Any, manual_dir: Path, max_examples: int | None) ->
     try:
         builder.download_and_prepare(download_config=config, file_format="array_record")
     except (tarfile.TarError, EOFError, AssertionError, LookupError, ValueError, tf.errors.OpError) as error:
-        raise DataError(f"{builder.name}: TFDS could not prepare it: {_one_line(error)}") from error
+        raise DataError(f"{builder.name}: TFDS could not prepare it: {one_line(error)}") from error
     except Exception as error:
         # TFDS's own errors about downloads derive from nothing else.
         if not type(error).__module__.startswith("tensorflow_datasets."):
             raise
-        raise DataError(f"{builder.name}: TFDS could not prepare it: {_one_line(error)}") from error
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-
-
-def _one_line(error: BaseException) -> str:
-    # Messages of TFDS may quote a whole example.
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else f"{text[:400]}…"
+        raise DataError(f"{builder.name}: TFDS could not prepare it: {one_line(error)}") from error

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import level_boxes, mirror_boxes
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
@@ -57,7 +58,7 @@ def _open(photo: PhotoFile) -> Image.Image:
 
 def _unreadable(photo: PhotoFile, error: BaseException) -> DataError:
     where = photo if isinstance(photo, Path) else photo.where
-    return DataError(f"{where}: cannot read this photo: {_one_line(error)}")
+    return DataError(f"{where}: cannot read this photo: {one_line(error)}")
 
 
 class Example(NamedTuple):
@@ -69,6 +70,20 @@ class Example(NamedTuple):
     level_boxes: Int32[np.ndarray, "n L 4"]
     scores: Float32[np.ndarray, " n"]
     """By these the batch decides which crops stay when there are too many."""
+
+
+def read_encoded(photo: PhotoFile) -> Encoded:
+    """A photo's file in memory.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    if not isinstance(photo, Path):
+        return photo
+    try:
+        return Encoded(str(photo), photo.read_bytes())
+    except OSError as error:
+        raise DataError(f"{photo}: cannot read this photo: {error.strerror or error}") from error
 
 
 def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
@@ -253,7 +268,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from jaxcolor.data.box_stores.packed import array_record
+from jaxcolor.data.array_records import RECORD_ERRORS, array_record, open_records
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
 # One record a chunk, as TFDS itself writes: a photo is read without its neighbours.
 _WRITER_OPTIONS = "group_size:1"
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _READ_AT_ONCE = 16
 """Records held in memory when a file is read through."""
 
@@ -98,7 +98,7 @@ class RecordFile:
             sync(self._path)
 
     def _cannot_write(self, error: RuntimeError) -> DataError:
-        return DataError(f"{self._path}: cannot be written: {' '.join(str(error).split())}")
+        return DataError(f"{self._path}: cannot be written: {one_line(error)}")
 
 
 def read_array_record(path: Path) -> Iterator[bytes]:
@@ -110,18 +110,15 @@ def read_array_record(path: Path) -> Iterator[bytes]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        reader = array_record().ArrayRecordReader(str(path), _READER_OPTIONS)
+        reader = open_records(path)
         try:
-            if not reader.ok():
-                reader.read([0])  # only this tells what is wrong
-                raise RuntimeError("its end is damaged")
             count = reader.num_records()
             for first in range(0, count, _READ_AT_ONCE):
                 yield from reader.read(first, min(first + _READ_AT_ONCE, count))
         finally:
             reader.close()
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: cannot read this file: {' '.join(str(error).split())}") from error
+    except RECORD_ERRORS as error:
+        raise DataError(f"{path}: cannot read this file: {one_line(error)}") from error
 
 
 def digest_of(records: Iterator[bytes], progress: Callable[[int], object] = lambda size: None) -> Digest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +14,11 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.archive import inside_zip
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.joining import ManyBoxes, join
-from jaxcolor.data.box_stores.opening import open_store
-from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError, no_boxes, npz_store
-from jaxcolor.data.index import Index, check_place, make_index, read_index, write_index
-from jaxcolor.data.photo_sets.coco import coco_instances
+from jaxcolor.data.box_stores.store import boxes_of, no_boxes
+from jaxcolor.data.index import Index, find_index, make_index, write_index
+from jaxcolor.data.photo_boxes import annotations_of, detections_of
 from jaxcolor.data.photo_sets.opening import open_photos
 from jaxcolor.data.photo_sets.photo_set import Entry, PhotoSet
-from jaxcolor.data.photo_sets.zipped import ZipSet
 from jaxcolor.data.photos import DataError, Photo, Source, UsableBoxes
 from jaxcolor.data.preprocess import read_image, read_size
 from jaxcolor.data.scenes import PHOTO_PER_CANVAS, SceneSource
@@ -74,15 +71,9 @@ class PhotoSource:
         # With annotated boxes in their place, nobody needs the detections.
         self._may_lack_boxes = config.missing_boxes == "none" or self._uses_truth
         self._may_lack_truth = config.missing_boxes == "none"
-        self.boxes = _detections(config, self.photos)
+        self.boxes = detections_of(config, self.photos, may_lack=self._may_lack_boxes)
         """None: they lie with the photos, or there are none."""
-        self.truth = _truth(config, self.photos)
-        if self.boxes is None and not self.photos.carries_detections and not self._may_lack_boxes:
-            raise DataError(
-                f"{self.where}: no boxes lie with these photos; name some with data.boxes_path, take the photos for "
-                "photos without boxes (data.missing_boxes 'none'), or, where they are annotated, use the annotated "
-                "boxes (data.box_choice 'ground_truth')"
-            )
+        self.truth = annotations_of(config, self.photos)
         self.skipped: list[str] = []
         """What was wrong with the photos left out."""
         self._find(config)
@@ -113,7 +104,7 @@ class PhotoSource:
         keys, store = self.photos.keys(), self.truth if self._uses_truth else self.boxes
         if width and keys is not None and store is not None:
             may_lack = self._may_lack_truth if self._uses_truth else self._may_lack_boxes
-            size, found = (width, height), _boxes_of(store, keys[int(self._numbers[index])], may_lack)
+            size, found = (width, height), boxes_of(store, keys[int(self._numbers[index])], may_lack)
         else:
             entry = self._entry(index)
             size = (width, height) if width else read_size(entry.file)
@@ -162,11 +153,7 @@ class PhotoSource:
         skip_bad, total = config.bad_photos == "skip", len(self.photos)
         path = Path(config.index_path) if config.index_path else None
         keys = self.photos.keys()
-        index: Index | None = None
-        if path is not None and path.exists():
-            index = read_index(path, self.photos)
-        elif path is not None:
-            check_place(path)
+        index = find_index(config, self.photos)
 
         def make(sized: Bool[np.ndarray, " P"] | None) -> Index:
             made = make_index(self.photos, threads=config.threads, skip_bad=skip_bad, sized=sized)
@@ -243,50 +230,9 @@ class PhotoSource:
     def _detections_of(self, entry: Entry) -> BoxFile:
         if self.boxes is None:
             return entry.detections or no_boxes()
-        return _boxes_of(self.boxes, entry.name, self._may_lack_boxes)
+        return boxes_of(self.boxes, entry.name, self._may_lack_boxes)
 
     def _truth_of(self, entry: Entry, size: tuple[int, int]) -> BoxFile | None:
         if self.truth is None:
             return entry.truth(size)
-        return _boxes_of(self.truth, entry.name, self._may_lack_truth)
-
-
-def _boxes_of(store: BoxStore, key: str, may_lack: bool) -> BoxFile:
-    try:
-        return store.read(key)
-    except MissingBoxesError:
-        if may_lack:
-            return no_boxes()
-        raise
-
-
-def _detections(config: DataConfig, photos: PhotoSet) -> BoxStore | None:
-    """The store that a config names, or that lies beside the photos."""
-    if config.boxes_path:
-        return _open_boxes(config.boxes_path, "data.boxes_path")
-    if config.source == "tfds":
-        return None
-    path = Path(os.path.abspath(photos.where))  # "." has no name
-    beside = path.with_name((path.stem if isinstance(photos, ZipSet) else path.name) + "_bbox")
-    if beside.exists():
-        return open_store(beside)
-    # For a folder of photos the folder of boxes is the rule, and what is missing is a file of it.
-    return npz_store(beside) if config.source == "folder" else None
-
-
-def _truth(config: DataConfig, photos: PhotoSet) -> BoxStore | None:
-    """The store of annotated boxes that a config names, or that comes with the photos and is wanted."""
-    if config.truth_boxes_path:
-        return _open_boxes(config.truth_boxes_path, "data.truth_boxes_path")
-    if config.box_choice != "ground_truth" or photos.carries_truth:
-        return None
-    if config.source == "coco":
-        return open_store(coco_instances(Path(config.path), config.split))
-    raise DataError("data.box_choice 'ground_truth' needs data.truth_boxes_path, the annotated boxes")
-
-
-def _open_boxes(name: str, field: str) -> BoxStore:
-    try:
-        return open_store(Path(name))
-    except DataError as error:
-        raise DataError(f"{field}: {error}") from error
+        return boxes_of(self.truth, entry.name, self._may_lack_truth)

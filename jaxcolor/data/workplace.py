@@ -1,4 +1,4 @@
-"""Folders that appear under their name only when they are whole, and one process at a time that makes them."""
+"""Files and folders that appear under their name only when they are whole; one process at a time that makes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,78 @@ from jaxcolor.data.photos import DataError
 from jaxcolor.data.record_files import sync
 
 _LOCK = "lock"
+
+
+def hidden_once(path: Path) -> Path:
+    """A name beside ``path``, hidden, that nobody else has: what several processes make at once stays apart."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write a file; it gets its name when the block ends, in place of one that is there.
+
+    If the block ends by an error nothing is left of it.
+    """
+    part = hidden_once(path)
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def put_folder(part: Path, path: Path, *, replace: bool) -> None:
+    """Gives a finished folder its name.
+
+    Args:
+      part: the folder.
+      path: its name.
+      replace: whether a folder of that name goes; it steps aside until the new one has arrived.
+
+    Raises:
+      OSError: there is a folder of that name, without ``replace``.
+    """
+    if not (replace and path.exists()):
+        part.rename(path)
+        return
+    old = hidden_once(path)
+    path.rename(old)
+    try:
+        part.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(lock: Path, told: str) -> Iterator[None]:
+    """Keeps other processes from the same work; the lock goes with the process, however that ends.
+
+    Args:
+      lock: a file to lock; it is made, and removing it is for whoever holds it.
+      told: that another process is at it.
+
+    Raises:
+      DataError: another process is at it.
+    """
+    import fcntl  # not on Windows, where there is no ArrayRecord either
+
+    with lock.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Some network disks know no locks: better to go on there than not to work at all.
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise DataError(told) from error
+        try:
+            same = os.fstat(file.fileno()).st_ino == lock.stat().st_ino
+        except FileNotFoundError:
+            same = False
+        if not same:  # a process that just ended has removed this one
+            raise DataError(told)
+        yield
 
 
 def hidden(output: Path) -> Path:
@@ -48,7 +121,7 @@ def workplace(output: Path, *, keep: bool) -> Iterator[Path]:
     part.mkdir(parents=True, exist_ok=True)
     if not (part / _LOCK).exists() and any(part.iterdir()):
         raise DataError(f"{part}: exists, and is not what jaxcolor leaves when it is killed; move it away")
-    with _alone(part, output):
+    with alone(part / _LOCK, f"{output}: another process is making it (in {part})"):
         if not keep:
             _empty(part)
         try:
@@ -61,20 +134,6 @@ def workplace(output: Path, *, keep: bool) -> Iterator[Path]:
             if not keep:
                 shutil.rmtree(part, ignore_errors=True)
             raise
-
-
-@contextlib.contextmanager
-def _alone(part: Path, output: Path) -> Iterator[None]:
-    import fcntl  # not on Windows, where there is no ArrayRecord either
-
-    with (part / _LOCK).open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some network disks know no locks: better to go on there than not to work at all.
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise DataError(f"{output}: another process is making it (in {part})") from error
-        yield
 
 
 def _empty(part: Path) -> None:
@@ -95,3 +154,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise DataError(f"{folder}: needs {needed / 1e9:.1f} GB of disk; {place} has {free / 1e9:.1f} GB free")
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of the files in a folder, those of subfolders not counted."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

@@ -12,17 +12,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxcolor.config import DataConfig
+from jaxcolor.data.photo_sets.opening import open_photos
+from jaxcolor.data.photo_sets.photo_set import PhotoSet
 from jaxcolor.data.photos import DataError
-from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec, one_line
+from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec
 from jaxcolor.detection.parts import do_part
-from jaxcolor.detection.photos import PhotoSet, keys_sha256
 from jaxcolor.detection.run import progress_bar, tell_bad
-from jaxcolor.detection.work import Work
-from jaxcolor.errors import UserError
+from jaxcolor.detection.work import Work, identify
+from jaxcolor.errors import UserError, one_line
 
 try:
     import apache_beam
     from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.utils import shared
 except ImportError as failure:
     raise DetectorError(f"--beam needs Apache Beam ({one_line(failure)}): pip install 'jaxcolor[beam]'") from failure
 
@@ -33,10 +36,13 @@ _LOOK_EVERY = 1.0
 class DoPart(apache_beam.DoFn):
     """Part number -> photos that it has."""
 
-    def __init__(self, work: Work, photos: PhotoSet, spec: DetectorSpec) -> None:
+    def __init__(self, work: Work, config: DataConfig, spec: DetectorSpec) -> None:
         self._work = work
-        self._photos = photos
+        # Not the set itself: the list of a million photos would travel to every worker.
+        self._config = config
         self._spec = spec
+        self._shared = shared.Shared()
+        self._photos: PhotoSet | None = None
         self._detector: Detector | None = None
 
     def setup(self) -> None:
@@ -49,24 +55,30 @@ class DoPart(apache_beam.DoFn):
         self._detector = self._spec.open()
         if self._detector.name != job.detector:
             raise DataError(f"this worker's detector is {self._detector.name}, the job's {job.detector}")
-        if len(self._photos) != job.photos or keys_sha256(self._photos) != job.photos_sha256:
-            raise DataError(f"this worker sees other photos in {self._photos.name}; do all share that folder?")
+        self._photos = self._shared.acquire(self._open)  # once in a process, whatever the number of its threads
+
+    def _open(self) -> PhotoSet:
+        photos, job = open_photos(self._config), self._work.job
+        if len(photos) != job.photos or identify(photos) != job.photos_identity:
+            raise DataError(f"this worker sees other photos in {photos.where}; do all share that place?")
+        return photos
 
     def process(self, number: int) -> Iterator[int]:
         """Does the part, if no other worker has."""
         part = self._work.done(number)
         if part is None:
             assert self._detector is not None
+            assert self._photos is not None
             part = do_part(self._work, number, self._photos, self._detector)
         yield part.photos
 
 
-def do_all(work: Work, photos: PhotoSet, spec: DetectorSpec, options: Sequence[str]) -> None:
+def do_all(work: Work, config: DataConfig, spec: DetectorSpec, options: Sequence[str]) -> None:
     """Has Beam do the parts that are not done, and waits for it.
 
     Args:
       work: of the job.
-      photos: of the job; they travel to the workers by pickling.
+      config: of the job's photos; each worker process opens them once.
       spec: of the detector.
       options: Beam's own, such as ``--runner=FlinkRunner``; by default its DirectRunner runs it in this process.
 
@@ -85,13 +97,13 @@ def do_all(work: Work, photos: PhotoSet, spec: DetectorSpec, options: Sequence[s
             pipeline
             | "parts" >> apache_beam.Create(missing)
             | "spread" >> apache_beam.Reshuffle()
-            | "detect" >> apache_beam.ParDo(DoPart(work, photos, spec))
+            | "detect" >> apache_beam.ParDo(DoPart(work, config, spec))
         )
         state: Any = pipeline.run().wait_until_finish()
     except UserError:
         raise
     except Exception as error:  # runners wrap what a worker raised in classes of their own
-        raise UserError(f"the Beam pipeline failed; what was done is kept: {one_line(error, most=1000)}") from error
+        raise UserError(f"the Beam pipeline failed; what was done is kept: {one_line(error, 1000)}") from error
     finally:
         finished.set()
         watcher.join()

@@ -140,9 +140,3 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DetectorError(f"{path}: cannot read this file: {error.strerror or error}") from error
-
-
-def one_line(error: BaseException, most: int = 300) -> str:
-    """An error's text without line breaks, cut where libraries write pages."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= most else f"{text[: most - 1]}…"

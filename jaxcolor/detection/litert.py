@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxcolor.detection.detector import DetectorError, DetectorSpec, one_line
+from jaxcolor.detection.detector import DetectorError, DetectorSpec
+from jaxcolor.errors import one_line
 
 
 class LiteRTModel:

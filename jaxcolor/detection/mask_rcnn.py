@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcolor.data.box_files import BoxFile
-from jaxcolor.detection.detector import DetectorError, DetectorSpec, file_sha256, one_line
+from jaxcolor.detection.detector import DetectorError, DetectorSpec, file_sha256
+from jaxcolor.errors import one_line
 
 
 class MaskRCNN:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxcolor.detection.detector import DetectorError, DetectorSpec, one_line
+from jaxcolor.detection.detector import DetectorError, DetectorSpec
+from jaxcolor.errors import one_line
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 

@@ -11,11 +11,11 @@ from jaxtyping import UInt8
 from jaxcolor.boxes import best_scores, clean_boxes
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.packed import Record
+from jaxcolor.data.photo_sets.photo_set import PhotoSet
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import read_rgb
 from jaxcolor.detection.detector import Detector, DetectorError
 from jaxcolor.detection.gray import detector_gray
-from jaxcolor.detection.photos import PhotoSet
 from jaxcolor.detection.work import Bad, Job, Part, Work
 
 READERS = 2
@@ -45,6 +45,8 @@ def do_part(
       DataError: the part cannot be written.
     """
     job = work.job
+    # Before they are read: a photo that is replaced meanwhile is read again by the next run.
+    state = photos.state(job.range(number))
     records: list[Record] = []
     bad: list[Bad] = []
     for loaded in _batches(photos, job.range(number), job.batch_size):
@@ -55,7 +57,7 @@ def do_part(
             if isinstance(entry, Bad):
                 bad.append(entry)
             told(entry if isinstance(entry, Bad) else None)
-    return work.write(number, records, bad)
+    return work.write(number, records, bad, state)
 
 
 def _batches(photos: PhotoSet, numbers: range, size: int) -> Iterator[list[_Loaded]]:
@@ -73,12 +75,14 @@ def _batches(photos: PhotoSet, numbers: range, size: int) -> Iterator[list[_Load
 
 
 def _load(photos: PhotoSet, index: int) -> _Loaded:
-    key = ""
+    keys = photos.keys()
+    key = f"number {index}" if keys is None else keys[index]
     try:
-        key, file = photos[index]
-        return key, detector_gray(read_rgb(file))
+        entry = photos.entry(index)
+        key = entry.name  # in a data set of records only the record tells it
+        return key, detector_gray(read_rgb(entry.file))
     except DataError as error:
-        return Bad(key or f"number {index}", str(error))
+        return Bad(key, str(error))
 
 
 def _detect(detector: Detector, grays: Sequence[UInt8[np.ndarray, "_ _ 3"]], job: Job) -> list[BoxFile]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,12 +13,16 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from jaxcolor.config import DataConfig
 from jaxcolor.data.box_stores.pack import PackedWriter, check_place
+from jaxcolor.data.index import kept_index
+from jaxcolor.data.photo_sets.opening import open_photos
+from jaxcolor.data.photo_sets.photo_set import PhotoSet
 from jaxcolor.data.photos import DataError
+from jaxcolor.data.workplace import hidden_once, put_folder
 from jaxcolor.detection.detector import Detector, DetectorSpec
 from jaxcolor.detection.parts import do_part
-from jaxcolor.detection.photos import PhotoSet, keys_sha256
-from jaxcolor.detection.work import Bad, Job, Part, Work
+from jaxcolor.detection.work import Bad, Job, Part, Work, identify
 
 StoreFormat = Literal["packed", "npz"]
 
@@ -32,7 +35,7 @@ _NAMED = 3
 
 
 def detect(
-    photos: PhotoSet,
+    config: DataConfig,
     store: Path,
     spec: DetectorSpec,
     *,
@@ -41,7 +44,6 @@ def detect(
     most_boxes: int = MOST_BOXES,
     photos_per_part: int = PHOTOS_PER_PART,
     store_format: StoreFormat = "packed",
-    bad_photos: Literal["error", "skip"] = "error",
     replace: bool = False,
     restart: bool = False,
     beam_options: Sequence[str] | None = None,
@@ -49,7 +51,9 @@ def detect(
     """Finds the boxes of all photos and writes them, with a progress bar. Photos are read and nothing else.
 
     Args:
-      photos: the photos.
+      config: the photos, and what those that cannot be read mean (``bad_photos``). Either way each costs a line and the
+        others go on. ``error``: there is an error at the end and no store; the work is kept. ``skip``: the store has
+        no entry for them. With ``index_path`` two photos of one name are found before the work, not after it.
       store: where the boxes go.
       spec: the detector.
       threshold: the lowest score kept; None: the detector's own.
@@ -57,8 +61,6 @@ def detect(
       most_boxes: kept of a photo.
       photos_per_part: after so many the work is safe.
       store_format: a packed store, or a folder of ``<stem>.npz``.
-      bad_photos: what photos that cannot be read mean. Either way each costs a line and the others go on. ``error``:
-        there is an error at the end and no store; the work is kept. ``skip``: the store has no entry for them.
       replace: whether a store at ``store`` is replaced.
       restart: throw away the unfinished work of a run before.
       beam_options: Apache Beam's options: Beam does the parts; None: this process does.
@@ -67,11 +69,12 @@ def detect(
       What was written, in one line.
 
     Raises:
-      DataError: the store exists, numbers that make no sense, work of another job or of a run that is going on, photos
-        that cannot be read, or it cannot be written.
+      DataError: the store exists, numbers that make no sense, photos or an index that cannot be used, work of another
+        job or of a run that is going on, photos that cannot be read, or it cannot be written.
       DetectorError: see ``DetectorSpec.open`` and ``parts.do_part``.
     """
     _check_place(store, store_format, replace)
+    photos = open_photos(config)
     detector = spec.open()
     threshold = detector.threshold if threshold is None else threshold
     batch_size = detector.batch_size if batch_size is None else batch_size
@@ -82,14 +85,13 @@ def detect(
             f"--batch {batch_size}, --max-boxes {most_boxes}, --photos-per-part {photos_per_part}: "
             "all must be at least 1"
         )
-    job = Job(
-        len(photos), keys_sha256(photos), detector.name, float(threshold), most_boxes, batch_size, photos_per_part
-    )
+    if config.index_path:
+        kept_index(config, photos, skip_bad=True)
+    job = Job(len(photos), identify(photos), detector.name, float(threshold), most_boxes, batch_size, photos_per_part)
     work = Work(store, job)
     with work.alone():
         work.begin(restart)
-        if bad_photos == "error":
-            _retry_bad(work)
+        _do_again(work, photos, retry_bad=config.bad_photos == "error")
         print(f"{detector.name}: boxes with scores of at least {threshold:g}", file=sys.stderr)
         if beam_options is None:
             _do_all(work, photos, detector)
@@ -97,16 +99,23 @@ def detect(
             from jaxcolor.detection.beam import do_all
 
             del detector  # workers open their own; two of them may not fit a GPU
-            do_all(work, photos, spec, beam_options)
-        return _finish(work, photos.name, store, store_format, bad_photos, replace)
+            do_all(work, config, spec, beam_options)
+        return _finish(work, photos.name, store, store_format, config.bad_photos, replace)
 
 
-def _retry_bad(work: Work) -> None:
-    """Photos that could not be read may have been mended since."""
+def _do_again(work: Work, photos: PhotoSet, *, retry_bad: bool) -> None:
+    """Parts that are done but not as they would be now: photos were replaced since, or may have been mended."""
+    replaced = 0
     for number in range(work.job.parts):
         part = work.done(number)
-        if part is not None and part.bad:
+        if part is None:
+            continue
+        other = part.state != photos.state(work.job.range(number))
+        replaced += other and not part.bad
+        if other or (part.bad and retry_bad):
             work.undo(number)
+    if replaced:
+        print(f"photos were replaced since they were looked at; parts done again: {replaced:,}", file=sys.stderr)
 
 
 def _do_all(work: Work, photos: PhotoSet, detector: Detector) -> None:
@@ -197,15 +206,17 @@ def _check_place(store: Path, store_format: StoreFormat, replace: bool) -> None:
 
 
 def _write_npz(work: Work, store: Path, replace: bool) -> None:
-    part = store.with_name(f".{store.name}.part-{uuid.uuid4().hex[:8]}")
+    part = hidden_once(store)
     part.mkdir()
     try:
+        seen: set[str] = set()
         for number in range(work.job.parts):
             for record in work.records(number):
+                if record.key in seen:
+                    raise DataError(f"photo {record.key}: there are two of this name; nothing was written")
+                seen.add(record.key)
                 np.savez(part / f"{record.key}.npz", bbox=record.boxes.boxes, scores=record.boxes.scores)
         _check_place(store, "npz", replace)
-        if store.exists():
-            shutil.rmtree(store)
-        part.rename(store)
+        put_folder(part, store, replace=replace)
     finally:
         shutil.rmtree(part, ignore_errors=True)

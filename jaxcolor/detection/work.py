@@ -17,18 +17,19 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcolor.data.box_stores.packed import Record, array_record, decode, encode
+from jaxcolor.data.array_records import RECORD_ERRORS, array_record
+from jaxcolor.data.box_stores.packed import Record, decode, encode
+from jaxcolor.data.photo_sets.photo_set import PhotoSet
 from jaxcolor.data.photos import DataError
-from jaxcolor.detection.detector import one_line
+from jaxcolor.data.workplace import alone, whole_file
+from jaxcolor.errors import one_line
 
-_VERSION = 1
+_VERSION = 2
 _READ_AT_ONCE = 4096
 
 
@@ -37,8 +38,8 @@ class Job:
     """All that decides what a part holds."""
 
     photos: int
-    photos_sha256: str
-    """Of their keys, see ``photos.keys_sha256``."""
+    photos_identity: str
+    """Tells their set from others, see ``identify``."""
     detector: str
     """Its name, which tells its weights."""
     threshold: float
@@ -59,6 +60,12 @@ class Job:
         return range(part * self.photos_per_part, min((part + 1) * self.photos_per_part, self.photos))
 
 
+def identify(photos: PhotoSet) -> str:
+    """Tells one set of photos from another for a job. Not by sizes: photos that could not be read may be mended."""
+    identity = photos.identity(sizes=False)
+    return f"{identity.kind} {identity.digest}"
+
+
 class Bad(NamedTuple):
     """A photo that cannot be read."""
 
@@ -75,6 +82,8 @@ class Part(NamedTuple):
     sha256: str
     """Of its records, one after another."""
     bad: tuple[Bad, ...]
+    state: str
+    """Of its photos when they were read, see ``PhotoSet.state``."""
 
 
 class Work:
@@ -101,7 +110,7 @@ class Work:
         try:
             there = json.loads((self.path / "job.json").read_bytes())
         except FileNotFoundError:
-            self._put("job.json", json.dumps(wanted, indent=2).encode())
+            _put(self.path / "job.json", json.dumps(wanted, indent=2).encode())
             return
         except ValueError:
             there = {}
@@ -113,7 +122,7 @@ class Work:
                 f"{self.path}: holds the unfinished work of another run: {', '.join(changed)} differ; "
                 "repeat that run's arguments to go on with it, or give --restart to throw it away"
             )
-        for leftover in self.path.glob("*.tmp"):  # of a process that was killed
+        for leftover in self.path.glob(".*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -123,17 +132,9 @@ class Work:
         Raises:
           DataError: another run is at it.
         """
-        import fcntl  # not on Windows, where there are no packed stores either
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f"{self.path.name}.lock")
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(file.fileno()).st_ino != lock.stat().st_ino:  # a run that just ended has removed this one
-                    raise FileNotFoundError
-            except (BlockingIOError, FileNotFoundError) as error:
-                raise DataError(f"{self.path}: another run is at work on it") from error
+        with alone(lock, f"{self.path}: another run is at work on it"):
             try:
                 yield
             finally:
@@ -144,7 +145,7 @@ class Work:
         try:
             fields = json.loads(self._marker(number).read_bytes())
             bad = tuple(Bad(*entry) for entry in fields["bad"])
-            return Part(fields["photos"], fields["boxes"], fields["sha256"], bad)
+            return Part(fields["photos"], fields["boxes"], fields["sha256"], bad, fields["state"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -152,7 +153,7 @@ class Work:
         """Has the part done again."""
         self._marker(number).unlink(missing_ok=True)
 
-    def write(self, number: int, records: Sequence[Record], bad: Sequence[Bad]) -> Part:
+    def write(self, number: int, records: Sequence[Record], bad: Sequence[Bad], state: str) -> Part:
         """Finishes a part.
 
         Raises:
@@ -160,21 +161,18 @@ class Work:
         """
         encoded = [encode(record) for record in records]
         boxes = sum(len(record.boxes.boxes) for record in records)
-        part = Part(len(records), boxes, _sha256(encoded), tuple(bad))
+        part = Part(len(records), boxes, _sha256(encoded), tuple(bad), state)
         target = self._records(number)
-        temporary = self._temporary(target.name)
-        try:
-            if encoded:
-                writer = array_record().ArrayRecordWriter(str(temporary), "group_size:16")
-                for data in encoded:
-                    writer.write(data)
-                writer.close()
-                os.replace(temporary, target)
-        except RuntimeError as error:
-            raise DataError(f"{target}: cannot be written: {one_line(error)}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._put(self._marker(number).name, json.dumps(part._asdict()).encode("ascii"))
+        if encoded:
+            try:
+                with whole_file(target) as temporary:
+                    writer = array_record().ArrayRecordWriter(str(temporary), "group_size:16")
+                    for data in encoded:
+                        writer.write(data)
+                    writer.close()
+            except RuntimeError as error:
+                raise DataError(f"{target}: cannot be written: {one_line(error)}") from error
+        _put(self._marker(number), json.dumps(part._asdict()).encode("ascii"))
         return part
 
     def records(self, number: int) -> Iterator[Record]:
@@ -194,7 +192,7 @@ class Work:
                     sha.update(data)
                     yield decode(data)
             damage = "" if sha.hexdigest() == part.sha256 else "SHA-256 differs"
-        except (RuntimeError, ValueError, IndexError) as error:
+        except RECORD_ERRORS as error:
             damage = one_line(error)
         if damage:
             self.undo(number)
@@ -212,16 +210,10 @@ class Work:
     def _marker(self, number: int) -> Path:
         return self.path / f"part-{number:05d}.json"
 
-    def _temporary(self, name: str) -> Path:
-        return self.path / f"{name}.{uuid.uuid4().hex[:8]}.tmp"
 
-    def _put(self, name: str, data: bytes) -> None:
-        temporary = self._temporary(name)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, self.path / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+def _put(path: Path, data: bytes) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _sha256(parts: Sequence[bytes]) -> str:

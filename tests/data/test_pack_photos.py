@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxcolor.cli import main
+from jaxcolor.config import DataConfig
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.store import MissingBoxesError
 from jaxcolor.data.colorization import Colorization, PackedPhoto, write_data_set
@@ -61,6 +62,10 @@ def folder(tmp_path):
         boxes = boxes_of(number)
         np.savez(tmp_path / "boxes" / f"{Path(name).stem}.npz", bbox=boxes.boxes, scores=boxes.scores)
     return photos
+
+
+def config(folder):
+    return DataConfig(path=str(folder), boxes_path=str(folder.parent / "boxes"))
 
 
 def pack(folder, *options):
@@ -199,25 +204,24 @@ def test_photos_without_an_entry_are_counted_and_named(folder, capsys):
     for name in ("a", "b"):
         (folder.parent / "boxes" / f"{name}.npz").unlink()
     with pytest.raises(MissingBoxesError, match=r"a\.npz: no such box file; the same for 1 more of 3 photos \(b\)"):
-        Photos(folder, folder.parent / "boxes")
+        Photos(config(folder))
     assert pack(folder, "--missing-boxes", "none") == 0
     assert [len(example["boxes"]) for example in read(folder.parent / "set")] == [0, 0, 2]
 
 
 def test_folders_that_cannot_be_packed_are_named(folder):
-    boxes = folder.parent / "boxes"
     with pytest.raises(DataError, match="nowhere: no such folder"):
-        Photos(folder.parent / "nowhere", boxes)
-    with pytest.raises(DataError, match="boxes: no photos here"):
-        Photos(boxes, boxes)
+        Photos(config(folder.parent / "nowhere"))
+    with pytest.raises(DataError, match="boxes: no photos in this folder"):
+        Photos(config(folder.parent / "boxes"))
     (folder / "a.png").write_bytes(photo(0, format_="PNG"))
     with pytest.raises(DataError, match=r"a\.jpg and .*a\.png: two photos of one name"):
-        Photos(folder, boxes)
+        Photos(config(folder))
 
 
 @pytest.mark.skipif(not VAL.is_dir(), reason="no photos of COCO here")
 def test_photos_of_coco(tmp_path):
-    photos = Photos(VAL / "images", VAL / "images_bbox")
+    photos = Photos(DataConfig(path=str(VAL / "images")))
     written = write_data_set(photos, tmp_path / "set")
     assert_same(read(tmp_path / "set"), list(photos))
     assert json.loads((tmp_path / "set" / "dataset_info.json").read_text())["name"] == "colorization"

@@ -107,7 +107,9 @@ class TestBoxesInRecords:
         assert found.describe().endswith("2 with annotated boxes; 541 annotated boxes from its records")
 
     def test_rounding_of_shares(self):
-        entry = Entry("a", own_example, truth_shares=np.array([[1 / 3, np.nan, 9999.99 / 10000, 1]], np.float32))
+        entry = Entry(
+            "a", own_example, "a.jpg", truth_shares=np.array([[1 / 3, np.nan, 9999.99 / 10000, 1]], np.float32)
+        )
         assert entry.truth((10_000, 9)).boxes[0, [0, 2, 3]].tolist() == np.float32([3333.33, 9999.99, 9]).tolist()
 
 

@@ -1,10 +1,12 @@
 import os
+import pickle
 import sys
 
 import pytest
 
 from jaxcolor.cli import main
 from jaxcolor.data.box_stores.packed import PackedStore
+from tests.data.photo_files import write_zip
 from tests.detection import toy
 
 BRIGHT = "tests.detection.toy:Bright"
@@ -17,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def run(tmp_path, capsys):
     toy.make_photos(tmp_path / "photos", 20)
 
-    def run(*arguments, store="store", detector=BRIGHT, part=4):
-        command = ["boxes", "detect", str(tmp_path / "photos"), "-o", str(tmp_path / store), "--detector", detector]
+    def run(*arguments, store="store", detector=BRIGHT, part=4, photos="photos"):
+        command = ["boxes", "detect", str(tmp_path / photos), "-o", str(tmp_path / store), "--detector", detector]
         status = main([*command, "--photos-per-part", str(part), *arguments])
         out, err = capsys.readouterr()
         return status, out, err
@@ -56,6 +58,13 @@ class TestPipeline:
         PackedStore(tmp_path / "beam").verify()
         assert sorted(os.listdir(tmp_path)) == ["beam", "loop", "photos"]
 
+    def test_photos_of_a_zip_file(self, run, tmp_path):
+        write_zip(tmp_path / "photos.zip", {p.name: p.read_bytes() for p in (tmp_path / "photos").iterdir()})
+        assert run(store="loop")[0] == 0
+        assert run("--beam", store="beam", photos="photos.zip")[0] == 0
+        hashes = {PackedStore(tmp_path / name).manifest.content_sha256 for name in ("loop", "beam")}
+        assert len(hashes) == 1
+
     @pytest.mark.parametrize("beam_again", [["--beam"], []])
     def test_goes_on_where_it_stopped(self, run, tmp_path, monkeypatch, beam_again):
         status, _, err = run("--beam", detector="tests.detection.toy:failing", part=3)
@@ -89,22 +98,41 @@ class TestPipeline:
         assert not (tmp_path / "store").exists()
 
     def test_workers_make_sure(self, run, tmp_path, monkeypatch):
+        from jaxcolor.config import DataConfig
+        from jaxcolor.data.photo_sets.opening import open_photos
         from jaxcolor.data.photos import DataError
         from jaxcolor.detection.beam import DoPart
         from jaxcolor.detection.detector import DetectorSpec
-        from jaxcolor.detection.photos import FolderPhotos, keys_sha256
-        from jaxcolor.detection.work import Job, Work
+        from jaxcolor.detection.work import Job, Work, identify
 
-        photos = FolderPhotos(tmp_path / "photos")
+        photos = DataConfig(path=str(tmp_path / "photos"))
+        identity = identify(open_photos(photos))
         spec = DetectorSpec(BRIGHT)
 
         def work(detector="bright"):
-            return Work(tmp_path / "s", Job(20, keys_sha256(photos), detector, 0.5, 9, 3, 4))
+            return Work(tmp_path / "s", Job(20, identity, detector, 0.5, 9, 3, 4))
 
         DoPart(work(), photos, spec).setup()
         with pytest.raises(DataError, match="this worker's detector is bright, the job's other"):
             DoPart(work("other"), photos, spec).setup()
         job = work()
         next((tmp_path / "photos").iterdir()).rename(tmp_path / "photos" / "renamed.png")
-        with pytest.raises(DataError, match="this worker sees other photos in photos"):
-            DoPart(job, FolderPhotos(tmp_path / "photos"), spec).setup()
+        with pytest.raises(DataError, match=r"this worker sees other photos in .*photos; do all share that place"):
+            DoPart(job, photos, spec).setup()
+
+    def test_workers_open_the_photos_once_in_a_process(self, tmp_path, monkeypatch):
+        from jaxcolor.config import DataConfig
+        from jaxcolor.detection import beam
+        from jaxcolor.detection.detector import DetectorSpec
+        from jaxcolor.detection.work import Job, Work, identify
+
+        toy.make_photos(tmp_path / "photos", 20)
+        config, opened, open_photos = DataConfig(path=str(tmp_path / "photos")), [], beam.open_photos
+        job = Job(20, identify(open_photos(config)), "bright", 0.5, 9, 3, 4)
+        monkeypatch.setattr(beam, "open_photos", lambda config: opened.append(config) or open_photos(config))
+        sent = pickle.dumps(beam.DoPart(Work(tmp_path / "s", job), config, DetectorSpec(BRIGHT)))
+        assert b".png" not in sent  # a recipe, not a list of photos
+        received = [pickle.loads(sent) for _ in range(3)]
+        for worker in received:
+            worker.setup()
+        assert opened == [config]

@@ -14,13 +14,9 @@ from jaxcolor.cli import main
 from jaxcolor.data.box_files import BoxFile, read_boxes
 from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.packed import PackedStore
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.preprocess import Encoded
 from jaxcolor.detection import detector as detector_module
 from jaxcolor.detection.detector import DetectorError, DetectorSpec
 from jaxcolor.detection.parts import keep
-from jaxcolor.detection.photos import FolderPhotos, PhotoSet
-from jaxcolor.detection.run import detect
 from jaxcolor.detection.work import Job, Work
 from tests.detection import toy
 
@@ -178,52 +174,6 @@ class TestBadPhotos:
         assert not (tmp_path / "store").exists()
 
 
-class Members:
-    """A set that is no folder: photos as bytes, one of which cannot be had."""
-
-    name = "archive"
-
-    def __init__(self, folder):
-        self.paths = sorted(folder.iterdir())
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, index):
-        if index == 3:
-            raise DataError("archive: member 3 is damaged")
-        return self.paths[index].stem, Encoded(f"archive: {index}", self.paths[index].read_bytes())
-
-    def keys(self):
-        return iter([path.stem for path in self.paths])
-
-
-def test_other_sets_of_photos(photos, tmp_path, capsys):
-    members = Members(photos)
-    assert isinstance(members, PhotoSet)
-    assert isinstance(FolderPhotos(photos), PhotoSet)
-    line = detect(members, tmp_path / "s", DetectorSpec(BRIGHT), bad_photos="skip")
-    assert line.endswith("1 of 20 photos cannot be read: number 3: left out")
-    assert "left out: archive: member 3 is damaged" in capsys.readouterr().err
-    detect(FolderPhotos(photos), tmp_path / "t", DetectorSpec(BRIGHT))
-    one, other = PackedStore(tmp_path / "s"), PackedStore(tmp_path / "t")
-    assert set(other.keys()) - set(one.keys()) == {members.paths[3].stem}
-    for key in one.keys():  # noqa: SIM118  (a store is no mapping)
-        np.testing.assert_array_equal(one.read(key).boxes, other.read(key).boxes)
-
-
-def test_folders_that_cannot_be_used(tmp_path):
-    for prepare, message in (
-        (lambda p: None, "no such folder"),
-        (lambda p: p.write_text(""), "not a folder"),
-        (lambda p: (p.unlink(), p.mkdir(), (p / "a.txt").write_text("")), "no photos in this folder"),
-        (lambda p: [(p / f"a.{s}").write_text("") for s in ("png", "jpg")], r"a\.jpg and a\.png have one stem"),
-    ):
-        prepare(tmp_path / "p")
-        with pytest.raises(DataError, match=message):
-            FolderPhotos(tmp_path / "p")
-
-
 class TestResuming:
     def test_goes_on_after_an_error(self, run, tmp_path, monkeypatch):
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -247,10 +197,24 @@ class TestResuming:
         assert status == 1
         assert "unfinished work of another run: threshold, photos_per_part differ; repeat" in err
         (photos / "new.png").write_bytes(next(photos.iterdir()).read_bytes())
-        assert "photos, photos_sha256 differ" in run(part=3)[2]
+        assert "photos, photos_identity differ" in run(part=3)[2]
         (tmp_path / ".store.detect" / "job.json").write_text("rubbish")
         assert "unfinished work of another run" in run(part=3)[2]
         assert run("--restart", part=3)[0] == 0
+
+    def test_photos_that_were_replaced_are_looked_at_again(self, run, photos, tmp_path):
+        with pytest.raises(RuntimeError):
+            run(detector="tests.detection.toy:failing", part=3)  # two parts are done
+        names = sorted(p.name for p in photos.iterdir())
+        before = (photos / names[1]).read_bytes()
+        other = next(p for p in photos.iterdir() if p.stat().st_size != len(before)).read_bytes()
+        (photos / names[1]).write_bytes(other)
+        status, _, err = run(part=3)
+        assert status == 0
+        assert "photos were replaced since they were looked at; parts done again: 1\n" in err
+        assert " 15%" in err  # three of twenty photos had been done
+        assert run(store="straight")[0] == 0
+        assert same_folder(tmp_path / "store", tmp_path / "straight") == 4
 
     def test_damaged_parts_are_done_again(self, run, tmp_path):
         with pytest.raises(RuntimeError):
@@ -261,7 +225,7 @@ class TestResuming:
         data = bytearray(records.read_bytes())
         data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
         records.write_bytes(data)
-        (work / "part-00002.json.1234.tmp").write_text("left by a killed process")
+        (work / ".part-00002.json.1234.part").write_text("left by a killed process")
         status, _, err = run(part=3)
         assert status == 1
         assert "part-00001.array_record: is damaged" in err

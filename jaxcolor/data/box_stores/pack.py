@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 import shutil
-import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jaxcolor.data.array_records import array_record
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.packed import (
@@ -24,7 +24,6 @@ from jaxcolor.data.box_stores.packed import (
     Manifest,
     PackedStore,
     Record,
-    array_record,
     encode,
     is_packed,
     key_hash,
@@ -32,6 +31,8 @@ from jaxcolor.data.box_stores.packed import (
 )
 from jaxcolor.data.box_stores.store import StoreKind
 from jaxcolor.data.photos import DataError
+from jaxcolor.data.workplace import hidden_once, put_folder
+from jaxcolor.errors import one_line
 
 RECORDS_PER_SHARD = 1 << 18
 """ImageNet's 1.28 million photos are five files."""
@@ -93,7 +94,7 @@ class PackedWriter:
         self._hashes = array.array("Q")
         self._boxes = 0
         self._sha = hashlib.sha256()
-        self._part = path.with_name(f".{path.name}.part-{uuid.uuid4().hex[:8]}")
+        self._part = hidden_once(path)
 
     def __enter__(self) -> PackedWriter:
         self._part.mkdir(parents=True)
@@ -137,7 +138,7 @@ class PackedWriter:
 
     def _cannot_write(self, failure: RuntimeError) -> DataError:
         """ArrayRecord's errors, a full disk among them."""
-        return DataError(f"{self.path}: cannot be written: {' '.join(str(failure).split())}")
+        return DataError(f"{self.path}: cannot be written: {one_line(failure)}")
 
     def _close_shard(self) -> None:
         if self._writer is not None:
@@ -159,7 +160,7 @@ class PackedWriter:
         manifest = Manifest(**facts)
         (self._part / MANIFEST).write_text(manifest.to_json(), encoding="ascii")
         self._refuse_duplicates(hashes[order])
-        _put(self._part, self.path, self._replace)
+        put_folder(self._part, self.path, replace=self._replace)
 
     def _refuse_duplicates(self, ordered: np.ndarray) -> None:
         """Two photos of one key have one hash; keys that merely share a hash are fine."""
@@ -186,21 +187,6 @@ def check_place(path: Path, replace: bool) -> None:
         raise DataError(f"{path}: exists; give --force to replace it")
     if not is_packed(path):
         raise DataError(f"{path}: exists and is no packed box store: not replaced")
-
-
-def _put(part: Path, path: Path, replace: bool) -> None:
-    """A finished store to its name; what was there steps aside until it has arrived."""
-    if not (replace and path.exists()):
-        part.rename(path)
-        return
-    old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:8]}")
-    path.rename(old)
-    try:
-        part.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def pack_store(

@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcolor.data.array_records import RECORD_ERRORS, open_records
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.joining import Gathering, ManyBoxes
 from jaxcolor.data.box_stores.store import STORE_KINDS, MissingBoxesError, StoreKind
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
 MANIFEST = "manifest.json"
 INDEX_HASHES = "index_hashes.npy"
@@ -42,8 +44,6 @@ _FLOAT = np.dtype("<f4")
 _READ_AT_ONCE = 4096
 _NEAR = 256
 """Records that are read together where some of them are wanted: what lies between them costs less than a new read."""
-# Reading ahead serves sequential readers; here it would fetch megabytes for a record of a hundred bytes.
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,11 +269,9 @@ class PackedStore:
         """Records of one shard."""
         shard, first = divmod(start, self.manifest.records_per_shard)
         try:
-            # read(start, end), not read([start]): the latter's time grows with the file (for one of 100,000 chunks 185
-            # against 2 µs were measured), and seek() would need a lock.
             return self._reader(shard).read(first, first + end - start)
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise DataError(f"{self._shard(shard)}: record {first} is damaged: {_one_line(error)}") from error
+        except RECORD_ERRORS as error:
+            raise DataError(f"{self._shard(shard)}: record {first} is damaged: {one_line(error)}") from error
 
     def _decoded(self, number: int, data: bytes) -> Record:
         try:
@@ -299,7 +297,7 @@ class PackedStore:
         except FileNotFoundError as error:
             raise DataError(f"{path}: missing. {_PACK_AGAIN}") from error
         except (OSError, ValueError, EOFError, SyntaxError) as error:
-            raise DataError(f"{path}: cannot read this index: {_one_line(error)}. {_PACK_AGAIN}") from error
+            raise DataError(f"{path}: cannot read this index: {one_line(error)}. {_PACK_AGAIN}") from error
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != (len(self),):
             what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
             raise DataError(f"{path}: is {what}; it must be {np.dtype(dtype)} ({len(self)},). {_PACK_AGAIN}")
@@ -309,30 +307,15 @@ class PackedStore:
 _PACK_AGAIN = "Pack the boxes again (jaxcolor boxes pack)"
 
 
-def array_record() -> Any:
-    """The module that reads and writes records, imported when it is needed: other stores do without.
-
-    Raises:
-      DataError: there is none.
-    """
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise DataError("packed box stores need the package array_record, which there is not for Windows") from error
-    return array_record_module
-
-
 def _open_shard(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: missing. {_PACK_AGAIN}")
     try:
-        reader = array_record().ArrayRecordReader(str(path), _READER_OPTIONS)
-        if not reader.ok():
-            reader.read([0])  # only this tells what is wrong
-            raise RuntimeError("its end is damaged")
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: cannot read this file: {_one_line(error)}. {_PACK_AGAIN}") from error
-    return reader
+        return open_records(path)
+    except RECORD_ERRORS as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot read this file: {one_line(error)}. {_PACK_AGAIN}") from error
 
 
 def is_packed(path: Path) -> bool:
@@ -354,7 +337,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         fields = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot read this manifest: {_one_line(error)}") from error
+        raise DataError(f"{file}: cannot read this manifest: {one_line(error)}") from error
     except OSError as error:
         raise DataError(f"{file}: cannot read this manifest: {error.strerror or error}") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
@@ -392,7 +375,3 @@ _MANIFEST_FIELDS = {
     "records_per_shard": _is_positive,
     "content_sha256": _is_text,
 }
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

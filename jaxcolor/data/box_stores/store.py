@@ -84,6 +84,21 @@ def no_boxes() -> BoxFile:
     return BoxFile(np.zeros((0, 4), np.float32), np.zeros((0,), np.float32))
 
 
+def boxes_of(store: BoxStore, key: str, may_lack: bool) -> BoxFile:
+    """A photo's boxes; with ``may_lack`` a photo without an entry has none.
+
+    Raises:
+      MissingBoxesError: the photo has no entry, without ``may_lack``.
+      DataError: the entry cannot be read.
+    """
+    try:
+        return store.read(key)
+    except MissingBoxesError:
+        if may_lack:
+            return no_boxes()
+        raise
+
+
 def check_complete(store: BoxStore, keys: Sequence[str]) -> None:
     """Whether a store has an entry for every photo.
 

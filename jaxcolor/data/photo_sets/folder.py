@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from jaxcolor.data.box_stores.store import photo_key
 from jaxcolor.data.photo_sets.names import Names, check_listed, is_photo, read_list, refuse_shared_keys
-from jaxcolor.data.photo_sets.photo_set import Entry, Identity
+from jaxcolor.data.photo_sets.photo_set import Entry, Identity, digest_of, of_files
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES
 
@@ -35,6 +34,7 @@ class FolderSet:
         """
         self.path = path
         self.where = str(path)
+        self.name = path.resolve().name
         self.remarks = ""
         if listed is None:
             names, others = _list_photos(path)
@@ -57,17 +57,23 @@ class FolderSet:
 
     def entry(self, number: int) -> Entry:
         """The file; whether it is there shows when it is opened."""
-        return Entry(self._keys[number], self.path / self._names[number])
+        path = self.path / self._names[number]
+        return Entry(self._keys[number], path, path.name)
 
     def header(self, number: int) -> None:
         """A file is read only as far as it must be in any case."""
         return None
 
-    def identity(self) -> Identity:
+    def identity(self, *, sizes: bool = True) -> Identity:
         """Of the names and sizes in bytes; a file that is not there has size -1."""
-        digest = hashlib.blake2b(self._names.digest().encode(), digest_size=16)
-        digest.update(np.array([_size(self.path / name) for name in self._names], "<i8").tobytes())
-        return Identity("folder", self.where, len(self), digest.hexdigest())
+        return of_files("folder", self.where, self._names, self._sizes(range(len(self))) if sizes else b"")
+
+    def state(self, numbers: range) -> str:
+        """A digest of sizes in bytes."""
+        return digest_of(self._sizes(numbers))
+
+    def _sizes(self, numbers: range) -> bytes:
+        return np.array([_size(self.path / self._names[number]) for number in numbers], "<i8").tobytes()
 
 
 def _size(path: Path) -> int:

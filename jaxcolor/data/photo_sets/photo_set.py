@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -32,12 +33,31 @@ class Identity(NamedTuple):
         return f"{self.where} ({self.kind}, {self.photos:,} photos)"
 
 
+def digest_of(data: bytes) -> str:
+    """A short hash."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def of_files(kind: str, where: str, names: Names, sizes: bytes) -> Identity:
+    """The identity of photos that are files for themselves.
+
+    Args:
+      kind: see ``Identity``.
+      where: likewise.
+      names: of the files.
+      sizes: all that is seen of the files from outside; empty if it shall not count.
+    """
+    return Identity(kind, where, len(names), digest_of(names.digest().encode() + sizes))
+
+
 class Entry(NamedTuple):
     """One photo of a set, as it is kept there."""
 
     name: str
     """Its key, under which box stores know it."""
     file: PhotoFile
+    file_name: str
+    """The name that its file has or had; its key follows from it (``photo_key``)."""
     detections: BoxFile | None = None
     """Boxes that lie with the photo, in its pixels; None where the set carries none."""
     truth_shares: Float32[np.ndarray, "K 4"] | None = None
@@ -65,6 +85,8 @@ class PhotoSet(Protocol):
 
     where: str
     """Where the photos are, for a person: begins every message about the whole set."""
+    name: str
+    """The set's own name, without the folders above: told by what is made of it."""
     remarks: str
     """What was seen and left out while listing, for a person; empty if nothing was."""
     carries_detections: bool
@@ -96,6 +118,19 @@ class PhotoSet(Protocol):
         """
         ...
 
-    def identity(self) -> Identity:
-        """Found out when it is asked for: takes a look at every file of a folder."""
+    def identity(self, *, sizes: bool = True) -> Identity:
+        """Found out when it is asked for: takes a look at every file of a folder.
+
+        Args:
+          sizes: whether photos that are files for themselves count with their sizes and checksums. Without, replacing
+            one by another of its name leaves the identity as it is, and ``state`` tells. Records belong together: a
+            data set of other files is another one either way.
+        """
+        ...
+
+    def state(self, numbers: range) -> str:
+        """What is seen of some photos from outside: other once one of them is replaced.
+
+        Tells what ``identity`` without sizes leaves out.
+        """
         ...

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from jaxcolor.data.array_records import RECORD_ERRORS, open_records
 from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.packed import array_record
 from jaxcolor.data.box_stores.store import photo_key
 from jaxcolor.data.photo_sets.names import Names
 from jaxcolor.data.photo_sets.photo_set import Entry, Identity
 from jaxcolor.data.photo_sets.tfds_folder import Features, check_format, find_data_set, find_features
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import Encoded
-
-# Reading ahead serves sequential readers; photos come in any order.
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+from jaxcolor.errors import one_line
 
 
 class TfdsSet:
@@ -54,8 +52,11 @@ class TfdsSet:
         self.remarks = str(self.features)
         self.carries_detections = self.features.detections is not None
         self.carries_truth = self.features.truth is not None
-        self._title = f"{builder.info.full_name} {split}"
+        self.name = f"{builder.info.full_name} {split}"
         self._files = [(Path(s.filename), int(s.skip), int(s.take), int(s.examples_in_shard)) for s in shards]
+        # For the identity: files are padded to blocks of 64 KiB, so those of other photos can be of the same size.
+        used, splits = {path.name for path, _, _, _ in self._files}, builder.info.splits.values()
+        self._bytes = [int(s.num_bytes) for s in splits if used & {Path(name).name for name in s.filenames}]
         self._ends = np.cumsum([take for _, _, take, _ in self._files], dtype=np.int64)
         if not len(self):
             raise DataError(f"data.split: {self.where}: has no photos")
@@ -77,19 +78,19 @@ class TfdsSet:
         except DataError:
             raise
         except Exception as error:  # protobuf's DecodeError; of what class depends on its implementation
-            raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error
+            raise DataError(f"{where}: damaged: {one_line(error)}") from error
 
     def header(self, number: int) -> None:
         """A record is read whole."""
         return None
 
-    def identity(self) -> Identity:
-        """Of the data set's name and version, the split, and the names, sizes and counts of its files.
+    def identity(self, *, sizes: bool = True) -> Identity:
+        """Of the data set's name and version, the split and its bytes, and the files' names, sizes and counts.
 
         Raises:
           DataError: a file is missing.
         """
-        digest = hashlib.blake2b(self._title.encode(), digest_size=16)
+        digest = hashlib.blake2b(f"{self.name} {self._bytes};".encode(), digest_size=16)
         for path, skip, take, count in self._files:
             try:
                 size = path.stat().st_size
@@ -97,6 +98,10 @@ class TfdsSet:
                 raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error
             digest.update(f"{path.name} {size} {skip} {take} {count};".encode())
         return Identity("tfds", self.where, len(self), digest.hexdigest())
+
+    def state(self, numbers: range) -> str:
+        """Nothing: ``identity`` tells all."""
+        return ""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}
@@ -109,10 +114,11 @@ class TfdsSet:
         images = record[wanted.image].bytes_list.value
         if len(images) != 1:
             raise DataError(f"{where}: holds {len(images)} photos in {wanted.image}; it must be one")
-        name = photo_key(number)
+        file_name = name = photo_key(number)
         if wanted.name:
             texts = record[wanted.name].bytes_list.value
-            name = photo_key(texts[0].decode("utf-8", "surrogateescape")) if len(texts) == 1 else ""
+            file_name = PurePosixPath(texts[0].decode("utf-8", "surrogateescape")).name if len(texts) == 1 else ""
+            name = photo_key(file_name)
             if not name:
                 raise DataError(f"{where}: its {wanted.name} is no name")
         detections = None
@@ -133,7 +139,7 @@ class TfdsSet:
                 if len(crowd) != len(truth):
                     raise DataError(f"{where} ({name}): {len(crowd)} of {wanted.crowd} for {len(truth)} boxes")
                 truth = truth[~crowd]
-        return Entry(name, Encoded(f"{where} ({name})", images[0]), detections, truth)
+        return Entry(name, Encoded(f"{where} ({name})", images[0]), file_name, detections, truth)
 
     def _record(self, number: int) -> tuple[str, bytes]:
         """A record, and the words that name it in a message."""
@@ -144,12 +150,11 @@ class TfdsSet:
         place = skip + number - int(self._ends[shard]) + take
         where = f"{path}: record {place}"
         try:
-            # read(start, end), not read([start]): the latter's time grows with the file.
             (data,) = self._reader(shard).read(place, place + 1)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except RECORD_ERRORS as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error
+            raise DataError(f"{where}: damaged: {one_line(error)}") from error
         return where, data
 
     def _reader(self, shard: int) -> Any:
@@ -164,14 +169,11 @@ class TfdsSet:
         if not path.is_file():
             raise DataError(f"{path}: no such file of records")
         try:
-            reader = array_record().ArrayRecordReader(str(path), _READER_OPTIONS)
-            if not reader.ok():
-                reader.read([0])  # only this tells what is wrong
-                raise RuntimeError("its end is damaged")
+            reader = open_records(path)
             if reader.num_records() != count:
                 raise RuntimeError(f"it has {reader.num_records()} records where {count} were prepared")
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise DataError(f"{path}: cannot read this file of records: {' '.join(str(error).split())}") from error
+        except RECORD_ERRORS as error:
+            raise DataError(f"{path}: cannot read this file of records: {one_line(error)}") from error
         return reader
 
 
@@ -186,7 +188,7 @@ def _open(path: Path, split: str) -> tuple[Any, list[Any]]:
     try:
         builder = tfds.builder_from_directory(str(path), file_format="array_record")
     except Exception as error:  # whatever protobuf, JSON and TFDS raise on a damaged folder
-        raise DataError(f"{path}: cannot read this data set: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{path}: cannot read this data set: {one_line(error, 200)}") from error
     splits = builder.info.splits
     try:
         return builder, list(splits[split].file_instructions)

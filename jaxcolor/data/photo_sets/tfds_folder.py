@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcolor.data.dataset_info import INFO
 from jaxcolor.data.photos import DataError
+from jaxcolor.errors import one_line
 
-_INFO = "dataset_info.json"
 _FORMAT = "array_record"
 _NAME_FEATURES = ("file_name", "image/filename", "filename", "image/file_name")
 """Text features that name the photo, best first: of imagenet2012 and our own data sets, of coco, of others."""
@@ -31,13 +32,13 @@ def find_data_set(name: str, data_dir: str) -> Path:
     """
     if not name:
         raise DataError("data.path is empty: it must name a TFDS data set, or the folder of one")
-    if (Path(name) / _INFO).is_file():
+    if (Path(name) / INFO).is_file():
         return Path(name)
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     place, _, version = name.partition(":")
     base = root / place
     if Path(name).is_absolute() or ".." in Path(place).parts:
-        raise DataError(f"data.path: {name}: no folder with {_INFO}")
+        raise DataError(f"data.path: {name}: no folder with {INFO}")
     found = {str(path.relative_to(base)): path for path in sorted(_prepared(base))}
     wanted = {where: path for where, path in found.items() if not version or path.name == version}
     if not wanted:
@@ -54,7 +55,7 @@ def find_data_set(name: str, data_dir: str) -> Path:
 
 def _prepared(base: Path) -> Iterator[Path]:
     """Versions below a data set's folder or below that of one of its configs."""
-    for pattern in (f"*/{_INFO}", f"*/*/{_INFO}"):
+    for pattern in (f"*/{INFO}", f"*/*/{INFO}"):
         yield from (info.parent for info in base.glob(pattern) if "incomplete" not in info.parent.name)
 
 
@@ -72,12 +73,12 @@ def check_format(folder: Path) -> None:
     Raises:
       DataError: its information cannot be read, or it is not of ArrayRecord; says what to do.
     """
-    path = folder / _INFO
+    path = folder / INFO
     try:
         info = json.loads(path.read_bytes())
         formats = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
     except (OSError, ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: cannot read this file: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path}: cannot read this file: {one_line(error)}") from error
     if _FORMAT not in formats:
         raise DataError(
             f"{folder}: prepared as {formats[0]}, whose records cannot be read in any order; convert it with "

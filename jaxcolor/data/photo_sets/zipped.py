@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path, PurePosixPath
 from zipfile import ZipInfo
 
 from jaxcolor.data.archive import Archive
 from jaxcolor.data.box_stores.store import photo_key
 from jaxcolor.data.photo_sets.names import Names, check_listed, is_photo, read_list, refuse_shared_keys
-from jaxcolor.data.photo_sets.photo_set import Entry, Identity
+from jaxcolor.data.photo_sets.photo_set import Entry, Identity, digest_of, of_files
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, Encoded
 
@@ -43,6 +42,7 @@ class ZipSet:
         """
         self.path = path
         self.where = str(path)
+        self.name = path.resolve().name
         self.remarks = ""
         self._archive = Archive(path)
         members = [info for info in self._archive.members() if _is_seen(info)]
@@ -75,7 +75,7 @@ class ZipSet:
     def entry(self, number: int) -> Entry:
         """The member, read whole."""
         name = self._names[number]
-        return Entry(self._keys[number], self._encoded(name, self._archive.read(name)))
+        return Entry(self._keys[number], self._encoded(name, self._archive.read(name)), PurePosixPath(name).name)
 
     def header(self, number: int) -> Encoded | None:
         """The first 64 KiB of a JPEG."""
@@ -84,14 +84,17 @@ class ZipSet:
             return None
         return self._encoded(name, self._archive.read(name, _HEADER_BYTES))
 
-    def identity(self) -> Identity:
+    def identity(self, *, sizes: bool = True) -> Identity:
         """Of the members' names, sizes and checksums."""
-        infos = {info.filename: info for info in self._archive.members()}
-        digest = hashlib.blake2b(self._names.digest().encode(), digest_size=16)
-        for name in self._names:
-            info = infos.get(name)
-            digest.update(b"-" if info is None else f"{info.file_size} {info.CRC:08x};".encode())
-        return Identity("zip", self.where, len(self), digest.hexdigest())
+        return of_files("zip", self.where, self._names, self._sizes(range(len(self))) if sizes else b"")
+
+    def state(self, numbers: range) -> str:
+        """A digest of sizes and checksums."""
+        return digest_of(self._sizes(numbers))
+
+    def _sizes(self, numbers: range) -> bytes:
+        infos = (self._archive.member(self._names[number]) for number in numbers)
+        return b"".join(b"-" if info is None else f"{info.file_size} {info.CRC:08x};".encode() for info in infos)
 
     def _encoded(self, name: str, data: bytes) -> Encoded:
         return Encoded(str(self.path / name), data)
