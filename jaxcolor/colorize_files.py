@@ -18,8 +18,8 @@ from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_rgb
-from jaxcolor.data.workplace import whole_file
 from jaxcolor.errors import UserError
+from jaxcolor.files import replacing
 
 
 class Job(NamedTuple):
@@ -177,5 +177,5 @@ def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
 
 
 def _write(path: Path, rgb: np.ndarray) -> None:
-    with whole_file(path) as part:
+    with replacing(path) as part:
         Image.fromarray(rgb).save(part, format="PNG")

@@ -265,6 +265,13 @@ class Config:
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10
+    eval_every: int = 0
+    """Steps of stages full and fusion after which the photos of ``eval`` are measured: scalars, and a contact sheet in
+    TensorBoard and below ``<workdir>/seen``. Stage instance makes no photo, and is not measured. 0: never."""
+    profile_steps: str = ""
+    """First and last step of a profiler trace, as in ``10,20``, of each stage that comes that far."""
+    patience: float = 60.0
+    """Seconds of waiting for photos after which a line says so; 0: never."""
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     """How many of a stage's checkpoints are kept, the newest ones; those that the next two fields name come on top."""

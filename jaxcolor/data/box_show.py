@@ -14,7 +14,7 @@ from jaxcolor.data.box_sheet import Tile, draw_boxes, sheet
 from jaxcolor.data.box_statistics import best, measure, table
 from jaxcolor.data.photos import DataError, usable_boxes
 from jaxcolor.data.sources import PhotoSource
-from jaxcolor.data.workplace import whole_file
+from jaxcolor.files import replacing
 
 
 def show(
@@ -56,14 +56,14 @@ def show(
         return
     picture = sheet(_tiles(source, boxes_per_photo, sheet_photos))
     if sheet_path is not None:
-        with whole_file(sheet_path) as part:
+        with replacing(sheet_path) as part:
             picture.save(part, format="PNG")
         print(f"wrote {sheet_path}")
     if page_path is not None:
         from jaxcolor.data.box_page import page  # jinja2, which the rest does without
 
         text = page(source.where, source.describe(), statistics, picture, boxes_per_photo, batch_size)
-        with whole_file(page_path) as part:
+        with replacing(page_path) as part:
             # File names need not be UTF-8; a page must be.
             part.write_text(text, encoding="utf-8", errors="replace")
         print(f"wrote {page_path}")

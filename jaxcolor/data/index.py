@@ -29,8 +29,8 @@ from jaxcolor.data.photo_sets.names import Names, refuse_shared_keys
 from jaxcolor.data.photo_sets.photo_set import Identity, PhotoSet
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import check_header, read_size
-from jaxcolor.data.workplace import whole_file
 from jaxcolor.errors import one_line
+from jaxcolor.files import replacing
 
 FORMAT = "jaxcolor photo index"
 VERSION = 1
@@ -230,7 +230,7 @@ def write_index(path: Path, index: Index, identity: Identity) -> None:
     carried = {"detections": index.detections, "truth": index.truth}
     arrays |= {name: counts.astype(np.int32) for name, counts in carried.items() if counts is not None}
     try:
-        with whole_file(path) as part, part.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **arrays)
     except OSError as error:
         raise DataError(f"data.index_path: {path}: cannot be written: {error.strerror or error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -139,6 +140,12 @@ class PhotoSource:
         used = self.truth if self._uses_truth else self.boxes
         line += f"; {used.note}" if used is not None and used.note else ""
         return line + (f"; {len(self.skipped):,} unreadable photos skipped" if self.skipped else "")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these photos and boxes from others, wherever they lie; kept with checkpoints."""
+        found = self.photos.identity()._asdict()
+        found.pop("where", None)
+        return {**found, "used": len(self), "boxes": int(self.usable_counts.sum())}
 
     def _box_place(self) -> str:
         used = self.truth if self._uses_truth else self.boxes

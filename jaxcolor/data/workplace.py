@@ -21,20 +21,6 @@ def hidden_once(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write a file; it gets its name when the block ends, in place of one that is there.
-
-    If the block ends by an error nothing is left of it.
-    """
-    part = hidden_once(path)
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def put_folder(part: Path, path: Path, *, replace: bool) -> None:
     """Gives a finished folder its name.
 

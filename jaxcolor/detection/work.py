@@ -26,8 +26,9 @@ from jaxcolor.data.array_records import RECORD_ERRORS, array_record
 from jaxcolor.data.box_stores.packed import Record, decode, encode
 from jaxcolor.data.photo_sets.photo_set import PhotoSet
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.workplace import alone, whole_file
+from jaxcolor.data.workplace import alone
 from jaxcolor.errors import one_line
+from jaxcolor.files import replacing
 
 _VERSION = 2
 _READ_AT_ONCE = 4096
@@ -165,7 +166,7 @@ class Work:
         target = self._records(number)
         if encoded:
             try:
-                with whole_file(target) as temporary:
+                with replacing(target) as temporary:
                     writer = array_record().ArrayRecordWriter(str(temporary), "group_size:16")
                     for data in encoded:
                         writer.write(data)
@@ -212,7 +213,7 @@ class Work:
 
 
 def _put(path: Path, data: bytes) -> None:
-    with whole_file(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 

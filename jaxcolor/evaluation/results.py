@@ -186,3 +186,11 @@ def strict(value: Any) -> Any:
     if isinstance(value, np.generic):
         return strict(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flat_metrics(results: Results) -> dict[str, float]:
+    """Means as ``<system>_<metric>``, those of the last system also as ``<metric>``; NaN where there is none."""
+    systems = [system for system in SYSTEMS if system in results.scores]
+    means = {f"{s}_{m}": results.mean(s, m).value for s in systems for m in METRICS}
+    named = {name: math.nan if value is None else value for name, value in means.items()}
+    return {**named, **{m: named[f"{systems[-1]}_{m}"] for m in METRICS}}

@@ -1,18 +1,23 @@
-"""Scalars of a run: a JSON line a step (``scalars.jsonl``) and TensorBoard."""
+"""What a run tells of itself: a JSON line a step (``scalars.jsonl``), TensorBoard, pictures."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from tensorboardX import SummaryWriter
 
-from jaxcolor.files import write_text
+from jaxcolor.files import replacing, write_text
 
 SCALARS_FILE = "scalars.jsonl"
+SEEN = "seen"
+"""Folder of the contact sheets."""
 
 
 class Logs:
@@ -25,6 +30,7 @@ class Logs:
             return
         self._path = workdir / SCALARS_FILE
         self._stage = stage
+        self._seen = workdir / SEEN
         kept = [r for r in read_scalars(workdir) if r["stage"] != stage or r["step"] <= start_step]
         write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = self._path.open("a")
@@ -48,6 +54,29 @@ class Logs:
         for name, value in scalars.items():
             self._board.add_scalar(f"{self._stage}/{name}", value, step)
 
+    def write_measured(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of an evaluation after ``step`` steps: lines of their own, with ``"measured": true``."""
+        if not self._write:
+            return
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # no objects, no number
+        self._file.write(json.dumps({"stage": self._stage, "step": step, "measured": True, **finite}) + "\n")
+        for name, value in finite.items():
+            self._board.add_scalar(f"{self._stage}/eval/{name}", value, step)
+
+    def show(self, step: int, name: str, picture: Image.Image) -> None:
+        """A picture, to TensorBoard and to ``seen/<stage>-<step>-<name>.png``."""
+        if not self._write:
+            return
+        self._board.add_image(f"{self._stage}/{name}", np.asarray(picture), step, dataformats="HWC")
+        self._seen.mkdir(exist_ok=True)
+        with replacing(self._seen / f"{self._stage}-{step:07d}-{name}.png") as part:
+            picture.save(part, format="PNG")
+
+    def text(self, name: str, text: str) -> None:
+        """A text, to TensorBoard."""
+        if self._write:
+            self._board.add_text(f"{self._stage}/{name}", text)
+
     def flush(self) -> None:
         """Make sure that a reader sees everything written so far."""
         if self._write:
@@ -56,7 +85,7 @@ class Logs:
 
 
 def read_scalars(workdir: Path) -> list[dict[str, Any]]:
-    """All scalars that a run has logged, in order; a last line cut short by a kill is left out."""
+    """All lines of a run, in order, those of evaluations too; a last one cut short by a kill is left out."""
     path = workdir / SCALARS_FILE
     if not path.exists():
         return []

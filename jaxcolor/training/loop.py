@@ -14,6 +14,7 @@ from jaxcolor import config as configs
 from jaxcolor.config import Config
 from jaxcolor.data.photos import Source
 from jaxcolor.data.sources import make_source
+from jaxcolor.evaluation.run import DuringTraining
 from jaxcolor.files import write_text
 from jaxcolor.models import dual_branch
 from jaxcolor.parallel import Devices
@@ -24,7 +25,7 @@ from jaxcolor.training.logs import Logs
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.past import amend_steps, digests
 from jaxcolor.training.records import origin
-from jaxcolor.training.stage_run import train
+from jaxcolor.training.stage_run import Measure, train
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
 from jaxcolor.training.start import load_start
 from jaxcolor.training.step import TrainState, make_state, released_variables
@@ -73,6 +74,7 @@ def run(config: Config, workdir: Path) -> Trees:
     workdirs.check(workdir, config.resume, [stage.name for stage in todo])
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())
+    during = DuringTraining(config) if config.eval_every else None
     # Before anything reads steps: those of a stage that only gives its result are asked for, too.
     needed = {name for stage in todo for name in (stage.name, *stage.needs)}
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
@@ -87,7 +89,9 @@ def run(config: Config, workdir: Path) -> Trees:
             if devices.process_count > 1:
                 stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
-            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop)
+            # Stage instance makes no photo that could be measured.
+            measure = None if stage.name == "instance" else during
+            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop, measure)
             note = f"{config.name or 'a run'}, after stage {stage.name}{from_file}"
             if devices.is_first:
                 released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
@@ -181,6 +185,7 @@ def run_stage(
     about: Mapping[str, Any],
     devices: Devices,
     stop: StopRequest,
+    measure: Measure | None,
 ) -> Any:
     """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
     settings = stage_config(config, stage)
@@ -208,8 +213,7 @@ def run_stage(
         if start < settings.steps:
             began = time.monotonic()
             with Logs(workdir, stage.name, start, write=devices.is_first) as logs:
-                frozen = {tree: trees[tree] for tree in stage.frozen}
-                state = train(config, stage, state, frozen, source, checkpoints, identity, logs, devices, stop)
+                state = train(config, stage, state, trees, source, checkpoints, identity, logs, devices, stop, measure)
             if devices.is_first:
                 _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
         elif devices.is_first:  # a run killed between its last checkpoint and this has noted nothing

@@ -15,8 +15,8 @@ from flax import traverse_util
 
 from jaxcolor.config import StageConfig, from_dict
 from jaxcolor.training.checkpoints import saved_steps
+from jaxcolor.training.optimizer import learning_rate
 from jaxcolor.training.stages import STAGES, Stage
-from jaxcolor.training.step import learning_rate
 
 
 def digests(trees: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The steps of one stage: batches to devices, devices to logs and checkpoints."""
+"""The steps of one stage: batches to devices, devices to logs and checkpoints, and measurements on the way."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -10,39 +11,66 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config, StageConfig, to_dict
 from jaxcolor.data.photos import Source
 from jaxcolor.data.pipeline import Batches, Loaded, train_batches
 from jaxcolor.data.preprocess import Augment
 from jaxcolor.errors import UserError
+from jaxcolor.evaluation.pictures import contact_sheet
+from jaxcolor.evaluation.results import Results, flat_metrics
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.dumps import dump_state, listed
+from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.placement import Placement
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import Scalars, TrainState, make_step
+from jaxcolor.training.step import Scalars, TrainState, make_step, released_variables
 from jaxcolor.training.stopping import StopRequest
+from jaxcolor.training.watching import Profile, Waiting, memory_gb, parse_profile_steps, warn_if_recompiled
 
 
 class TrainingError(UserError):
     """Training cannot go on; the message says where and why."""
 
 
+Measure = Callable[[Mapping[str, Any]], Results]
+"""Results on fixed photos of the trees there are, ``full`` alone or all three."""
+
+
 def train(
     config: Config,
     stage: Stage,
     state: TrainState,
-    frozen: Mapping[str, Any],
+    trees: Mapping[str, Any],
     source: Source,
     checkpoints: Checkpoints,
     identity: Mapping[str, Any],
     logs: Logs,
     devices: Devices,
     stop: StopRequest,
+    measure: Measure | None = None,
 ) -> TrainState:
-    """The loop itself: from the host state given to the host state after the last step."""
+    """The loop itself: from the host state given to the host state after the last step.
+
+    Args:
+      config: of the run.
+      stage: to train.
+      state: on the host; its step is where the loop begins.
+      trees: those of the stages before.
+      source: photos.
+      checkpoints: of the stage.
+      identity: settings to be kept with each checkpoint.
+      logs: of the stage.
+      devices: to run on.
+      stop: whether somebody asked for an end.
+      measure: called every ``config.eval_every`` steps.
+
+    Raises:
+      TrainingError: a loss that is not finite.
+      StoppedError: somebody asked for an end; the state is saved.
+    """
     settings = stage_config(config, stage)
     placement = Placement(devices, state, config.shard_optimizer)
     step = devices.map(
@@ -52,7 +80,8 @@ def train(
         donate=(0,),
     )
     start = int(state.step)
-    on_device, frozen = placement.put(state), devices.replicate(frozen)
+    on_device = placement.put(state)
+    frozen = devices.replicate({tree: trees[tree] for tree in stage.frozen})
 
     def read(start_step: int) -> Batches:
         return train_batches(
@@ -76,9 +105,23 @@ def train(
         folder = dump_state(checkpoints.folder.parent, stage.name, number, now, loaded, scalars._asdict())
         return f"{listed(loaded.names)} (state and batch: {folder})"
 
-    pending = _Pending(stage, settings, logs, devices, dump)
+    def measured(number: int) -> dict[str, float]:
+        assert measure is not None
+        results = measure({**trees, stage.name: released_variables(placement.fetch(on_device))})
+        metrics = flat_metrics(results)
+        logs.write_measured(number, metrics)
+        if results.pictures:
+            logs.show(number, "photos", contact_sheet(results.pictures))
+        return metrics
+
+    waiting = Waiting(config.patience)
+    pending = _Pending(stage, settings, logs, devices, waiting, dump)
+    logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
     with (
         read(start) as batches,
+        Profile(
+            parse_profile_steps(config.profile_steps), checkpoints.folder.parent / "profile" / stage.name
+        ) as profile,
         tqdm(
             total=settings.steps,
             initial=start,
@@ -90,8 +133,13 @@ def train(
     ):
         ahead = devices.ahead(islice(batches, settings.steps - start), lambda loaded: loaded.batch)
         for number in range(start + 1, settings.steps + 1):
-            loaded, batch = next(ahead)
+            with waiting.for_batch(number):
+                loaded, batch = next(ahead)
+            if number == start + 1 and peak_flops(devices.kind) is not None:
+                pending.flops = count_flops(step, on_device, frozen, batch)
+            profile.before(number)
             on_device, scalars = step(on_device, frozen, batch)
+            profile.after(number, scalars)
             pending.add(number, scalars, loaded)
             bar.update()
             due = number % config.log_every == 0
@@ -102,9 +150,16 @@ def train(
             last = number == settings.steps or stopping
             if last or due:
                 bar.set_postfix_str(pending.write())
-            if last or number % config.checkpoint_every == 0:
+                warn_if_recompiled(step, f"stage {stage.name}, step {number}")
+            metrics = None
+            if measure is not None and config.eval_every and number % config.eval_every == 0:
                 pending.write()
-                checkpoints.save(placement.fetch(on_device), identity)
+                metrics = measured(number)
+                pending.pause()
+            if last or number % config.checkpoint_every == 0 or (metrics is not None and config.keep_best):
+                pending.write()
+                checkpoints.save(placement.fetch(on_device), identity, metrics)
+                pending.pause()
             # After the very last step there is nothing left to stop.
             if stopping and (number < settings.steps or stage.name != config.stages[-1]):
                 stop.obey(f"in stage {stage.name} after step {number}")
@@ -127,9 +182,13 @@ class _Pending:
         settings: StageConfig,
         logs: Logs,
         devices: Devices,
+        waiting: Waiting,
         dump: Callable[[int, Scalars], str],
     ) -> None:
         self._stage, self._settings, self._logs, self._devices, self._dump = stage, settings, logs, devices, dump
+        self._waiting = waiting
+        self.flops = 0
+        """Operations of a step on one device; 0: not counted."""
         self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
         self._since = time.monotonic()
         self._line = ""
@@ -138,6 +197,10 @@ class _Pending:
 
     def add(self, number: int, scalars: Scalars, loaded: Loaded) -> None:
         self._rows.append((number, scalars, loaded.counts))
+
+    def pause(self) -> None:
+        """What was done since the last write was no training: it does not count as time of steps."""
+        self._since = time.monotonic()
 
     def write(self) -> str:
         """Wait for the steps added since the last call and log them; returns a word for the progress bar.
@@ -155,6 +218,16 @@ class _Pending:
         fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
         seconds = time.monotonic() - self._since
         rate = len(self._rows) * self._settings.batch_size / seconds
+        speed = {
+            "photos_per_second": rate,
+            "step_seconds": seconds / len(self._rows),
+            "waiting_seconds": self._waiting.take() / len(self._rows),
+        }
+        memory, peak = memory_gb(self._devices.devices), peak_flops(self._devices.kind)
+        if memory is not None:
+            speed["memory_gb"] = memory
+        if self.flops and peak is not None:
+            speed["mfu"] = self.flops / speed["step_seconds"] / peak
         for (number, _, _), counts, scalars in zip(self._rows, counted, fetched, strict=True):
             if not math.isfinite(scalars.loss):
                 self._logs.flush()
@@ -170,7 +243,7 @@ class _Pending:
                     "learning_rate": float(scalars.learning_rate),
                     "valid_photos": float(scalars.valid),
                     **counts,
-                    "photos_per_second": rate,
+                    **speed,
                 },
             )
         self._logs.flush()

@@ -6,37 +6,11 @@ import fcntl
 import pytest
 
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.workplace import alone, hidden_once, put_folder, whole_file
+from jaxcolor.data.workplace import alone, hidden_once, put_folder
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-class TestWholeFile:
-    def test_replaces_at_the_end(self, tmp_path):
-        path = tmp_path / "a.txt"
-        path.write_text("old")
-        with whole_file(path) as part:
-            part.write_text("new")
-            assert path.read_text() == "old"
-        assert path.read_text() == "new"
-        assert names(tmp_path) == ["a.txt"]
-
-    def test_an_error_leaves_what_was_there(self, tmp_path):
-        path = tmp_path / "a.txt"
-        path.write_text("old")
-        with pytest.raises(TypeError), whole_file(path) as part, part.open("w") as file:
-            file.write(None)
-        assert path.read_text() == "old"
-        assert names(tmp_path) == ["a.txt"]
-
-    def test_two_at_once(self, tmp_path):
-        with whole_file(tmp_path / "a") as one, whole_file(tmp_path / "a") as other:
-            one.write_text("one")
-            other.write_text("other")
-        assert (tmp_path / "a").read_text() == "one"
-        assert names(tmp_path) == ["a"]
 
 
 class TestPutFolder:

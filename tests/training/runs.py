@@ -28,7 +28,10 @@ CONFIG = Config(
 ONLY_FULL = dataclasses.replace(CONFIG, stages=("full",))
 
 
+SPEED = ("photos_per_second", "step_seconds", "waiting_seconds")
+
+
 def numbers(workdir: Path, stages: tuple[str, ...] = tuple(STEPS)) -> list[dict[str, Any]]:
     """What was logged, but for the speed."""
     records = [r for r in read_scalars(workdir) if r["stage"] in stages]
-    return [{k: v for k, v in r.items() if k != "photos_per_second"} for r in records]
+    return [{k: v for k, v in r.items() if k not in SPEED} for r in records]
