@@ -32,13 +32,9 @@ def shapes(variables: Any, opt_state: Any) -> Shapes:
     found: Shapes = {}
     for prefix, tree in (("", variables), ("optimizer", opt_state)):
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            # The optimizer's arrays bear a parameter's whole path in one key; split, they group with the parameter.
-            keys = [part for entry in path for part in _key(entry).split("/")]
-            kind = [prefix] if prefix else keys[:1]
-            rest = keys if prefix else keys[1:]
-            if prefix:  # positions in the chain, and the slot (mu, nu), say what the array is
-                slot = next((n for n, key in enumerate(rest) if not key.isdigit()), len(rest) - 1)
-                kind, rest = [*kind, *rest[: slot + 1]], rest[slot + 1 :]
+            keys = [_key(entry) for entry in path]
+            # The optimizer's arrays bear a parameter's whole path in their last key; split, they group with it.
+            kind, rest = ([prefix, *keys[:-1]], keys[-1].split("/")) if prefix else (keys[:1], keys[1:])
             name = f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
             found[" ".join(kind), "/".join(rest[:-1]), rest[-1] if rest else ""] = name
     return found

@@ -66,8 +66,6 @@ def run(config: Config, workdir: Path) -> Trees:
             f"config.keep_every: {config.keep_every} is no multiple of checkpoint_every, {config.checkpoint_every}; "
             "only what is saved can be kept"
         )
-    if config.model.compute_dtype == "float64":
-        jax.config.update("jax_enable_x64", True)  # without it JAX would compute in float32 and say nothing
     devices = Devices.local(config.mapping)
     for stage in todo:
         _check_stage(config, stage, devices)

@@ -1,22 +1,23 @@
 """Which checkpoints stay, what they record, and which are refused; on states of a few numbers."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 import jaxcolor
-from jaxcolor.config import Config
+from jaxcolor.config import Config, StageConfig
 from jaxcolor.data import photos
 from jaxcolor.training import records
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
 from jaxcolor.training.differences import compare_shapes, shapes
+from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.records import git_commit
-from jaxcolor.training.step import TrainState
+from jaxcolor.training.step import TrainState, make_state
 
 SETTINGS = {"stage": "full", "seed": 0, "data": {"path": "a"}}
 WIDE = {"conv1_1": (3, 3, 4, 8), "conv1_2": (3, 3, 8, 8)}
@@ -27,9 +28,9 @@ def state(step: int, modules: dict[str, tuple[int, ...]] | None = None, value: f
         name: {"kernel": np.full(shape, value, np.float32), "bias": np.zeros(shape[-1], np.float32)}
         for name, shape in (modules or WIDE).items()
     }
-    joined = {f"{module}/{name}": array for module, arrays in params.items() for name, array in arrays.items()}
-    opt_state = jax.device_get(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)).init(joined))
-    return TrainState(np.int32(step), {"params": params, "batch_stats": {}}, opt_state)
+    settings = StageConfig()
+    made = make_state({"params": params}, make_optimizer(Config(), settings), settings)
+    return dataclasses.replace(made, step=np.int32(step))
 
 
 class Source(photos.Source):
@@ -183,7 +184,7 @@ class TestOtherArrays:
         other = state(0, {"conv1_1": (3, 3, 4, 8), "conv1_2": (3, 3, 8, 16), "new": (5, 7)})
         with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError) as error:
             checkpoints.restore(other, SETTINGS)
-        kinds = "(optimizer 1 0 mu, optimizer 1 0 nu, params)"
+        kinds = "(optimizer rule 0 mu, optimizer rule 0 nu, params)"
         assert [line.strip() for line in str(error.value).splitlines()] == [
             f"{tmp_path}: holds other arrays; take the code it is of, or another --workdir:",
             f"- missing: new {kinds}: bias float32[7], kernel float32[5,7]",
@@ -206,7 +207,7 @@ class TestOtherArrays:
         one = {"params": {"a": {"kernel": np.zeros(3, np.float32)}}}
         other = {"params": {"a": {"kernel": np.zeros(3, np.float64)}}}
         assert compare_shapes(shapes(one, {"count": np.int32(0)}), shapes(other, {})) == [
-            "+ left over: (optimizer count): int32[]",
+            "+ left over: (optimizer): count int32[]",
             "! other shape: a (params): kernel float32[3] -> float64[3]",
         ]
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from jaxcolor.training.logs import read_scalars
+from tests.training.runs import SPEED
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 300.0
@@ -51,7 +52,7 @@ class Runs:
 
 def numbers(workdir: Path) -> list[dict[str, Any]]:
     """What was logged, but for the speed."""
-    return [{k: v for k, v in r.items() if k != "photos_per_second"} for r in read_scalars(workdir)]
+    return [{k: v for k, v in r.items() if k not in SPEED} for r in read_scalars(workdir)]
 
 
 def saves(workdir: Path) -> set[tuple[str, int]]:
@@ -182,6 +183,7 @@ def where_hit(workdir: Path, *, changed: bool) -> str:
     return "between saves" if changed else "before anything was logged"
 
 
+@pytest.mark.slow
 def test_two_kills(tmp_path: Path) -> None:
     hits = kill_again_and_again(
         Runs(tmp_path, "--config.stages=('full',)"), 2, lambda rng, seconds: in_a_save(rng), twice=False

@@ -47,6 +47,7 @@ def start(program: str, folder: Path, processes: int, devices: int, *arguments: 
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
         "JAX_COMPILATION_CACHE_DIR": "",
     }
     port = free_port()
