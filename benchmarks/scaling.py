@@ -107,7 +107,7 @@ def main() -> None:
         for mapping in options.mappings:
             rows: list[dict[str, Any]] = []
             for count in options.devices:
-                devices = Devices.local(mapping, jax.devices()[:count])
+                devices = Devices.all(mapping, jax.devices()[:count])
                 rows.append(measure(config, name, devices, options.rounds))
                 each = rows[-1]["photos_per_second"] / count
                 rows[-1]["efficiency"] = round(each / (rows[0]["photos_per_second"] / options.devices[0]), 3)

@@ -44,7 +44,7 @@ class Devices:
     devices: tuple[Any, ...]
 
     @classmethod
-    def local(cls, mapping: str, devices: Sequence[Any] | None = None) -> Devices:
+    def all(cls, mapping: str, devices: Sequence[Any] | None = None) -> Devices:
         """All devices that JAX sees, in all processes, or those given; ordered by process."""
         found = jax.devices() if devices is None else devices
         return cls(mapping, tuple(sorted(found, key=lambda device: device.process_index)))

@@ -15,13 +15,13 @@ COUNT = 8
 
 @pytest.fixture(params=["shard_map", "pmap"])
 def devices(request: pytest.FixtureRequest) -> Devices:
-    return Devices.local(request.param)
+    return Devices.all(request.param)
 
 
 def test_all_local_devices_or_those_given(devices: Devices) -> None:
     assert devices.count == COUNT
     assert devices.kind == "cpu"
-    assert Devices.local(devices.mapping, jax.devices()[:3]).count == 3
+    assert Devices.all(devices.mapping, jax.devices()[:3]).count == 3
 
 
 def test_replicated_values_come_back_as_they_were(devices: Devices) -> None:
@@ -106,7 +106,7 @@ def test_a_batch_that_does_not_divide_is_refused(devices: Devices) -> None:
 
 def test_a_device_alone() -> None:
     for mapping in ("shard_map", "pmap"):
-        devices = Devices.local(mapping, jax.devices()[2:3])
+        devices = Devices.all(mapping, jax.devices()[2:3])
         mapped = devices.map(lambda x: (jax.lax.psum(x, AXIS),), takes=(SPLIT,), gives=(SPLIT,))
         (result,) = mapped(devices.split(np.arange(3.0, dtype=np.float32)))
         np.testing.assert_array_equal(devices.fetch(result, SPLIT), [0, 1, 2])

@@ -248,7 +248,7 @@ def example(
     """
     canvas = (side, side)
     full = np.asarray(image.resize(canvas, Image.Resampling.BILINEAR)) if with_full else None
-    crops = np.zeros((len(boxes), side, side, 3), np.uint8)
+    crops = np.empty((len(boxes), side, side, 3), np.uint8)
     for row, box in enumerate(boxes.tolist()):
         crops[row] = np.asarray(image.crop(tuple(box)).resize(canvas, Image.Resampling.BILINEAR))
     if mirrored:

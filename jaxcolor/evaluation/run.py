@@ -70,7 +70,7 @@ def measure(
       DataError: the source cannot be used.
       UserError: see ``protocol.evaluate``.
     """
-    devices = Devices.local(config.mapping)
+    devices = Devices.all(config.mapping)
     during = source is not None
     source = source if source is not None else eval_source(config, model)
     photos = min(config.eval.photos or len(source), len(source))

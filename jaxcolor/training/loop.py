@@ -66,7 +66,7 @@ def run(config: Config, workdir: Path) -> Trees:
             f"config.keep_every: {config.keep_every} is no multiple of checkpoint_every, {config.checkpoint_every}; "
             "only what is saved can be kept"
         )
-    devices = Devices.local(config.mapping)
+    devices = Devices.all(config.mapping)
     for stage in todo:
         _check_stage(config, stage, devices)
     workdirs.check(workdir, config.resume, [stage.name for stage in todo])

@@ -29,7 +29,7 @@ def batches(size: int, device_count: int) -> list[Loaded]:
 
 
 def run(variables: dict[str, Any], size: int, device_count: int, mapping: str = "shard_map", **kwargs: Any) -> Results:
-    devices = Devices.local(mapping, jax.devices()[:device_count])
+    devices = Devices.all(mapping, jax.devices()[:device_count])
     return evaluate(MODEL, variables, batches(size, device_count), devices, **kwargs)
 
 
@@ -158,7 +158,7 @@ def test_weights_of_the_full_tree_alone(variables: dict[str, Any], results: Resu
 def test_what_cannot_be_evaluated_is_refused(variables: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="without the tree 'full'; the weights hold instance"):
         systems_of({"instance": variables["instance"]})
-    devices = Devices.local("shard_map", jax.devices()[:1])
+    devices = Devices.all("shard_map", jax.devices()[:1])
     with pytest.raises(UserError, match="at least 11 pixels for SSIM, not 8"):
         Evaluator(ModelConfig(side=8, width=0.0625), {"full": variables["full"]}, devices)
     with pytest.raises(UserError, match="no photo"):

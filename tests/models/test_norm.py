@@ -144,7 +144,7 @@ def test_large_means_do_not_eat_the_variance() -> None:
 @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
 def test_statistics_over_devices_are_those_of_one(mapping: str) -> None:
     """Devices hold different numbers of valid pictures: the mean of their means would be another."""
-    devices = Devices.local(mapping, jax.devices()[:4])
+    devices = Devices.all(mapping, jax.devices()[:4])
     x, valid = pictures(8), np.array([1, 1, 1, 0, 0, 0, 1, 1], bool)
 
     def function(variables: Any, x: jax.Array, valid: jax.Array) -> Any:

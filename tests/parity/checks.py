@@ -201,7 +201,7 @@ def _train(name: str, golden: Golden, states: States, dtype: Any, steps: int | N
         if t == name or t in stage.frozen
     }
     optimizer = make_optimizer(config, settings)
-    devices = Devices.local("shard_map", jax.devices("cpu")[:1])
+    devices = Devices.all("shard_map", jax.devices("cpu")[:1])
     mapped = devices.map(
         step.make_lab_step(config, stage, optimizer), (REPLICATED, REPLICATED, SPLIT), (REPLICATED, REPLICATED)
     )

@@ -50,7 +50,7 @@ def test_loops_count_as_often_as_they_run() -> None:
 
 @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
 def test_of_mapped_functions_one_device_counts(mapping: str) -> None:
-    devices = Devices.local(mapping, jax.devices()[:4])
+    devices = Devices.all(mapping, jax.devices()[:4])
     mapped = devices.map(lambda w, x: (x @ w,), (REPLICATED, SPLIT), (SPLIT,))
     w, x = (shape(5, 7), shape(12, 5)) if mapping == "shard_map" else (shape(4, 5, 7), shape(4, 3, 5))
     assert count_flops(mapped, w, x) == 2 * 3 * 5 * 7

@@ -15,7 +15,7 @@ from jaxcolor.training.placement import Placement
 from jaxcolor.training.step import TrainState, make_state, released_variables
 
 STAGE = StageConfig(steps=10, learning_rate=1.0)
-ONE = Devices.local("shard_map", jax.devices()[:1])
+ONE = Devices.all("shard_map", jax.devices()[:1])
 NAMES = {"conv/kernel": (2, 3), "conv/bias": (3,), "norm/scale": (5,), "norm/bias": (5,)}
 """Of 6, 3, 5 and 5 numbers: none divides by eight devices or by four."""
 
@@ -183,7 +183,7 @@ class TestSharded:
     @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
     @pytest.mark.parametrize("count", [8, 4])
     def test_it_does_what_the_whole_one_does(self, mapping: str, count: int) -> None:
-        devices = Devices.local(mapping, jax.devices()[:count])
+        devices = Devices.all(mapping, jax.devices()[:count])
         for settings, rtol in ((dataclasses.replace(EVERYTHING, clip_norm=0.0), 0.0), (EVERYTHING, 1e-6)):
             whole, sharded = (steps(settings, 3, devices=devices, sharded=s) for s in (False, True))
             assert min(whole.norms) > 1.5  # clipping, where it is on, does something
@@ -192,7 +192,7 @@ class TestSharded:
             assert_close(sharded._replace(norms=[]), whole._replace(norms=[]), rtol)
 
     def test_it_goes_on_on_another_number_of_devices(self) -> None:
-        eight, four = (Devices.local("shard_map", jax.devices()[:count]) for count in (8, 4))
+        eight, four = (Devices.all("shard_map", jax.devices()[:count]) for count in (8, 4))
         begun = steps(EVERYTHING, 2, devices=eight, sharded=True)
         assert_close(
             steps(EVERYTHING, 2, devices=four, sharded=True, after=begun), steps(EVERYTHING, 4, devices=eight), 1e-5
@@ -200,7 +200,7 @@ class TestSharded:
 
     @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
     def test_each_device_holds_its_part(self, mapping: str) -> None:
-        devices = Devices.local(mapping)
+        devices = Devices.all(mapping)
         optimizer = make_optimizer(Config(optimizer=EVERYTHING, shard_optimizer=True), STAGE)
         state = TrainState(np.int32(0), {"params": arrays(0)}, jax.device_get(optimizer.init(arrays(0), {})))
         put = Placement(devices, state, shard_optimizer=True).put(state).opt_state

@@ -75,7 +75,7 @@ class Compiled(NamedTuple):
 
 @functools.cache
 def compiled(stage: str, mapping: str, count: int, config: Config) -> Compiled:
-    devices = Devices.local(mapping, jax.devices()[:count])
+    devices = Devices.all(mapping, jax.devices()[:count])
     chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
     optimizer = make_optimizer(config, settings)
     before = step.make_state(variables(config.model)[stage], optimizer, settings)
