@@ -31,7 +31,7 @@ from PIL import Image
 from jaxcolor.boxes import choose
 from jaxcolor.config import DataConfig
 from jaxcolor.data.box_stores.pack import pack_store
-from jaxcolor.data.order import Balanced, shuffled
+from jaxcolor.data.order import Balanced, Shuffled
 from jaxcolor.data.packing import crops_per_device
 from jaxcolor.data.photos import Source, UsableBoxes
 from jaxcolor.data.pipeline import Parts, train_batches
@@ -61,7 +61,7 @@ def plain(paths: list[Path], boxes: list[np.ndarray], threads: int, parts: Parts
         size = (SIDE, SIDE)
         return full, [np.asarray(image.crop(b).resize(size, Image.Resampling.BILINEAR)) for b in boxes[number].tolist()]
 
-    order = shuffled(len(paths), 0)
+    order = Shuffled(len(paths), 0)
     with ThreadPoolExecutor(threads) as pool:
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -115,7 +115,7 @@ def padding(source: Source, config: DataConfig, photos: int, passes: int) -> dic
     def crops(place: int) -> int:
         return min(source.crop_count(numbers[place]), config.boxes_per_photo)
 
-    plain_order = shuffled(len(numbers), config.seed)
+    plain_order = Shuffled(len(numbers), config.seed)
     dealt = Balanced(plain_order, crops, window=config.balance_window * photos, group_size=photos, seed=config.seed)
     found = {}
     for name, order, budget in (
@@ -158,13 +158,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=0, help="processes of ours, a thread each; plain has --threads")
     parser.add_argument("--seconds", type=float, default=60.0, help="about, for each comparison")
     parser.add_argument("--only-speed", action="store_true", help="neither padding nor memory")
     parser.add_argument("--memory-steps", type=int, default=0, help="0: memory is not measured")
     options = parser.parse_args()
     store = Path(tempfile.mkdtemp()) / "boxes"  # thousands of small files would be half of what is measured
     pack_store(options.photos.with_name(options.photos.name + "_bbox"), store)
-    config = DataConfig(path=str(options.photos), boxes_path=str(store), threads=options.threads, budget_per_image=8.0)
+    config = DataConfig(
+        path=str(options.photos),
+        boxes_path=str(store),
+        threads=1 if options.workers else options.threads,
+        workers=options.workers,
+        budget_per_image=8.0,
+    )
     source = PhotoSource(config)
     paths = sorted(options.photos.iterdir())
     boxes = [top(source.usable(i)[1], config.boxes_per_photo) for i in range(len(source))]
@@ -173,6 +180,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "pillow": Image.__version__, "numpy": np.__version__},
         "photos": source.describe(),
         "threads": options.threads,
+        "workers": options.workers,
         "batch": BATCH,
         "side": SIDE,
         "unit": "photos a second",

@@ -149,6 +149,8 @@ def level_boxes(
     _check_photo_size(photo_size)
     if side >> (levels - 1) < 1:
         raise ValueError(f"a canvas of side {side} has no {levels} levels: each halves the side of the one before")
+    if not len(boxes):
+        return np.zeros((0, levels, 4), np.int32)
     sides = np.array([side >> level for level in range(levels)], dtype=np.int32)[:, None]
     # The order of operations is the reference's: x / width * side rounds differently from x * side / width.
     shares = boxes.astype(np.float64) / np.array([*photo_size, *photo_size], dtype=np.float64)

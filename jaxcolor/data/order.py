@@ -10,12 +10,11 @@ import heapq
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import grain
 import numpy as np
 from jaxtyping import Int
 
-_REMEMBERED_WINDOWS = 4
-"""Threads read a little ahead of each other, across a window's end too."""
+_REMEMBERED = 3
+"""Passes or windows: threads read a little ahead of each other, across an end too."""
 
 
 @runtime_checkable
@@ -46,10 +45,30 @@ class Share(NamedTuple):
         return step * self.batch_size + self.process_index * self.local_size + place
 
 
-def shuffled(count: int, seed: int) -> Order:
-    """All of ``count`` photos in each pass, shuffled anew for each, without end."""
-    order: Order = grain.MapDataset.range(count).seed(seed).shuffle().repeat()
-    return order
+class Shuffled:
+    """All photos in each pass, in an order of its own for each, without end."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        """For ``count`` photos."""
+        self._count = count
+        self._seed = seed
+        self._passes: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, position: int) -> int:
+        number, place = divmod(position, self._count)
+        order = self._passes.get(number)
+        if order is None:  # two threads may both make it, and get the same
+            order = np.random.default_rng([self._seed, number]).permutation(self._count)
+            self._passes = _remember(self._passes, number, order)
+        return int(order[place])
+
+    def __reduce__(self) -> tuple[type[Shuffled], tuple[int, int]]:
+        return Shuffled, (self._count, self._seed)  # workers make their own orders
+
+
+def _remember(known: dict[int, np.ndarray], number: int, value: np.ndarray) -> dict[int, np.ndarray]:
+    """The last few entries and a new one, as a new dictionary: other threads may be reading the old one."""
+    return {**dict(list(known.items())[1 - _REMEMBERED :]), number: value}
 
 
 class Balanced:
@@ -85,7 +104,7 @@ class Balanced:
         dealt = self._dealt.get(number)
         if dealt is None:  # two threads may both do it, and get the same
             dealt = self._deal(number)
-            self._dealt = {**dict(list(self._dealt.items())[1 - _REMEMBERED_WINDOWS :]), number: dealt}
+            self._dealt = _remember(self._dealt, number, dealt)
         return int(dealt[place])
 
     def _deal(self, number: int) -> np.ndarray:

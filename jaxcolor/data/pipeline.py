@@ -22,7 +22,7 @@ from absl import flags
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.boxes import best_scores, boxes_in_window, choose
 from jaxcolor.config import DataConfig
-from jaxcolor.data.order import Balanced, Order, Share, shuffled
+from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
 from jaxcolor.data.photos import DataError, Photo, Source, usable_boxes
 from jaxcolor.data.preprocess import WHOLE, Augment, Example, Window, example, is_gray, random_window
@@ -164,7 +164,7 @@ def train_batches(
         )
     share = Share(batch_size, process_index, process_count)
     collate = _Collate.of(config, parts, side, share, device_count)
-    order = shuffled(len(numbers), _seed(config))
+    order: Order = Shuffled(len(numbers), _seed(config))
     if config.batching == "balanced" and parts == "both":
         crop_count = _CropCount(source, config, numbers)
         group = batch_size // device_count

@@ -6,6 +6,7 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,8 @@ class Example(NamedTuple):
 
     full_rgb: UInt8[np.ndarray, "S S 3"] | None
     """The full picture; None where a stage does not read it."""
-    crop_rgb: UInt8[np.ndarray, "n S S 3"]
+    crop_rgb: Sequence[UInt8[np.ndarray, "S S 3"]]
+    """Not one array: each crop is copied once, into the batch."""
     level_boxes: Int32[np.ndarray, "n L 4"]
     scores: Float32[np.ndarray, " n"]
     """By these the batch decides which crops stay when there are too many."""
@@ -219,11 +221,18 @@ def is_gray(image: Image.Image, tolerance: int) -> bool:
 
     The tolerance is for gray photos that were saved in colour: JPEG leaves traces of a few steps.
     """
-    grid = (min(image.width, GRAY_GRID), min(image.height, GRAY_GRID))
-    red, green, blue = np.moveaxis(np.asarray(image.resize(grid, Image.Resampling.NEAREST)), -1, 0)
+    # Nearly every photo shows colour on a grid of 8 x 8, which is looked at first.
+    return all(_spread(image, grid) <= tolerance for grid in (8, GRAY_GRID))
+
+
+def _spread(image: Image.Image, grid: int) -> int:
+    """How far the channels of a pixel differ at most, on a grid of at most this many of a photo's pixels a side."""
+    size = (min(image.width, grid), min(image.height, grid))
+    pixels = np.asarray(image.resize(size, Image.Resampling.NEAREST))
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     highest = np.maximum(np.maximum(red, green), blue)
     lowest = np.minimum(np.minimum(red, green), blue)
-    return int((highest - lowest).max()) <= tolerance
+    return int((highest - lowest).max())
 
 
 def example(
@@ -248,12 +257,11 @@ def example(
     """
     canvas = (side, side)
     full = np.asarray(image.resize(canvas, Image.Resampling.BILINEAR)) if with_full else None
-    crops = np.empty((len(boxes), side, side, 3), np.uint8)
-    for row, box in enumerate(boxes.tolist()):
-        crops[row] = np.asarray(image.crop(tuple(box)).resize(canvas, Image.Resampling.BILINEAR))
+    cut_out = (image.crop(tuple(box)) for box in boxes.tolist())
+    crops = [np.asarray(crop.resize(canvas, Image.Resampling.BILINEAR)) for crop in cut_out]
     if mirrored:
-        full = mirror(full) if full is not None else None
-        crops, boxes = mirror(crops), mirror_boxes(boxes, image.width)
+        full = full[:, ::-1] if full is not None else None
+        crops, boxes = [crop[:, ::-1] for crop in crops], mirror_boxes(boxes, image.width)
     return Example(full, crops, level_boxes(boxes, image.size, side, LEVELS), scores)
 
 

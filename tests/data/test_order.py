@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcolor.data.order import Balanced, Share, deal, shuffled
+from jaxcolor.data.order import Balanced, Share, Shuffled, deal
 
 counts_and_groups = st.integers(1, 8).flatmap(
     lambda groups: st.tuples(
@@ -45,14 +45,30 @@ def test_deal_keeps_no_order():
     assert abs(rows.reshape(8, 8).mean(axis=0) - 31.5).max() < 20
 
 
+class TestShuffled:
+    def test_every_pass_has_all_photos_in_an_order_of_its_own(self):
+        order = Shuffled(17, 5)
+        passes = [[order[p] for p in range(17 * n, 17 * n + 17)] for n in range(4)]
+        assert all(sorted(each) == list(range(17)) for each in passes)
+        assert len({tuple(each) for each in passes}) == 4
+        assert [Shuffled(17, 6)[p] for p in range(17)] != passes[0]
+
+    def test_any_access_gives_the_same(self):
+        wanted = [Shuffled(17, 5)[p] for p in range(170)]
+        order = pickle.loads(pickle.dumps(Shuffled(17, 5)))
+        for position in np.random.default_rng(0).permutation(170).tolist():
+            assert order[position] == wanted[position]
+        assert len(order._passes) <= 3
+
+
 class TestBalanced:
     counts = np.random.default_rng(3).integers(1, 9, size=50).tolist()
 
     def order(self, seed=5):
-        return Balanced(shuffled(50, seed), self.counts.__getitem__, window=24, group_size=4, seed=seed)
+        return Balanced(Shuffled(50, seed), self.counts.__getitem__, window=24, group_size=4, seed=seed)
 
     def test_windows_hold_the_photos_of_the_order_they_deal(self):
-        plain, dealt = shuffled(50, 5), self.order()
+        plain, dealt = Shuffled(50, 5), self.order()
         for start in range(0, 120, 24):
             places = range(start, start + 24)
             assert sorted(dealt[p] for p in places) == sorted(plain[p] for p in places)
@@ -71,7 +87,7 @@ class TestBalanced:
         order = self.order()
         for position in range(0, 2400, 24):
             order[position]
-        assert len(order._dealt) <= 4
+        assert len(order._dealt) <= 3
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])

@@ -193,7 +193,7 @@ def test_a_sharded_run_goes_on_on_fewer_devices(tmp_path: Path, monkeypatch: pyt
     logged = numbers(tmp_path)
     shutil.rmtree(tmp_path / "full" / "4")
     devices = Devices.all(config.mapping, jax.devices()[:4])
-    monkeypatch.setattr(loop.Devices, "local", lambda mapping: devices)
+    monkeypatch.setattr(loop.Devices, "all", lambda mapping: devices)
     four = flat(loop.run(config, tmp_path)["full"])
     assert [r["loss"] for r in numbers(tmp_path)] == pytest.approx([r["loss"] for r in logged], rel=1e-5)
     assert [r["learning_rate"] for r in numbers(tmp_path)] == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])

@@ -39,7 +39,7 @@ def steps(config: Config, count: int) -> Config:
 
 def use(devices: int, mapping: str, monkeypatch: pytest.MonkeyPatch) -> None:
     some = Devices(mapping, tuple(jax.local_devices()[:devices]))
-    monkeypatch.setattr(loop.Devices, "local", lambda mapping: some)
+    monkeypatch.setattr(loop.Devices, "all", lambda mapping: some)
 
 
 SLOW_PMAP = pytest.param("pmap", marks=pytest.mark.slow)
