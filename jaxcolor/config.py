@@ -125,7 +125,8 @@ class DataConfig:
     score_threshold: float = 0.0
     """Lowest score kept by ``threshold``."""
     budget_per_image: float = 3.0
-    """Crops a device holds are ceil(photos on it x this); when there are more, the lowest scores go, counted."""
+    """Crops a device holds are ceil(photos on it x this); when there are more, the lowest scores go, counted; of equal
+    ones, as annotated boxes have, the photos with most lose theirs first."""
     seed: int = 0
     """Of scenes, shuffling, flips and random box choice."""
     gray_photos: Literal["keep", "skip", "error"] = "keep"

@@ -52,8 +52,9 @@ def pack(
       examples: of each photo of the batch, the first ones for the first device; None for a place without a photo,
         which becomes black and ``image_valid`` False.
       device_count: devices; the photos divide evenly among them.
-      capacity: crops each device holds. Where its photos have more, the lowest scores go (of equal ones the later);
-        where they have fewer, padding follows. 0 for a stage without crops.
+      capacity: crops each device holds. Where its photos have more, the lowest scores go; of equal ones, as annotated
+        boxes have, those that are the furthest back among their photo's, so that no photo loses all of its crops
+        while another keeps many. Where they have fewer, padding follows. 0 for a stage without crops.
       side: S.
       with_full: whether the batch has full pictures; otherwise ``full_rgb`` has length 0.
 
@@ -81,8 +82,10 @@ def _fill(
     """Writes the crops of one device's photos to its places; returns how many found none."""
     found = [(photo, e, row) for photo, e in enumerate(examples) if e is not None for row in range(len(e.scores))]
     scores = np.array([e.scores[row] for _, e, row in found], np.float32)
+    by_rank = np.argsort(np.array([row for _, _, row in found], np.int64), kind="stable")
+    kept = by_rank[best_scores(scores[by_rank], len(index))]
     # Crop by crop: each is copied once, which with dozens of them is what takes the time here.
-    for place, number in enumerate(np.sort(best_scores(scores, len(index))).tolist()):
+    for place, number in enumerate(np.sort(kept).tolist()):
         photo, example, row = found[number]
         crops[place] = example.crop_rgb[row]
         index[place] = photo

@@ -43,7 +43,9 @@ def _named_or_beside(config: DataConfig, photos: PhotoSet) -> BoxStore | None:
         return _open_boxes(config.boxes_path, "data.boxes_path")
     if config.source == "tfds":
         return None
-    path = Path(os.path.abspath(photos.where))  # "." has no name
+    path = Path(photos.where)
+    if path.name in ("", ".."):  # "." has no name
+        path = Path(os.path.abspath(path))
     beside = path.with_name((path.stem if isinstance(photos, ZipSet) else path.name) + "_bbox")
     if beside.exists():
         return open_store(beside)

@@ -67,12 +67,20 @@ def test_packing_keeps_the_best_of_each_device(device_count, per_device, capacit
     lost = 0
     for device in range(device_count):
         photos = range(device * per_device, (device + 1) * per_device)
-        crops = [(-s, p, i) for p in photos for i, s in enumerate(score_lists[p] or [])]
-        for _, p, i in sorted(crops)[:capacity]:
+        crops = [(-s, i, p) for p in photos for i, s in enumerate(score_lists[p] or [])]
+        for _, i, p in sorted(crops)[:capacity]:
             wanted[p].append(16 * p + i + 1)
         lost += max(0, len(crops) - capacity)
     assert unpack(batch, device_count) == [sorted(w) for w in wanted]
     assert dropped == lost
+
+
+def test_boxes_of_one_score_are_dropped_evenly():
+    # Annotated boxes all have score 1. Stage fusion leaves out photos without a crop, so none may lose all of its own.
+    examples = [made_up(p, [1.0] * count) for p, count in enumerate([9, 2, 6, 1])]
+    batch, dropped = pack(examples, device_count=1, capacity=10, side=SIDE, with_full=True)
+    assert dropped == 8
+    assert unpack(batch, 1) == [[1, 2, 3, 4], [17, 18], [33, 34, 35], [49]]
 
 
 def test_without_crops_or_full_pictures():

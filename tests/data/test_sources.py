@@ -56,6 +56,12 @@ class TestFolder:
         assert photo.truth_boxes is None
         assert usable_boxes(photo, "top_k").boxes.tolist() == [[30, 10, 40, 30]]
 
+    @pytest.mark.parametrize(("cwd", "path", "told"), [("", "photos", "photos_bbox"), ("photos", ".", None)])
+    def test_boxes_beside_a_relative_path(self, folder, monkeypatch, cwd, path, told):
+        monkeypatch.chdir(folder.parent / cwd)
+        source = PhotoSource(config(path))
+        assert f"3 boxes from {told or f'{folder}_bbox'}, " in source.describe()
+
     def test_past_the_end(self, folder):
         source = PhotoSource(config(folder))
         for index in (-1, 4):
