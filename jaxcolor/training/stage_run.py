@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
 from jaxcolor.config import Config, StageConfig, to_dict
@@ -138,7 +139,8 @@ def train(
             if number == start + 1 and peak_flops(devices.kind) is not None:
                 pending.flops = count_flops(step, on_device, frozen, batch)
             profile.before(number)
-            on_device, scalars = step(on_device, frozen, batch)
+            with jax.transfer_guard("disallow"):  # what is not on the devices yet would be copied anew for each step
+                on_device, scalars = step(on_device, frozen, batch)
             profile.after(number, scalars)
             pending.add(number, scalars, loaded)
             bar.update()

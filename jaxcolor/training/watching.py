@@ -64,7 +64,7 @@ class Waiting:
 
 
 def warn_if_recompiled(step: Any, where: str) -> None:
-    """Warn if a compiled function has been compiled for more than one shape. What is no such function is let pass."""
+    """Warn if a function of ``jax.jit`` was compiled for more than one shape; those of ``jax.pmap`` do not tell."""
     size = getattr(step, "_cache_size", None)
     if size is not None and size() > 1:
         warnings.warn(f"{where}: the step was compiled {size()} times", RecompilationWarning, stacklevel=2)
