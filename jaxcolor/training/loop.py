@@ -78,7 +78,9 @@ def run(config: Config, workdir: Path) -> Trees:
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     for line in lines:
         devices.say(line)
-    workdirs.prepare(workdir)
+    if devices.is_first:
+        workdirs.prepare(workdir)
+    devices.gather(None)  # nobody goes on before the folder is there
     about = origin(config, source)
     with stop_requests() as stop:
         fresh = jax.device_get(dual_branch.init(config.model, config.seed))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -80,8 +81,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], P
         folder = tmp_path_factory.mktemp(f"{layout[0]}x{layout[1]}")
         said = finish(start("train.py", folder, *layout, "--workdir=w"))
         assert "weights: w/weights.safetensors" in said[0][0]
-        others = [line for out, _ in said[1:] for line in out.splitlines()]
-        assert all(line.startswith("[Gloo]") for line in others)  # the first process speaks for all
+        # The first process speaks for all; threads of Gloo's print too, at times into each other's lines.
+        assert not [
+            line for out, _ in said[1:] for line in out.splitlines() if not re.match(r".*(Gloo|peer rank)|$", line)
+        ]
         runs[layout] = folder / "w"
     return runs
 
