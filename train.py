@@ -18,10 +18,11 @@ def main(config: Config) -> None:
     """Train what the config says."""
     import jax
 
+    from jaxcolor.evaluation.run import DuringTraining
     from jaxcolor.training import loop
 
     workdir = Path(str(_WORKDIR.value))
-    loop.run(config, workdir)
+    loop.run(config, workdir, DuringTraining(config) if config.eval_every else None)
     if jax.process_index() == 0:
         print(f"weights: {workdir / loop.WEIGHTS_FILE}")
 

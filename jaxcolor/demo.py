@@ -29,7 +29,7 @@ COLORIZED = 8
 
 def run_demo(config: Config, workdir: Path) -> None:
     """Train, evaluate, colorize, report; a demo that was stopped goes on."""
-    trees = loop.run(config, workdir)
+    trees = loop.run(config, workdir, run.DuringTraining(config) if config.eval_every else None)
     results = run.measure(config, config.model, trees)
     metrics = run.write_results(results, workdir)
     seconds = json.loads((workdir / loop.SUMMARY_FILE).read_text())["train_seconds"]

@@ -149,22 +149,6 @@ def check_header(photo: PhotoFile) -> None:
         raise _unreadable(photo, error) from error
 
 
-def resize(rgb: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """A picture on a square canvas: Pillow's bilinear filter, antialiased; the aspect is not kept."""
-    return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BILINEAR))
-
-
-def cut(rgb: UInt8[np.ndarray, "H W 3"], box: Int32[np.ndarray, " 4"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The part of a photo inside a cleaned box, at its original size."""
-    x0, y0, x1, y1 = box.tolist()
-    return np.asarray(Image.fromarray(rgb).crop((x0, y0, x1, y1)))
-
-
-def mirror(rgb: UInt8[np.ndarray, "*n H W 3"]) -> UInt8[np.ndarray, "*n H W 3"]:
-    """Pictures left to right."""
-    return np.ascontiguousarray(rgb[..., ::-1, :])
-
-
 class Augment(NamedTuple):
     """What is done at random to photos in training; the defaults do nothing."""
 

@@ -30,12 +30,6 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def frame(record: bytes) -> bytes:
-    """A record as it is in a file."""
-    length = struct.pack("<Q", len(record))
-    return length + _TAIL.pack(masked_crc(length)) + record + _TAIL.pack(masked_crc(record))
-
-
 def read_records(path: Path) -> Iterator[bytes]:
     """The records of a file, one at a time, each compared with its checksums.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import Config, ModelConfig, to_dict
@@ -18,7 +19,7 @@ from jaxcolor.data.pipeline import eval_batches
 from jaxcolor.data.sources import make_source
 from jaxcolor.evaluation.pictures import contact_sheet
 from jaxcolor.evaluation.protocol import evaluate
-from jaxcolor.evaluation.results import Results, strict
+from jaxcolor.evaluation.results import Results, flat_metrics, strict
 from jaxcolor.models.dual_branch import Variables
 from jaxcolor.parallel import Devices
 from jaxcolor.weights.released import load
@@ -49,9 +50,10 @@ class DuringTraining:
         self._config = config
         self._source = eval_source(config, config.model)
 
-    def __call__(self, variables: Variables) -> Results:
-        """What ``measure`` says of these trees."""
-        return measure(self._config, self._config.model, variables, controls=False, source=self._source)
+    def __call__(self, variables: Variables) -> tuple[dict[str, float], Image.Image | None]:
+        """The means that ``measure`` finds for these trees (``flat_metrics``), and the contact sheet."""
+        results = measure(self._config, self._config.model, variables, controls=False, source=self._source)
+        return flat_metrics(results), contact_sheet(results.pictures) if results.pictures else None
 
 
 def measure(

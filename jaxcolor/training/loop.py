@@ -14,7 +14,6 @@ from jaxcolor import config as configs
 from jaxcolor.config import Config
 from jaxcolor.data.photos import Source
 from jaxcolor.data.sources import make_source
-from jaxcolor.evaluation.run import DuringTraining
 from jaxcolor.files import write_text
 from jaxcolor.models import dual_branch
 from jaxcolor.parallel import Devices
@@ -31,6 +30,7 @@ from jaxcolor.training.start import load_start
 from jaxcolor.training.step import TrainState, make_state, released_variables
 from jaxcolor.training.stopping import StopRequest, stop_requests
 from jaxcolor.training.table import stage_table
+from jaxcolor.training.watching import parse_profile_steps
 from jaxcolor.weights import released
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -40,12 +40,17 @@ CONFIG_FILE = workdirs.CONFIG_FILE
 Trees = dict[str, Any]
 
 
-def run(config: Config, workdir: Path) -> Trees:
+def run(config: Config, workdir: Path, measure: Measure | None = None) -> Trees:
     """Train the stages of a config; finished ones are taken from ``workdir``, a stopped one goes on.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
     of each stage) and ``weights.safetensors`` (after each stage: the trees so far). Each file is there whole or not at
     all, so that a run killed at any moment goes on, bit for bit, from its last checkpoint.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      measure: what ``config.eval_every`` asks for, see ``evaluation.run.DuringTraining``.
 
     Returns:
       The trees, host arrays.
@@ -61,6 +66,14 @@ def run(config: Config, workdir: Path) -> Trees:
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         if getattr(config, name) < 1:
             raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
+    for name in ("eval_every", "patience"):
+        if getattr(config, name) < 0:
+            raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is negative; 0 is never")
+    if config.keep_best and not config.eval_every:
+        raise configs.ConfigError(f"config.keep_best: {config.keep_best!r} is measured nowhere; give eval_every too")
+    if config.eval_every and measure is None:
+        raise ValueError("config.eval_every asks for measurements, and there is no function to measure with")
+    parse_profile_steps(config.profile_steps)  # what is wrong with them shows at once
     if config.keep_every < 0 or config.keep_every % config.checkpoint_every:
         raise configs.ConfigError(
             f"config.keep_every: {config.keep_every} is no multiple of checkpoint_every, {config.checkpoint_every}; "
@@ -72,7 +85,6 @@ def run(config: Config, workdir: Path) -> Trees:
     workdirs.check(workdir, config.resume, [stage.name for stage in todo])
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())
-    during = DuringTraining(config) if config.eval_every else None
     # Before anything reads steps: those of a stage that only gives its result are asked for, too.
     needed = {name for stage in todo for name in (stage.name, *stage.needs)}
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
@@ -90,8 +102,8 @@ def run(config: Config, workdir: Path) -> Trees:
                 stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
             # Stage instance makes no photo that could be measured.
-            measure = None if stage.name == "instance" else during
-            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop, measure)
+            measured = None if stage.name == "instance" else measure
+            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop, measured)
             note = f"{config.name or 'a run'}, after stage {stage.name}{from_file}"
             if devices.is_first:
                 released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)

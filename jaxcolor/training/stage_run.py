@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import jax
+from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import Config, StageConfig, to_dict
@@ -17,8 +18,6 @@ from jaxcolor.data.photos import Source
 from jaxcolor.data.pipeline import Batches, Loaded, train_batches
 from jaxcolor.data.preprocess import Augment
 from jaxcolor.errors import UserError
-from jaxcolor.evaluation.pictures import contact_sheet
-from jaxcolor.evaluation.results import Results, flat_metrics
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.dumps import dump_state, listed
@@ -36,8 +35,8 @@ class TrainingError(UserError):
     """Training cannot go on; the message says where and why."""
 
 
-Measure = Callable[[Mapping[str, Any]], Results]
-"""Results on fixed photos of the trees there are, ``full`` alone or all three."""
+Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
+"""Numbers, and a picture to look at, of the trees there are: ``full`` alone or all three."""
 
 
 def train(
@@ -108,11 +107,10 @@ def train(
 
     def measured(number: int) -> dict[str, float]:
         assert measure is not None
-        results = measure({**trees, stage.name: released_variables(placement.fetch(on_device))})
-        metrics = flat_metrics(results)
+        metrics, picture = measure({**trees, stage.name: released_variables(placement.fetch(on_device))})
         logs.write_measured(number, metrics)
-        if results.pictures:
-            logs.show(number, "photos", contact_sheet(results.pictures))
+        if picture is not None:
+            logs.show(number, "photos", picture)
         return metrics
 
     waiting = Waiting(config.patience)

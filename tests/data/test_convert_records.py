@@ -12,8 +12,8 @@ from jaxcolor.data.convert_records import JOURNAL, convert_records, verify_conve
 from jaxcolor.data.dataset_info import read_preparation
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.record_files import RecordFile, read_array_record
-from jaxcolor.data.tfrecord import frame
 from jaxcolor.data.workplace import hidden
+from tests.data.plainly import frame
 from tests.data.tfds_files import preparation
 
 SHARDS = [[b"one", b"", b"three" * 1000], [b"four"], [bytes([n]) for n in range(100)]]

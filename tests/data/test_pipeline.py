@@ -12,8 +12,9 @@ from jaxcolor.boxes import level_boxes
 from jaxcolor.config import DataConfig, ScenesConfig
 from jaxcolor.data.photos import DataError, Photo, usable_boxes
 from jaxcolor.data.pipeline import eval_batches, train_batches
-from jaxcolor.data.preprocess import Augment, cut, resize
+from jaxcolor.data.preprocess import Augment
 from jaxcolor.data.sources import make_source
+from tests.data.plainly import cut, resize
 
 SIDE = 16
 CONFIG = DataConfig(source="scenes", seed=7, scenes=ScenesConfig(length=13))

@@ -13,8 +13,9 @@ from PIL import Image
 from jaxcolor.config import DataConfig, ScenesConfig
 from jaxcolor.data.photos import DataError, Photo
 from jaxcolor.data.pipeline import eval_batches, train_batches
-from jaxcolor.data.preprocess import Augment, read_image, resize
+from jaxcolor.data.preprocess import Augment, read_image
 from jaxcolor.data.sources import make_source
+from tests.data.plainly import resize
 from tests.data.test_pipeline import MadeUp, assert_same
 
 SIDE = 16

@@ -12,15 +12,13 @@ from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import (
     WHOLE,
     Augment,
-    cut,
     example,
     is_gray,
-    mirror,
     random_window,
     read_rgb,
     read_size,
-    resize,
 )
+from tests.data.plainly import cut, mirror, resize
 
 ORIENTATION = 0x0112
 

@@ -6,8 +6,8 @@ from jaxcolor.boxes import level_boxes
 from jaxcolor.color import rgb_to_lab, unit_rgb
 from jaxcolor.config import ScenesConfig
 from jaxcolor.data.photos import DataError, Source, usable_boxes
-from jaxcolor.data.preprocess import resize
 from jaxcolor.data.scenes import CLASSES, OUTLINES, SceneSource
+from tests.data.plainly import resize
 
 SIDE = 64
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.tfrecord import frame, masked_crc, read_records
+from jaxcolor.data.tfrecord import masked_crc, read_records
+from tests.data.plainly import frame
 
 
 def write(path, data):

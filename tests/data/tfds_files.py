@@ -7,7 +7,7 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from jaxcolor.data.tfrecord import frame
+from tests.data.plainly import frame
 
 
 def photo(seed, mode="RGB", format_="JPEG", size=(40, 30)):

@@ -1,6 +1,8 @@
 """Only correctness counts here."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,3 +13,9 @@ from tests.small import quick_compiles
 def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with quick_compiles(tmp_path_factory.getbasetemp()):
         yield
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The folder of a module's finished run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "copied"))

@@ -43,11 +43,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copied"))
-
-
 Interrupt = Callable[[int, int], None]
 
 
@@ -324,6 +319,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
             {"keep_every": 3},
             "config.keep_every: 3 is no multiple of checkpoint_every, 2",
         ),
+        ({"keep_best": "psnr"}, "config.keep_best: 'psnr' is measured nowhere; give eval_every too"),
+        ({"eval_every": -1}, "config.eval_every: -1 is negative; 0 is never"),
+        ({"patience": -1.0}, "config.patience: -1.0 is negative; 0 is never"),
+        ({"profile_steps": "3"}, "config.profile_steps: '3'; give the first and the last step, as in 10,20"),
         ({"stages": ("fusion", "full")}, "config.stages"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from jaxcolor.config import ConfigError, EvalConfig
+from jaxcolor.evaluation.run import DuringTraining
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import loop
 from jaxcolor.training.checkpoints import Checkpoints, Keep
@@ -110,7 +111,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("measured")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loop.run(config, workdir)
+        loop.run(config, workdir, DuringTraining(config))
     return workdir
 
 
