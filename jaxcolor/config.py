@@ -239,6 +239,12 @@ class EvalConfig:
     batch_size: int = 8
     sheet_photos: int = 8
     """Photos on the contact sheet."""
+    report_photos: int = 60
+    """Photos of which ``report.html`` holds pictures and weight maps: best, worst, most changed, failures of each kind,
+    and others. 0: none; the scores of all photos are in it anyway."""
+
+    def __post_init__(self) -> None:
+        _require(self.report_photos >= 0, "report_photos", self.report_photos, "at least 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ from jaxcolor import program
 from jaxcolor.colorize_files import colorize_files
 from jaxcolor.config import Config, to_dict
 from jaxcolor.data.sources import make_source
-from jaxcolor.evaluation import report, run, tables
+from jaxcolor.evaluation import gallery, report, run, tables
+from jaxcolor.parallel import Devices
 from jaxcolor.training import logs, loop
 
 COLORIZED = 8
@@ -58,7 +59,18 @@ def run_demo(config: Config, workdir: Path) -> None:
         "seeds": f"initialisation {config.seed}, training scenes {config.data.seed}",
     }
     path = workdir / "report.html"
-    report.write_report(path, f"jaxcolor: {config.name}", metrics, results.pictures, curves, to_dict(config), facts)
+    devices = Devices.all(config.mapping)
+    source = make_source(config.eval.data, config.model.side)
+    rows = gallery.choose(results, config.eval.report_photos)
+    report.write_report(
+        path,
+        f"jaxcolor: {config.name}",
+        results,
+        to_dict(config),
+        pictured=gallery.gallery(config, config.model, trees, source, results, rows, devices),
+        curves=curves,
+        facts=facts,
+    )
     print(tables.markdown(metrics))
     print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncoloured scenes: {workdir / 'colorized'}")
 

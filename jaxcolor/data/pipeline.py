@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
-from jaxcolor.boxes import best_scores, boxes_in_window, choose
+from jaxcolor.boxes import best_scores, boxes_in_window, choose, level_boxes
 from jaxcolor.config import DataConfig
 from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
@@ -45,6 +45,9 @@ class Loaded(NamedTuple):
     in evaluation its place is empty (``image_valid``)."""
     gray_photos: int
     """Photos of the batch without colour, where ``gray_photos`` keeps them."""
+    annotated: tuple[np.ndarray | None, ...] = ()
+    """Evaluation: of each photo the annotated boxes, x0, y0, width, height on the canvas, int32 (K, 4); None where
+    nothing is annotated, or no photo."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -183,6 +186,7 @@ def eval_batches(
     batch_size: int,
     device_count: int = 1,
     photos: int = 0,
+    only: Sequence[int] | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batches:
@@ -196,6 +200,7 @@ def eval_batches(
         whose ``image_valid`` is False and whose name is empty; every process gets as many batches.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       photos: how many, from the first; 0 for all.
+      only: numbers of the batches to read, each exactly as in the whole pass; None for all.
       process_index: which run of the devices this process feeds.
       process_count: how many processes there are.
 
@@ -212,7 +217,10 @@ def eval_batches(
     reader = _Reader(
         source, config, numbers, numbers, "both", side, share, collate.capacity, Augment(), replace_bad=False
     )
-    dataset = grain.MapDataset.range(-(-count // batch_size) * share.local_size).map(reader)
+    numbers_of_batches = range(-(-count // batch_size)) if only is None else only
+    size = share.local_size
+    places = [batch * size + place for batch in numbers_of_batches for place in range(size)]
+    dataset = grain.MapDataset.source(places).map(reader)
     return Batches(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
 
@@ -236,6 +244,7 @@ class _Item(NamedTuple):
     dropped_crops: int = 0
     skipped: tuple[str, ...] = ()
     gray: bool = False
+    annotated: np.ndarray | None = None
     failure: str = ""
     """What stops the run."""
 
@@ -312,7 +321,15 @@ class _Reader:
             x0, y0, x1, y1 = window.pixels(photo.size).tolist()
             image = image.crop((x0, y0, x1, y1))
         made = example(image, boxes, scores, self.side, mirrored=mirrored, with_full=self.parts != "instance")
-        return _Item(photo.name, made, dropped, gray=gray)
+        # Training replaces bad photos; evaluation alone asks what was annotated.
+        annotated = None if self.replace_bad else self._annotated(photo)
+        return _Item(photo.name, made, dropped, gray=gray, annotated=annotated)
+
+    def _annotated(self, photo: Photo) -> np.ndarray | None:
+        if photo.truth_boxes is None:
+            return None
+        boxes = usable_boxes(photo, "ground_truth").boxes
+        return level_boxes(boxes, photo.size, self.side, 1)[:, 0]
 
     def _boxes(self, photo: Photo, window: Window, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """The boxes to cut out, in pixels of the window, their scores, and how many found no place."""
@@ -381,6 +398,7 @@ class _Collate(NamedTuple):
             dropped + sum(item.dropped_crops for item in items),
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
+            tuple(item.annotated for item in items),
         )
 
 
