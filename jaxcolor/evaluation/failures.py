@@ -31,6 +31,8 @@ STEP = 1 / 64
 """Distance over which changes of lightness and colour are taken, and within which they belong together; of the side."""
 EDGE = 10.0
 """Change of L* over that distance that is an edge: colour may change there as it likes."""
+VISIBLE = 2.3
+"""Change of ab* that can just be seen (Mahy et al. 1994): smaller ones, 8-bit rounding among them, bleed nowhere."""
 NEIGHBOURS = 8
 """Photos of the most similar gray that say how much colour is usual."""
 COVERS = 0.5
@@ -60,8 +62,8 @@ KINDS = {
     "bleeding": Kind(
         "bleeding",
         "ab*",
-        "Along the border of the worst box: colour that changes where neither the lightness nor the true colour does, "
-        f"mean change over {STEP:.1%} of the side.",
+        "Along the border of the worst box: colour that visibly changes where neither the lightness nor the true "
+        f"colour does, mean change over {STEP:.1%} of the side.",
     ),
     "overlapping": Kind(
         "overlapping boxes",
@@ -119,11 +121,11 @@ def _chroma(lab: Float[jax.Array, "B S S 3"]) -> Float[jax.Array, " B"]:
 
 
 def _unexplained(predicted: Float[jax.Array, "B S S 3"], true: Float[jax.Array, "B S S 3"]) -> jax.Array:
-    """Change of the predicted ab* at each pixel beyond the truth's nearby, less the more lightness changes nearby."""
+    """Visible change of the predicted ab* beyond the truth's nearby, less of it the more lightness changes nearby."""
     reach = max(1, round(STEP * true.shape[1]))
     edge = _highest(_change(true[..., :1], reach), reach)
     allowed = _highest(_change(true[..., 1:], reach), reach)
-    excess = jnp.maximum(_change(predicted[..., 1:], reach) - allowed, 0)
+    excess = jnp.maximum(_change(predicted[..., 1:], reach) - allowed - VISIBLE, 0)
     return excess * jnp.clip(1 - edge / EDGE, 0, 1)
 
 

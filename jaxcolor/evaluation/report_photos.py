@@ -57,7 +57,8 @@ def direction(metric: str) -> int:
 def page_data(results: Results, facets: Facets, embedded: Iterable[Embedded]) -> dict[str, Any]:
     """The scores of all photos, column by column, and what is known of the embedded pictures; see ``as_script``."""
     systems = list(results.scores)
-    metrics = [m for m in results.scores[systems[0]] if m in COLUMNS] if systems else []
+    measured = results.scores[systems[0]] if systems else {}
+    metrics = [m for m in COLUMNS if m in measured] + [m for m in measured if m not in COLUMNS]
     told = {"covered": COVERED, **{name: (k.title, k.unit, k.told) for name, k in KINDS.items()}}
     return {
         "systems": [{"key": s, "title": TITLES.get(s, s)} for s in systems],
@@ -128,7 +129,7 @@ def _picture(rgb: UInt8[np.ndarray, "S S 3"]) -> str:
     image = Image.fromarray(rgb)
     if image.width <= _LOSSLESS_SIDE:
         return _uri(image, "WEBP", lossless=True)
-    return _uri(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+    return _uri(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 
 def _sprite(weights: Mapping[str, Weights]) -> tuple[list[dict[str, Any]], int, str]:

@@ -1,6 +1,5 @@
 /* Distributions: a histogram of each system over one axis, and any value against any other. */
 
-const BINS = 40;
 const points = { list: [] }; /* where each photo is drawn: [x, y, row] in CSS pixels */
 
 const finite = (values) => values.filter(Number.isFinite);
@@ -17,7 +16,8 @@ function ticks(low, high, count) {
   const step = power * [1, 2, 2.5, 5, 10].find((f) => f * power >= raw);
   const list = [];
   for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-6; at += step) list.push(at);
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (step / 10 ** Math.floor(Math.log10(step) + 1e-9) % 1 ? 1 : 0));
+  let digits = 0;
+  while (digits < 8 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits++;
   return list.map((at) => [at, written(at, digits)]);
 }
 
@@ -35,17 +35,19 @@ function drawHistogram() {
   let low = Math.min(...filled.map((v) => quantile(v, 0.005)));
   let high = Math.max(...filled.map((v) => quantile(v, 0.995)));
   if (high <= low) [low, high] = [low - 0.5, high + 0.5];
+  const most = Math.max(...filled.map((v) => v.length));
+  const binCount = Math.max(8, Math.min(48, Math.round(2 * Math.sqrt(most))));
   const [width, row, left] = [520, Math.max(30, Math.min(64, 260 / SYSTEMS.length)), 8];
   const scale = (v) => left + ((v - low) / (high - low)) * (width - 2 * left);
   const height = SYSTEMS.length * (row + 16) + 24;
   const parts = ticks(low, high, 6).map(([at, text]) => `<line x1="${scale(at)}" x2="${scale(at)}" y1="0" y2="${height - 20}" stroke="var(--line)" stroke-width="1"/><text x="${scale(at)}" y="${height - 6}" text-anchor="middle">${text}</text>`);
   SYSTEMS.forEach((system, i) => {
-    const bins = new Array(BINS).fill(0);
-    for (const v of all[i]) bins[Math.max(0, Math.min(BINS - 1, Math.floor(((v - low) / (high - low)) * BINS)))]++;
+    const bins = new Array(binCount).fill(0);
+    for (const v of all[i]) bins[Math.max(0, Math.min(binCount - 1, Math.floor(((v - low) / (high - low)) * binCount)))]++;
     const top = Math.max(...bins, 1);
     const base = (i + 1) * (row + 16);
-    const step = (width - 2 * left) / BINS;
-    const bars = bins.map((n, k) => `<rect x="${(left + k * step + 0.5).toFixed(2)}" y="${(base - (n / top) * row).toFixed(2)}" width="${(step - 1).toFixed(2)}" height="${((n / top) * row).toFixed(2)}"><title>${written(low + (k / BINS) * (high - low), metric.digits)} to ${written(low + ((k + 1) / BINS) * (high - low), metric.digits)}: ${n.toLocaleString("en")}</title></rect>`);
+    const step = (width - 2 * left) / binCount;
+    const bars = bins.map((n, k) => `<rect x="${(left + k * step + 0.5).toFixed(2)}" y="${(base - (n / top) * row).toFixed(2)}" width="${(step - 1).toFixed(2)}" height="${((n / top) * row).toFixed(2)}"><title>${written(low + (k / binCount) * (high - low), metric.digits)} to ${written(low + ((k + 1) / binCount) * (high - low), metric.digits)}: ${n.toLocaleString("en")}</title></rect>`);
     parts.push(`<g fill="${colourOf(system)}" opacity=".85">${bars.join("")}</g><line x1="${left}" x2="${width - left}" y1="${base}" y2="${base}" stroke="var(--line)"/>`);
     if (all[i].length) {
       const middle = quantile(all[i], 0.5);
@@ -104,7 +106,7 @@ function drawScatter() {
   context.textAlign = "center";
   context.textBaseline = "top";
   const whole = xKey === "boxes";
-  for (const [at, text] of ticks(xLow, xHigh, 6)) if (!whole || Number.isInteger(at)) context.fillText(text, px(at), bottom + 6);
+  for (const [at, text] of ticks(xLow, xHigh, 6)) if (!whole || Number.isInteger(at)) context.fillText(whole ? at : text, px(at), bottom + 6);
   context.fillText(columnTitle(xKey), (left + right) / 2, bottom + 20);
   context.fillStyle = colour("--accent");
   context.globalAlpha = Math.max(0.12, Math.min(0.7, 60 / Math.sqrt(rows.length) / 2));

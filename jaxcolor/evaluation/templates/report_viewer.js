@@ -110,17 +110,20 @@ function drawScores() {
     const values = systems.map((s) => m.better * DATA.scores[s][m.key][viewer.row]).filter((v) => !Number.isNaN(v));
     return [m.key, m.better * Math.max(...values)];
   }));
-  const head = make("tr", {}, make("th", { scope: "col", textContent: "" }), ...DATA.metrics.map((m) => make("th", { scope: "col", textContent: m.title })));
-  const lines = systems.map((system) => {
-    const cells = DATA.metrics.map((m) => {
-      const value = DATA.scores[system][m.key][viewer.row];
-      return make("td", { textContent: written(value, m.digits), className: systems.length > 1 && value === best.get(m.key) ? "best" : "" });
-    });
-    const line = make("tr", { className: system === viewer.panel ? "on" : "" }, make("th", { scope: "row", textContent: titleOf(system) }), ...cells);
-    if (panels.includes(system)) { line.onclick = () => flip(system); line.style.cursor = "pointer"; }
-    return line;
+  const on = (system) => (system === viewer.panel ? "on" : "");
+  const heads = systems.map((system) => {
+    const name = titleOf(system);
+    return make("th", { scope: "col", className: on(system) }, panels.includes(system) ? make("button", { type: "button", textContent: name, onclick: () => flip(system) }) : name);
   });
-  byId("viewer-scores").replaceChildren(make("thead", {}, head), make("tbody", {}, ...lines));
+  const lines = DATA.metrics.map((m) => {
+    const cells = systems.map((system) => {
+      const value = DATA.scores[system][m.key][viewer.row];
+      const best_ = systems.length > 1 && value === best.get(m.key) ? " best" : "";
+      return make("td", { textContent: written(value, m.digits), className: on(system) + best_ });
+    });
+    return make("tr", {}, make("th", { scope: "row", textContent: m.title }), ...cells);
+  });
+  byId("viewer-scores").replaceChildren(make("thead", {}, make("tr", {}, make("th"), ...heads)), make("tbody", {}, ...lines));
   const facts = [`${DATA.boxes[viewer.row]} ${DATA.boxes[viewer.row] === 1 ? "box" : "boxes"}`];
   for (const facet of DATA.facets) {
     const unit = facet.unit === "of the photo" ? "" : ` ${facet.unit}`;
