@@ -67,6 +67,7 @@ def run_demo(config: Config, workdir: Path) -> None:
         f"jaxcolor: {config.name}",
         results,
         to_dict(config),
+        metrics=metrics,
         pictured=gallery.gallery(config, config.model, trees, source, results, rows, devices),
         curves=curves,
         facts=facts,

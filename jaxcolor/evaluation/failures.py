@@ -56,8 +56,8 @@ KINDS = {
     "washed_out": Kind(
         "washed out",
         "ab*",
-        f"How far the mean chroma lies below what is usual: the median true chroma of the {NEIGHBOURS} photos that look "
-        "most alike in gray, or the photo's own if that is less.",
+        f"How far the mean chroma lies below what is usual: the median true chroma of the {NEIGHBOURS} photos that "
+        "look most alike in gray, or the photo's own if that is less.",
     ),
     "bleeding": Kind(
         "bleeding",

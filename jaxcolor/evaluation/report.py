@@ -46,6 +46,7 @@ def write_report(
     results: Results,
     config: Mapping[str, Any],
     *,
+    metrics: Mapping[str, Any] | None = None,
     pictured: Iterable[Pictured] = (),
     facets: Facets | None = None,
     curves: Curves | None = None,
@@ -58,6 +59,7 @@ def write_report(
       title: heading of the page.
       results: of all photos.
       config: the run's config as plain JSON types (``config.to_dict``).
+      metrics: ``results.to_metrics()``, if at hand: with thousands of photos its bootstrap takes seconds.
       pictured: photos of ``results`` to show (``gallery.gallery``); all others show their scores.
       facets: further values of each photo: ``covered``, and the failure finder's scores (``failures.find``).
       curves: training loss of each stage, in the order of training; stages without points are left out.
@@ -66,7 +68,8 @@ def write_report(
     Raises:
       ValueError: a pictured photo is not one of ``results``.
     """
-    metrics, curves = results.to_metrics(), curves or {}
+    metrics = results.to_metrics() if metrics is None else metrics
+    curves = curves or {}
     rows = {name: row for row, name in enumerate(results.names)}
     embedded = []
     for shown in pictured:

@@ -152,7 +152,7 @@ def test_washed_out_is_less_than_usual_for_photos_of_that_kind() -> None:
 def test_a_photo_that_is_truly_gray_is_not_washed_out() -> None:
     descriptors, chroma_truth = kinds_of_photos()
     chroma_truth[0] = 1.0
-    measures = {n: chroma_truth for n in ("chroma_truth", "bleeding", "overlapping")} | {"chroma": np.zeros(20)}
+    measures = dict.fromkeys(("chroma_truth", "bleeding", "overlapping"), chroma_truth) | {"chroma": np.zeros(20)}
     assert find(measures, descriptors)["washed_out"][0] == 1
     assert np.isnan(find({k: v[:1] for k, v in measures.items()}, descriptors[:1])["washed_out"]).all()
 
