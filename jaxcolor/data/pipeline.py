@@ -22,6 +22,7 @@ from absl import flags
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.boxes import best_scores, boxes_in_window, choose
 from jaxcolor.config import DataConfig
+from jaxcolor.data.compared import Compared, ComparedPhoto, compare, stack
 from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
 from jaxcolor.data.photos import DataError, Photo, Source, usable_boxes
@@ -45,6 +46,8 @@ class Loaded(NamedTuple):
     in evaluation its place is empty (``image_valid``)."""
     gray_photos: int
     """Photos of the batch without colour, where ``gray_photos`` keeps them."""
+    compared: Compared | None = None
+    """The truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -54,6 +57,15 @@ class Loaded(NamedTuple):
             "skipped_photos": len(self.skipped),
             "gray_photos": self.gray_photos,
         }
+
+
+class CompareAt(NamedTuple):
+    """The size at which an evaluation compares pictures."""
+
+    side: int
+    """Of the canvas that a compared picture lies on."""
+    native: bool
+    """Each photo at its own size, as far as it fits; otherwise resized to ``side`` each way."""
 
 
 class _Failed(NamedTuple):
@@ -185,6 +197,7 @@ def eval_batches(
     photos: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    compare_at: CompareAt | None = None,
 ) -> Batches:
     """One pass in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
 
@@ -198,6 +211,7 @@ def eval_batches(
       photos: how many, from the first; 0 for all.
       process_index: which run of the devices this process feeds.
       process_count: how many processes there are.
+      compare_at: hand out the truth of each photo too (``Loaded.compared``), at this size.
 
     Raises:
       DataError: settings that cannot be. While iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; its
@@ -209,9 +223,11 @@ def eval_batches(
     share = Share(batch_size, process_index, process_count)
     collate = _Collate.of(config, "both", side, share, device_count)
     numbers = range(count)
+    collate = collate._replace(compare_at=compare_at)
     reader = _Reader(
         source, config, numbers, numbers, "both", side, share, collate.capacity, Augment(), replace_bad=False
     )
+    reader.compare_at = compare_at
     dataset = grain.MapDataset.range(-(-count // batch_size) * share.local_size).map(reader)
     return Batches(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
@@ -236,6 +252,7 @@ class _Item(NamedTuple):
     dropped_crops: int = 0
     skipped: tuple[str, ...] = ()
     gray: bool = False
+    compared: ComparedPhoto | None = None
     failure: str = ""
     """What stops the run."""
 
@@ -271,6 +288,7 @@ class _Reader:
         self.capacity = capacity
         self.augment = augment
         self.replace_bad = replace_bad
+        self.compare_at: CompareAt | None = None
 
     def __call__(self, local: int) -> _Item:
         position = self.share.position(local)
@@ -312,7 +330,8 @@ class _Reader:
             x0, y0, x1, y1 = window.pixels(photo.size).tolist()
             image = image.crop((x0, y0, x1, y1))
         made = example(image, boxes, scores, self.side, mirrored=mirrored, with_full=self.parts != "instance")
-        return _Item(photo.name, made, dropped, gray=gray)
+        compared = None if self.compare_at is None else compare(photo, *self.compare_at)
+        return _Item(photo.name, made, dropped, gray=gray, compared=compared)
 
     def _boxes(self, photo: Photo, window: Window, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """The boxes to cut out, in pixels of the window, their scores, and how many found no place."""
@@ -342,6 +361,7 @@ class _Collate(NamedTuple):
     side: int
     local_devices: int
     capacity: int
+    compare_at: CompareAt | None = None
 
     @classmethod
     def of(cls, config: DataConfig, parts: Parts, side: int, share: Share, device_count: int) -> _Collate:
@@ -375,12 +395,16 @@ class _Collate(NamedTuple):
             side=self.side,
             with_full=self.parts != "instance",
         )
+        compared = None
+        if self.compare_at is not None:
+            compared = stack([item.compared for item in items], self.compare_at.side)
         return Loaded(
             batch,
             tuple(item.name for item in items),
             dropped + sum(item.dropped_crops for item in items),
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
+            compared,
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxcolor.evaluation.results import SYSTEMS, Shown
+from jaxcolor.evaluation.results import Shown
+from jaxcolor.evaluation.systems import SYSTEMS
 from jaxcolor.evaluation.tables import TITLES
 
 PANEL = 192

@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxcolor.evaluation.pictures import decibel, panel
-from jaxcolor.evaluation.results import CONTROLS, SYSTEMS, Shown, strict
+from jaxcolor.evaluation.results import Shown, strict
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.tables import (
-    COLUMNS,
     TITLES,
+    columns,
     control_rows,
     difference_rows,
     footnotes,
@@ -66,7 +67,7 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         title=title,
-        columns=list(COLUMNS.values()),
+        columns=list(columns(metrics).values()),
         systems=system_rows(metrics),
         controls=control_rows(metrics),
         differences=difference_rows(metrics),

@@ -69,7 +69,7 @@ DEMO = "--config=configs/demo.py"
     ("flags", "message"),
     [
         (["--weights=w", "--workdir=x"], "--config is missing"),
-        ([DEMO, "--workdir=x"], "--weights is missing"),
+        ([DEMO, "--workdir=x"], "nothing to evaluate: give --weights, --checkpoint or --predictions"),
         ([DEMO, "--weights=w"], "--workdir is missing"),
         ([DEMO, "--weights=no/such/file", "--workdir=x"], "no/such/file: No such file or directory"),
         ([DEMO, "--weights=LICENSE", "--workdir=x"], "LICENSE: "),
