@@ -302,6 +302,7 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         "size": "native" if scorer.native else "canvas",
         "compared_at": at,
         "metrics": list(choice.metrics),
+        "metrics_left_out": f"{', '.join(choice.left_out)}: the pictures are too small" if choice.left_out else None,
         "colour_conversion": "sRGB (IEC 61966-2-1), CIE Lab with D65, 2 degrees, as scikit-image",
         "pictures": "truth: 8-bit sRGB; prediction: its own L* with the predicted ab, clipped to sRGB channel by "
         "channel, rounded to 8 bit",

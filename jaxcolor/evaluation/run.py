@@ -13,7 +13,8 @@ import jax
 from PIL import Image
 from tqdm import tqdm
 
-from jaxcolor.config import Config, ModelConfig, to_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
+from jaxcolor.data.photo_sets.coco import coco_instances
 from jaxcolor.data.photos import DataError, Source
 from jaxcolor.data.pipeline import CompareAt, eval_batches
 from jaxcolor.data.sources import make_source
@@ -33,16 +34,30 @@ METRICS_FILE = "metrics.json"
 
 
 def eval_source(config: Config, model: ModelConfig) -> Source:
-    """The source of ``config.eval``.
+    """The source of ``config.eval``; with the annotations of COCO's downloads, if they are there and wanted.
 
     Raises:
       DataError: it cannot be used.
     """
     try:
-        return make_source(config.eval.data, model.side)
+        return make_source(_with_annotations(config.eval), model.side)
     except DataError as error:
         # Sources call their fields data.…; here they are those of config.eval.
         raise DataError(f"eval.{error}" if str(error).startswith("data.") else str(error)) from error
+
+
+def _with_annotations(config: EvalConfig) -> DataConfig:
+    """The data of an evaluation, which measures annotated objects also where detections are coloured."""
+    data = config.data
+    if data.source != "coco" or data.truth_boxes_path or not config.per_object:
+        return data
+    try:
+        annotations = coco_instances(Path(data.path), data.split)
+    except DataError as error:
+        if data.box_choice != "ground_truth":  # which cannot do without, and says so itself
+            print(f"annotated objects are not measured by themselves: {error}", file=sys.stderr)
+        return data
+    return dataclasses.replace(data, truth_boxes_path=str(annotations))
 
 
 class DuringTraining:

@@ -58,6 +58,8 @@ class Choice(NamedTuple):
     """Of the canvas that compared pictures lie on."""
     object_side: int
     """Side to which each object is resized."""
+    left_out: tuple[str, ...] = ()
+    """Metrics for which the pictures are too small."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -79,7 +81,8 @@ def choose(config: EvalConfig, canvas: int) -> Choice:
     asked = config.metrics
     if isinstance(asked, str):
         asked = tuple(name.strip() for name in asked.split(",") if name.strip())
-    names = {*(_WITHOUT_FILES if asked == ("all",) else asked), *(("lpips_vgg",) if config.lpips_vgg else ())}
+    everything = asked == ("all",)
+    names = {*(_WITHOUT_FILES if everything else asked), *(("lpips_vgg",) if config.lpips_vgg else ())}
     names -= set(BASIC)
     known = (*_NETS, *_MORE)
     for name in sorted(names - set(known)):
@@ -87,9 +90,19 @@ def choose(config: EvalConfig, canvas: int) -> Choice:
     if "lpips_vgg" in names and not config.lpips_vgg:
         raise UserError("config.eval.metrics: lpips_vgg needs the weights of VGG16; config.eval.lpips_vgg names them")
     side = config.native_side if config.size == "native" else canvas
-    if side < metrics.SSIM_WINDOW:
-        raise UserError(f"evaluation needs a canvas of at least {metrics.SSIM_WINDOW} pixels for SSIM, not {side}")
-    return Choice(tuple(name for name in known if name in names), side, canvas)
+    if min(side, canvas) < metrics.SSIM_WINDOW:
+        raise UserError(
+            f"evaluation needs a canvas of at least {metrics.SSIM_WINDOW} pixels for SSIM, not {min(side, canvas)}"
+        )
+    too_small = {name for name in names & set(_NETS) if min(side, canvas) < lpips.least_side(_NETS[name])}
+    if too_small and not everything:
+        least = max(lpips.least_side(_NETS[name]) for name in too_small)
+        raise UserError(
+            f"config.eval.metrics: {', '.join(sorted(too_small))} needs pictures of at least {least} pixels each way, "
+            f"not {min(side, canvas)}"
+        )
+    names -= too_small
+    return Choice(tuple(name for name in known if name in names), side, canvas, tuple(sorted(too_small)))
 
 
 def _shown(truth: jax.Array, size: jax.Array, ab: jax.Array) -> UInt8[jax.Array, "B H W 3"]:

@@ -244,6 +244,8 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
         notes.append(f"{metrics['objects']} annotated objects.")
     if protocol.get("systems_left_out"):
         notes.append(f"Not measured: {protocol['systems_left_out']}.")
+    if protocol.get("metrics_left_out"):
+        notes.append(f"Not measured: {protocol['metrics_left_out']}.")
     if metrics.get("dropped_crops"):
         notes.append(f"{metrics['dropped_crops']} crops did not fit budget_per_image and were dropped.")
     if metrics.get("skipped_photos"):
@@ -267,8 +269,8 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
             notes.append(f"{name}: {resized} pictures were of another size and were resized.")
     if protocol.get("published"):
         notes.append(
-            "Published rows are as printed in the paper, by a protocol that it does not state in full; see "
-            "docs/evaluation.md."
+            "Published rows are as printed in the paper, at 256x256 pixels, by a protocol that it does not state in "
+            "full; see docs/evaluation.md."
         )
     return notes
 

@@ -52,8 +52,9 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         assert metrics["protocol"]["model"]["width"] == 0.0625
         with open(workdir / "per_photo.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 5 * 5
+        assert len(rows) == 5 * (5 + 1)  # of the truth, too, there is something to measure
         assert len({row["name"] for row in rows}) == 5
+        assert "LPIPS alex" in (workdir / "tables.md").read_text()
         with Image.open(workdir / "contact_sheet.png") as sheet:
             assert sheet.height == 30 + 2 * (192 + 24) + 12
     for system in ("gray", "full", "fused"):

@@ -206,12 +206,13 @@ def test_folders_that_hold_no_predictions(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"metrics": "psnr,lpips"}, "there is no metric 'lpips'; there are lpips_alex"),
+        ({"metrics": "lpips_alex,lpips_squeeze"}, "lpips_alex, lpips_squeeze needs pictures of at least 31 pixels"),
         ({"metrics": ("lpips_vgg",)}, "lpips_vgg needs the weights of VGG16; config.eval.lpips_vgg names them"),
     ],
 )
 def test_metrics_that_cannot_be_measured(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        choose(EvalConfig(**settings), 64)
+        choose(EvalConfig(**settings), 16)
 
 
 def test_which_metrics_are_measured() -> None:
@@ -221,6 +222,9 @@ def test_which_metrics_are_measured() -> None:
     assert everything.more[:3] == ("lpips_alex", "lpips_squeeze", "lpips_vgg")
     assert everything.of_objects == ("psnr", "ssim", "lpips_alex", "lpips_squeeze", "lpips_vgg")
     assert choose(EvalConfig(size="native", native_side=100), 64).side == 100
+    small = choose(EvalConfig(), 16)
+    assert small.left_out == ("lpips_alex", "lpips_squeeze")
+    assert small.more[0] == "psnr_ab"
 
 
 def test_only_pictures_of_others(folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ read from a file of torchvision's weights.
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -268,6 +269,22 @@ def distance(
         mask = None if tap.size is None else extent_mask(tap.size[:count], *values.shape[1:])
         total = total + masked_mean(values, mask)
     return total
+
+
+@functools.cache
+def least_side(net: Net) -> int:
+    """The smallest side of a square picture of which something is left after the last layer."""
+    params = params_from_state(net, {name: np.zeros(shape, np.float32) for name, shape in trunk_shapes(net).items()})
+
+    def fits(side: int) -> bool:
+        picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        try:
+            jax.eval_shape(lambda a, b: distance(params, net, a, b), picture, picture)
+        except ValueError:
+            return False
+        return True
+
+    return next(side for side in range(1, 100) if fits(side))
 
 
 def lpips(
