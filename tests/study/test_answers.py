@@ -122,3 +122,14 @@ class TestKey:
         with pytest.raises(StudyError) as error:
             read_key(tmp_path)
         assert told in str(error.value)
+
+    def test_of_a_system_against_itself_is_refused(self, tmp_path):
+        write_key(tmp_path / "key.json", KEY)
+        found = json.loads((tmp_path / "key.json").read_text())
+        found["systems"] = ["a", "b"]
+        found["owners"] = {code: {"b": "a", "c": "b"}.get(owner, owner) for code, owner in found["owners"].items()}
+        for photo in found["deck"]["photos"]:
+            photo["pairs"] = photo["pairs"][:2]  # a with a, a with b
+        (tmp_path / "key.json").write_text(json.dumps(found))
+        with pytest.raises(StudyError, match="systems: must be those that the deck compares"):
+            read_key(tmp_path)

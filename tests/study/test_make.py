@@ -41,6 +41,7 @@ class TestFolder:
                 ranks[key.owners[code]].append(rank)
         assert all(len(found) == 8 for found in ranks.values())
         assert all(min(found) < 20 < max(found) for found in ranks.values())
+        assert all(len({rank % 5 for rank in found}) > 1 for found in ranks.values())  # five a photo, not in turn
         firsts = {key.owners[pair[0]] for photo in key.deck.photos for pair in photo.pairs}
         assert firsts == set(key.systems)
 

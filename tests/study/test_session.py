@@ -35,7 +35,7 @@ class Page:
         self.address = (self.root / "study" / "participants" / "index.html").as_uri()
 
     def wait(self, script):
-        for _ in range(200):
+        for _ in range(1000):
             if self.driver.execute_script(script):
                 return
             time.sleep(0.02)
@@ -115,7 +115,7 @@ def test_a_whole_session(page, made, capsys):
     page.wait("return !document.getElementById('end').hidden")
     page.find("download").click()
     file = root / "downloads" / "answers_p-1.json"
-    for _ in range(200):
+    for _ in range(1000):
         if file.exists():
             break
         time.sleep(0.02)
