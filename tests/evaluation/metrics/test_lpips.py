@@ -56,12 +56,11 @@ def test_it_is_that_of_pytorch(net: lpips.Net, trunk: dict[str, np.ndarray], par
     pytest.importorskip("torch")
     from tests.evaluation.metrics import torch_lpips
 
-    for shape in SHAPES[net]:
-        first, second = pictures(*shape)
-        expected = torch_lpips.lpips(net, trunk, params["heads"], first, second)
-        assert (expected > 1e-3).all()
-        found = measure(params, net, jnp.asarray(first), jnp.asarray(second))
-        np.testing.assert_allclose(found, expected, rtol=2e-5)
+    first, second = pictures(*SHAPES[net][0])
+    expected = torch_lpips.lpips(net, trunk, params["heads"], first, second)
+    assert (expected > 1e-3).all()
+    found = measure(params, net, jnp.asarray(first), jnp.asarray(second))
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
 def test_padded_is_unpadded(net: lpips.Net, params: lpips.Params) -> None:
