@@ -250,8 +250,8 @@ class EvalConfig:
     inception: str = ""
     """Weights of the InceptionV3 of pytorch-fid, for FID: measured where a file is given."""
     fid_truth: str = ""
-    """File that keeps what FID needs of the true photos, so that it is computed once. Written where it is missing,
-    refused where it belongs to other photos. Empty: not kept."""
+    """Folder that keeps what FID needs of the true photos, so that it is computed once for each set of photos, size and
+    network. Made where it is missing. Empty: not kept."""
     per_object: bool = True
     """Measure each annotated object by itself too, where there are annotated boxes (the paper's Table 2)."""
     published: Literal["", "coco_stuff", "imagenet_ctest10k", "places205"] = ""

@@ -20,7 +20,7 @@ from jaxcolor.data.compared import Compared
 from jaxcolor.data.pipeline import Loaded
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation.controls import photo_of_crop
-from jaxcolor.evaluation.metrics import fid
+from jaxcolor.evaluation.metrics import fid, inception
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, Shown
 from jaxcolor.evaluation.scoring import COLORFULNESS, Choice, Scorer, Truth
@@ -68,7 +68,7 @@ class _Tally:
         self.dropped = self.skipped = self.reduced = 0
         self.resized: dict[str, int] = {}
         self.missing: dict[str, list[str]] = {}
-        self.features: dict[str, fid.Statistics] = {}
+        self.features: dict[str, fid.Sums] = {}
 
 
 class Evaluator:
@@ -81,6 +81,7 @@ class Evaluator:
         devices: Devices,
         predictions: Sequence[Predictions] = (),
         threads: int = 1,
+        truth_statistics: fid.Statistics | None = None,
     ) -> None:
         """What takes part.
 
@@ -90,12 +91,15 @@ class Evaluator:
           devices: where to run.
           predictions: result pictures of others.
           threads: how many read these.
+          truth_statistics: what FID needs of the true photos, where it is known.
         """
         self.colorists = colorists
         self.scorer = scorer
         self.devices = devices
         self.predictions = predictions
         self.threads = threads
+        self.truth_statistics = truth_statistics
+        """Known from the end of ``evaluate`` on, if FID is measured."""
         self.tally = _Tally()
 
     def _pictures(self, loaded: Loaded, compared: Compared, truth: Truth) -> dict[str, Any]:
@@ -142,11 +146,11 @@ class Evaluator:
     ) -> None:
         if not self.scorer.has_fid:
             return
-        for name, rgb in {**pictures, TRUTH: truth.rgb}.items():
+        wanted = pictures if self.truth_statistics is not None else {**pictures, TRUTH: truth.rgb}
+        for name, rgb in wanted.items():
             there = valid & ~undefined.get(name, np.zeros_like(valid))
-            found = fid.Statistics.of(self.scorer.features(truth, rgb)[there])
-            known = self.tally.features.get(name)
-            self.tally.features[name] = found if known is None else known + found
+            sums = self.tally.features.get(name, fid.no_photos(inception.WIDTH))
+            self.tally.features[name] = fid.add(sums, self.scorer.features(truth, rgb)[there])
 
     def show(self, loaded: Loaded, measured: _Batch, places: np.ndarray) -> list[Shown]:
         """The photos at these places of the batch, with all their pictures; native ones fitted into the canvas."""
@@ -247,7 +251,7 @@ def evaluate(
         truth,
         _merged_objects(merged, list(scores)),
         missing,
-        _distances(tally, devices),
+        _distances(evaluator),
     )
 
 
@@ -279,10 +283,15 @@ def _merged_objects(rows: Sequence[_Row], systems: Sequence[str]) -> Objects:
     )
 
 
-def _distances(tally: _Tally, devices: Devices) -> dict[str, float]:
+def _distances(evaluator: Evaluator) -> dict[str, float]:
     """FID of every system against the truth, over the photos of all processes."""
-    whole = {name: fid.Statistics(*devices.total(tuple(found))) for name, found in tally.features.items()}
-    return {name: fid.distance(found, whole[TRUTH]) for name, found in whole.items() if name != TRUTH}
+    found = {}
+    for name, own in evaluator.tally.features.items():
+        count, total, products = evaluator.devices.total((np.int64(own.count), own.total, own.products))
+        found[name] = fid.Sums(int(count), total, products).statistics()
+    truth = found.pop(TRUTH, evaluator.truth_statistics)
+    evaluator.truth_statistics = truth
+    return {} if truth is None else {name: fid.distance(one, truth) for name, one in found.items()}
 
 
 def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:
@@ -328,6 +337,9 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         if controls
         else None,
         "controls_elsewhere": "photos without boxes get the full tree's output, as in fused" if controls else None,
+        "fid": "InceptionV3 of pytorch-fid, 2048 features, 299x299 bilinear without antialiasing, covariance over N - 1"
+        if scorer.has_fid
+        else None,
         "interval_95": f"percentile bootstrap over photos, {RESAMPLES} resamples, fixed seed",
         "precision": "products in full float32 (matmul precision highest)",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,9 @@ from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
 from jaxcolor.data.photo_sets.coco import coco_instances
 from jaxcolor.data.photos import DataError, Source
 from jaxcolor.data.pipeline import CompareAt, eval_batches
-from jaxcolor.data.sources import make_source
+from jaxcolor.data.sources import PhotoSource, make_source
 from jaxcolor.errors import UserError
+from jaxcolor.evaluation.metrics import fid
 from jaxcolor.evaluation.pictures import contact_sheet
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.protocol import Evaluator, evaluate
@@ -147,8 +149,13 @@ def compare(
         batches,
         tqdm(total=share, desc="evaluate", unit="photo", leave=not during, disable=not devices.is_first) as bar,
     ):
-        evaluator = Evaluator(colorists, scorer, devices, predictions, config.eval.data.threads)
+        known = fid_source(config.eval, model.side, source)
+        kept = _kept_statistics(config.eval, known, devices)
+        evaluator = Evaluator(colorists, scorer, devices, predictions, config.eval.data.threads, kept)
         results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=bar.update)
+    if kept is None and evaluator.truth_statistics is not None and config.eval.fid_truth and devices.is_first:
+        found = evaluator.truth_statistics
+        fid.cached(Path(config.eval.fid_truth), known, lambda: found)
     laid_out = {
         "batch_size": batch_size,
         "devices": devices.count,
@@ -161,6 +168,28 @@ def compare(
         "model": to_dict(model),
     }
     return dataclasses.replace(results, protocol={**results.protocol, **laid_out})
+
+
+def fid_source(config: EvalConfig, canvas: int, source: Source) -> dict[str, Any]:
+    """What the statistics of the truth depend on: the photos, their size, the network."""
+    if not config.inception:
+        return {}
+    with open(config.inception, "rb") as file:
+        network = hashlib.file_digest(file, "sha256").hexdigest()
+    identity = source.identity() if isinstance(source, PhotoSource) else source.describe()
+    size = [config.native_side, "native"] if config.size == "native" else [canvas, "canvas"]
+    return {"photos": strict(identity), "count": config.photos, "size": size, "network": network}
+
+
+def _kept_statistics(config: EvalConfig, known: Mapping[str, Any], devices: Devices) -> fid.Statistics | None:
+    """The statistics of the truth from an earlier evaluation, if they were kept."""
+    if not (config.inception and config.fid_truth):
+        return None
+    path = fid.cache_file(Path(config.fid_truth), known)
+    # All processes do as the first one, whatever they see.
+    if not devices.gather(path.exists())[0]:
+        return None
+    return fid.cached(path.parent, known, lambda: fid.load(path)[0])
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -38,6 +38,7 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
             f"--workdir={workdir}",
             "--config.eval.photos=5",
             "--config.eval.sheet_photos=2",
+            "--config.eval.metrics=lpips_alex,colorfulness_hs",
             devices=devices,
         )
         assert done.returncode == 0, done.stderr

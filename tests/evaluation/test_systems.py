@@ -1,5 +1,6 @@
 """Systems beside the weights that are studied, comparison at the photos' own size, objects by themselves."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from jaxcolor.colorize import join
 from jaxcolor.config import Config, DataConfig, EvalConfig
 from jaxcolor.data.photos import DataError
 from jaxcolor.errors import UserError
+from jaxcolor.evaluation.metrics import fid, inception
 from jaxcolor.evaluation.predictions import Predictions, parse_named
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.run import compare, evaluate_files
-from jaxcolor.evaluation.scoring import OBJECTS_A_GROUP, choose
+from jaxcolor.evaluation.scoring import OBJECTS_A_GROUP, Scorer, Truth, choose
 from jaxcolor.evaluation.systems import Checkpoint, check_names
 from jaxcolor.models.backbone import network_input
 from jaxcolor.models.dual_branch import build, picture, run_full
+from jaxcolor.parallel import SPLIT
 from tests.evaluation.batches import MODEL, SIDE, example, photo
 from tests.evaluation.test_protocol import run
 
@@ -173,6 +176,36 @@ def test_colourfulness_of_the_truth(variables: dict[str, Any]) -> None:
     expected = np.abs(scores["colorfulness_hs"] - found.truth["colorfulness_hs"])
     np.testing.assert_allclose(scores["delta_colorfulness_hs"], expected)
     assert "metrics" in found.protocol
+
+
+def small_features(self: Scorer, truth: Truth, rgb: Any) -> np.ndarray:
+    """In place of the Inception network: every 8th pixel."""
+    host = np.asarray(self._devices.fetch(rgb, SPLIT))
+    return np.asarray(host[:, ::8, ::8].reshape(len(host), -1), np.float32)
+
+
+def test_fid_is_that_of_all_photos(
+    variables: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network has tests of its own; here a few pixels stand for its features."""
+    (tmp_path / "inception.pth").write_bytes(b"weights")
+    monkeypatch.setattr(inception, "load", lambda path: {})
+    monkeypatch.setattr(inception, "WIDTH", (SIDE // 8) ** 2 * 3)
+    monkeypatch.setattr(Scorer, "features", small_features)
+    recipe = config(folder, inception=str(tmp_path / "inception.pth"), fid_truth=str(tmp_path / "kept"))
+    checkpoints = [Checkpoint("", MODEL, {"full": variables["full"]})]
+    first = compare(recipe, checkpoints)
+    panels = {s: np.stack([p.panels[s][::8, ::8].reshape(-1) for p in first.pictures]) for s in ("gray", "truth")}
+    ours, theirs = (
+        fid.Statistics(len(x), x.mean(axis=0), np.cov(x.astype(np.float64), rowvar=False)) for x in panels.values()
+    )
+    assert first.fid["gray"] == pytest.approx(fid.distance(ours, theirs), rel=1e-6)
+    assert set(first.fid) == {"gray", "full"}
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    # The second time the truth is not looked at, with the same result; nine of the batch's places are no photos.
+    again = compare(dataclasses.replace(recipe, eval=dataclasses.replace(recipe.eval, batch_size=12)), checkpoints)
+    assert again.fid == pytest.approx(first.fid, rel=1e-9)
+    assert first.to_metrics()["full"]["fid"] == first.fid["full"]
 
 
 @pytest.mark.parametrize("name", ["", "gray", "full", "no_boxes", "truth", "a"])

@@ -274,7 +274,8 @@ def distance(
 @functools.cache
 def least_side(net: Net) -> int:
     """The smallest side of a square picture of which something is left after the last layer."""
-    params = params_from_state(net, {name: np.zeros(shape, np.float32) for name, shape in trunk_shapes(net).items()})
+    state = {name: np.zeros(shape, np.float32) for name, shape in trunk_shapes(net).items()}
+    params = jax.tree.map(jnp.asarray, params_from_state(net, state))
 
     def fits(side: int) -> bool:
         picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
