@@ -50,8 +50,8 @@ def psnr_ab(
     """PSNR of the colours alone, in dB: 10 log10(255^2 / MSE), the MSE over pixels and over a* and b* together.
 
     Both 8-bit pictures are taken to CIE Lab (``color.rgb_to_lab``), so clipping to gamut and rounding count. The peak
-    stays 255, as in the papers that report it, though a* and b* span about -110 to 110: only differences between
-    systems mean something. Arguments and result are those of ``psnr``.
+    is that of 8-bit pictures, though a* and b* span about -110 to 110: a convention, which moves every value by the
+    same number of dB. Arguments and result are those of ``psnr``.
     """
     a, b = (color.rgb_to_lab(color.unit_rgb(x, jnp.float32))[..., 1:] for x in (prediction, truth))
     square = jnp.square(a - b).mean(axis=-1)
