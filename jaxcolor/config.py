@@ -237,6 +237,25 @@ class EvalConfig:
     photos: int = 0
     """How many photos, from the first; 0: all of the source."""
     batch_size: int = 8
+    size: Literal["canvas", "native"] = "canvas"
+    """At which size pictures are compared. ``canvas``: the model's canvas, the photo resized to it without its aspect,
+    256 x 256 as in the paper. ``native``: the photo's own size, predicted colour resized to it."""
+    native_side: int = 640
+    """``native``: photos longer than this are reduced to it, their aspect kept, and counted."""
+    metrics: str | tuple[str, ...] = "all"
+    """Beyond PSNR and SSIM, which are always measured: ``all`` that need no file, or names with commas between them
+    (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md). Empty: none."""
+    lpips_vgg: str = ""
+    """Weights of torchvision's VGG16, for ``lpips_vgg``: measured where a file is given."""
+    inception: str = ""
+    """Weights of the InceptionV3 of pytorch-fid, for FID: measured where a file is given."""
+    fid_truth: str = ""
+    """Folder that keeps what FID needs of the true photos, so that it is computed once for each set of photos, size and
+    network. Made where it is missing. Empty: not kept."""
+    per_object: bool = True
+    """Measure each annotated object by itself too, where there are annotated boxes (the paper's Table 2)."""
+    published: Literal["", "coco_stuff", "imagenet_ctest10k", "places205"] = ""
+    """Whose published numbers stand beside ours in the tables."""
     sheet_photos: int = 8
     """Photos on the contact sheet."""
     report_photos: int = 60
@@ -245,6 +264,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         _require(self.report_photos >= 0, "report_photos", self.report_photos, "at least 0")
+        _require(self.native_side >= 16, "native_side", self.native_side, "at least 16")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from jaxcolor.colorize_files import colorize_files
 from jaxcolor.config import Config, to_dict
 from jaxcolor.data.sources import make_source
 from jaxcolor.evaluation import gallery, report, run, tables
-from jaxcolor.parallel import Devices
+from jaxcolor.evaluation.systems import Checkpoint
 from jaxcolor.training import logs, loop
 
 COLORIZED = 8
@@ -59,16 +59,16 @@ def run_demo(config: Config, workdir: Path) -> None:
         "seeds": f"initialisation {config.seed}, training scenes {config.data.seed}",
     }
     path = workdir / "report.html"
-    devices = Devices.all(config.mapping)
-    source = make_source(config.eval.data, config.model.side)
+    source = run.eval_source(config, config.model)
     rows = gallery.choose(results, config.eval.report_photos)
+    studied = [Checkpoint("", config.model, trees)]
     report.write_report(
         path,
         f"jaxcolor: {config.name}",
         results,
         to_dict(config),
         metrics=metrics,
-        pictured=gallery.gallery(config, config.model, trees, source, results, rows, devices),
+        pictured=gallery.gallery(config, studied, source=source, results=results, rows=rows),
         curves=curves,
         facts=facts,
     )

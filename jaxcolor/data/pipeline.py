@@ -20,8 +20,9 @@ import numpy as np
 from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
-from jaxcolor.boxes import best_scores, boxes_in_window, choose, level_boxes
+from jaxcolor.boxes import best_scores, boxes_in_window, choose
 from jaxcolor.config import DataConfig
+from jaxcolor.data.compared import Compared, ComparedPhoto, compare, stack
 from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
 from jaxcolor.data.photos import DataError, Photo, Source, usable_boxes
@@ -45,9 +46,8 @@ class Loaded(NamedTuple):
     in evaluation its place is empty (``image_valid``)."""
     gray_photos: int
     """Photos of the batch without colour, where ``gray_photos`` keeps them."""
-    annotated: tuple[np.ndarray | None, ...] = ()
-    """Evaluation: of each photo the annotated boxes, x0, y0, width, height on the canvas, int32 (K, 4); None where
-    nothing is annotated, or no photo."""
+    compared: Compared | None = None
+    """The truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -57,6 +57,15 @@ class Loaded(NamedTuple):
             "skipped_photos": len(self.skipped),
             "gray_photos": self.gray_photos,
         }
+
+
+class CompareAt(NamedTuple):
+    """The size at which an evaluation compares pictures."""
+
+    side: int
+    """Of the canvas that a compared picture lies on."""
+    native: bool
+    """Each photo at its own size, as far as it fits; otherwise resized to ``side`` each way."""
 
 
 class _Failed(NamedTuple):
@@ -189,6 +198,7 @@ def eval_batches(
     only: Sequence[int] | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    compare_at: CompareAt | None = None,
 ) -> Batches:
     """One pass in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
 
@@ -203,6 +213,7 @@ def eval_batches(
       only: numbers of the batches to read, each exactly as in the whole pass; None for all.
       process_index: which run of the devices this process feeds.
       process_count: how many processes there are.
+      compare_at: hand out the truth of each photo too (``Loaded.compared``), at this size.
 
     Raises:
       DataError: settings that cannot be. While iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; its
@@ -214,9 +225,11 @@ def eval_batches(
     share = Share(batch_size, process_index, process_count)
     collate = _Collate.of(config, "both", side, share, device_count)
     numbers = range(count)
+    collate = collate._replace(compare_at=compare_at)
     reader = _Reader(
         source, config, numbers, numbers, "both", side, share, collate.capacity, Augment(), replace_bad=False
     )
+    reader.compare_at = compare_at
     numbers_of_batches = range(-(-count // batch_size)) if only is None else only
     size = share.local_size
     places = [batch * size + place for batch in numbers_of_batches for place in range(size)]
@@ -244,7 +257,7 @@ class _Item(NamedTuple):
     dropped_crops: int = 0
     skipped: tuple[str, ...] = ()
     gray: bool = False
-    annotated: np.ndarray | None = None
+    compared: ComparedPhoto | None = None
     failure: str = ""
     """What stops the run."""
 
@@ -280,6 +293,7 @@ class _Reader:
         self.capacity = capacity
         self.augment = augment
         self.replace_bad = replace_bad
+        self.compare_at: CompareAt | None = None
 
     def __call__(self, local: int) -> _Item:
         position = self.share.position(local)
@@ -321,15 +335,8 @@ class _Reader:
             x0, y0, x1, y1 = window.pixels(photo.size).tolist()
             image = image.crop((x0, y0, x1, y1))
         made = example(image, boxes, scores, self.side, mirrored=mirrored, with_full=self.parts != "instance")
-        # Training replaces bad photos; evaluation alone asks what was annotated.
-        annotated = None if self.replace_bad else self._annotated(photo)
-        return _Item(photo.name, made, dropped, gray=gray, annotated=annotated)
-
-    def _annotated(self, photo: Photo) -> np.ndarray | None:
-        if photo.truth_boxes is None:
-            return None
-        boxes = usable_boxes(photo, "ground_truth").boxes
-        return level_boxes(boxes, photo.size, self.side, 1)[:, 0]
+        compared = None if self.compare_at is None else compare(photo, *self.compare_at)
+        return _Item(photo.name, made, dropped, gray=gray, compared=compared)
 
     def _boxes(self, photo: Photo, window: Window, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """The boxes to cut out, in pixels of the window, their scores, and how many found no place."""
@@ -359,6 +366,7 @@ class _Collate(NamedTuple):
     side: int
     local_devices: int
     capacity: int
+    compare_at: CompareAt | None = None
 
     @classmethod
     def of(cls, config: DataConfig, parts: Parts, side: int, share: Share, device_count: int) -> _Collate:
@@ -392,13 +400,16 @@ class _Collate(NamedTuple):
             side=self.side,
             with_full=self.parts != "instance",
         )
+        compared = None
+        if self.compare_at is not None:
+            compared = stack([item.compared for item in items], self.compare_at.side)
         return Loaded(
             batch,
             tuple(item.name for item in items),
             dropped + sum(item.dropped_crops for item in items),
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
-            tuple(item.annotated for item in items),
+            compared,
         )
 
 

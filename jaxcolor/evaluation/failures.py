@@ -14,8 +14,9 @@ with each other is NumPy on the host.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxcolor import color, resample
+from jaxcolor.batch import Batch
 from jaxcolor.models.fusion import membership, sum_per_image
+from jaxcolor.parallel import SPLIT, Devices
 
 BORDER = 1 / 32
 """How far from a box's border bleeding is looked for, inside and outside; of the canvas' side."""
@@ -253,3 +256,48 @@ def find(
         "overlapping": measures["overlapping"],
     }
     return found if missed is None or np.isnan(missed).all() else {**found, "missed": missed}
+
+
+class Measured(NamedTuple):
+    """The photos of one batch, on the host."""
+
+    measures: dict[str, Float[np.ndarray, " B"]]
+    """From ``failure_measures``."""
+    descriptors: Float[np.ndarray, "B 48"]
+    """From ``gray_descriptor``."""
+
+
+def measure(batch: Batch, ab: Any, devices: Devices) -> Measured:
+    """The part of the failure finder that looks at pixels, on the model's canvas whatever the size of the comparison.
+
+    Args:
+      batch: host arrays.
+      ab: predicted normalised ab (B, S, S, 2), on the devices.
+      devices: where to run.
+    """
+    own = (batch.full_rgb, np.ascontiguousarray(np.asarray(batch.level_boxes)[:, 0]), batch.image_index)
+    with jax.default_matmul_precision("highest"):
+        found = _compiled(devices)(*(devices.split(part) for part in own), ab)
+    measures, descriptors = devices.fetch(found, SPLIT)
+    return Measured(measures, descriptors)
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(devices: Devices) -> Callable[..., Any]:
+    def of_device(
+        truth: jax.Array, boxes: jax.Array, image_index: jax.Array, ab: jax.Array
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        luminance, _ = color.normalize_lab(color.rgb_to_lab(color.unit_rgb(truth)))
+        lab = color.denormalize_lab(luminance, ab.astype(luminance.dtype))
+        prediction = color.quantize_rgb(color.lab_to_rgb(lab))
+        return failure_measures(prediction, truth, boxes, image_index), gray_descriptor(truth)
+
+    return devices.map(of_device, takes=(SPLIT,) * 4, gives=(SPLIT, SPLIT))
+
+
+def on_canvas(objects: Int[np.ndarray, "K 4"], size: tuple[int, int], side: int) -> Int[np.ndarray, "K 4"]:
+    """Annotated boxes of a photo compared at ``size`` (height, width) on the canvas, rounded outwards."""
+    scale = side / np.array([size[1], size[0]])
+    start = np.floor(objects[:, :2] * scale)
+    end = np.ceil((objects[:, :2] + objects[:, 2:]) * scale)
+    return np.concatenate([start, end - start], axis=1).astype(np.int32)

@@ -6,12 +6,12 @@ boxes, same crops dropped. So the pictures are those that were measured.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -19,18 +19,20 @@ from jaxcolor.batch import Batch
 from jaxcolor.boxes import BoxChoice, level_boxes
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.data.photos import Photo, Source, usable_boxes
-from jaxcolor.data.pipeline import Loaded, eval_batches
+from jaxcolor.data.pipeline import CompareAt, Loaded, eval_batches
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation.controls import photo_of_crop
-from jaxcolor.evaluation.protocol import colorized, systems_of
-from jaxcolor.evaluation.results import SYSTEMS, Results
-from jaxcolor.models.backbone import TAPS, network_input
-from jaxcolor.models.dual_branch import TREES, Networks, Variables, build, picture, predict, run_full
+from jaxcolor.evaluation.failures import KINDS
+from jaxcolor.evaluation.pictures import fitted, fitted_size
+from jaxcolor.evaluation.predictions import Predictions
+from jaxcolor.evaluation.protocol import Evaluator
+from jaxcolor.evaluation.results import Results
+from jaxcolor.evaluation.scoring import Scorer
+from jaxcolor.evaluation.systems import TRUTH, Checkpoint, Colorists
+from jaxcolor.models.backbone import TAPS
+from jaxcolor.models.dual_branch import TREES, Variables, build, predict
 from jaxcolor.models.fusion import Blend
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
-
-Pictures = Mapping[str, UInt8[np.ndarray, "B S S 3"]]
-"""System -> pictures of a batch."""
 
 
 class Weights(NamedTuple):
@@ -47,21 +49,24 @@ class Pictured(NamedTuple):
 
     name: str
     panels: dict[str, UInt8[np.ndarray, "S S 3"]]
-    """System -> picture, and ``truth``."""
+    """System -> picture, and ``truth``; a system that has none of this photo is left out."""
     boxes: Int[np.ndarray, "N 4"]
-    """Of the crops that the network was given: x0, y0, width, height on the canvas."""
+    """Of the crops that the network was given: x0, y0, width, height on the panels."""
     scores: Float[np.ndarray, " N"]
     """Of the detections; 1 for annotated boxes."""
     annotated: Int[np.ndarray, "K 4"] | None
-    """Annotated boxes, as ``boxes``; None where nothing is annotated."""
+    """Annotated boxes, as ``boxes``; None where no photo has any."""
     weights: dict[str, Weights]
-    """Weight maps by fused tap, in the network's order; empty for a photo without boxes or weights without fusion."""
+    """Weight maps by fused tap, in the network's order, over the whole photo whatever its aspect; empty for a photo
+    without boxes or weights without fusion."""
+    extent: tuple[int, int]
+    """Width and height of the photo on its panels, whose upper left corner it fills: less than S where it was compared
+    at its own size and is no square."""
 
 
 def choose(
     results: Results,
     count: int,
-    failures: Mapping[str, Float[np.ndarray, " P"]] | None = None,
     *,
     metric: str = "psnr",
     higher_is_better: bool = True,
@@ -74,7 +79,6 @@ def choose(
     Args:
       results: of all photos.
       count: at most so many.
-      failures: kind -> score of each photo (``failures.find``); 0 and NaN are no failures.
       metric: what best and worst go by.
       higher_is_better: of that metric.
 
@@ -89,7 +93,8 @@ def choose(
         gain = results.scores["fused"][metric] - results.scores["full"][metric]
         gain = np.where(np.isfinite(gain), gain * (1 if higher_is_better else -1), 0)
         orders += [order[sign * gain[order] > 0] for sign in (1, -1) for order in [np.argsort(-sign * gain)]]
-    for score in (failures or {}).values():
+    for kind in KINDS:
+        score = results.facets.get(kind, np.zeros(photos))  # 0 and NaN are no failures
         worst = np.argsort(-np.nan_to_num(score), kind="stable")
         orders.append(worst[np.nan_to_num(score)[worst] > 0])
     measured = ~np.isnan(values)
@@ -112,43 +117,47 @@ def main_system(systems: Sequence[str]) -> str:
 
 def gallery(
     config: Config,
-    model: ModelConfig,
-    variables: Variables,
+    checkpoints: Sequence[Checkpoint],
+    predictions: Sequence[Predictions] = (),
+    *,
     source: Source,
     results: Results,
     rows: Sequence[int],
-    devices: Devices,
-    also: Callable[[Loaded], Pictures] | None = None,
+    controls: bool = True,
 ) -> Iterator[Pictured]:
     """Run the chosen photos once more and keep pictures and weight maps, batch by batch.
 
     Args:
-      config: the one that the photos were measured with; ``eval`` is read.
-      model: the architecture of the variables.
-      variables: ``full`` alone, or all three trees.
+      config: with which the photos were measured (``run.compare``), as are the next two.
+      checkpoints: weights; the weight maps are those of the one without a name.
+      predictions: result pictures of others.
       source: the one that was measured.
       results: what was found.
       rows: places in ``results.names`` (``choose``).
-      devices: where to run. Of several processes all must go through the whole iterator; each gets all photos.
-      also: pictures of further systems for a batch of this process, made elsewhere.
+      controls: colour the controls too.
 
     Yields:
-      The photos, in the order of the source.
+      The photos, in the order of the source. Of several processes all must go through the whole iterator; each gets
+      all photos.
 
     Raises:
       UserError: a photo is not where it was in the first pass.
     """
-    wanted = {results.names[row] for row in rows}
+    wanted = {results.names[row]: row for row in rows}
+    devices = Devices.all(config.mapping)
+    model = checkpoints[0].model if checkpoints else config.model
     size = -(-config.eval.batch_size // devices.count) * devices.count
     # A photo that could not be read has a place in a batch and none in the results.
-    late = results.skipped_photos
     last = (min(config.eval.photos or len(source), len(source)) - 1) // size
+    late = results.skipped_photos
     batches = sorted({b for row in rows for b in range(row // size, min((row + late) // size, last) + 1)})
     if not batches:
         return
-    fused = len(systems_of(variables)) == 3
-    held = devices.replicate({tree: variables[tree] for tree in (TREES if fused else ("full",))})
-    function = _compiled(model, devices, fused)
+    # Pictures alone: nothing is measured again.
+    plain = dataclasses.replace(config.eval, metrics="", lpips_vgg="", inception="", per_object=False)
+    scorer = Scorer(plain, model.side, devices)
+    evaluator = Evaluator(Colorists(checkpoints, devices, controls), scorer, devices, predictions, plain.data.threads)
+    weights = _WeightMaps(next((c for c in checkpoints if not c.name and c.has_fusion), None), devices)
     loading = eval_batches(
         source,
         config.eval.data,
@@ -159,72 +168,120 @@ def gallery(
         only=batches,
         process_index=devices.process_index,
         process_count=devices.process_count,
+        compare_at=CompareAt(scorer.choice.side, scorer.native),
     )
     with loading:
         for number, loaded in zip(batches, loading, strict=True):
-            # A measurement, as in the first pass.
-            with jax.default_matmul_precision("highest"):
-                painted = function(held, devices.split(loaded.batch))
-            more = devices.split(dict(also(loaded))) if also is not None else {}
-            whole, panels, blends, more = devices.fetch((*painted, more), (SPLIT,) * 4)
-            told = [None if a is None else np.asarray(a).tolist() for a in loaded.annotated]
-            shares = devices.gather([list(loaded.names), told])
-            names, annotated = ([value for share in shares for value in share[i]] for i in range(2))
-            # In the order of reading, which jit does not keep.
-            shown = {s: panels[s] for s in SYSTEMS if s in panels} | more | {"truth": whole.full_rgb}
-            taps = [tap.name for tap in TAPS if tap.name in blends]
-            owner = photo_of_crop(Batch(whole.full_rgb, whole.full_rgb[:0], *whole[2:]), devices.count)
-            for place, name in enumerate(names):
-                if name not in wanted:
-                    continue
-                wanted.remove(name)
-                own = owner == place
-                boxes = np.asarray(whole.level_boxes)[own]
-                yield Pictured(
-                    name,
-                    {s: rgb[place] for s, rgb in shown.items()},
-                    boxes[:, 0],
-                    _scores(source[number * size + place], boxes, config.eval.data.box_choice, model.side),
-                    None if annotated[place] is None else np.array(annotated[place], np.int32).reshape(-1, 4),
-                    {t: Weights(blends[t].full[place], blends[t].instance[own]) for t in taps} if own.any() else {},
-                )
+            panels, blends, photos = _painted(evaluator, weights, loaded)
+            for place, photo in enumerate(photos):
+                if photo.name in wanted:
+                    row = wanted.pop(photo.name)
+                    there = {s for s, of in results.scores.items() if not np.isnan(of["psnr"][row])} | {TRUTH}
+                    scores = _scores(source[number * size + place], photo, config.eval.data.box_choice, model.side)
+                    own = {name: rgb[place] for name, rgb in panels.items() if name in there}
+                    maps = {
+                        t: Weights(np.asarray(b.full[place]), np.asarray(b.instance[photo.crops]))
+                        for t, b in blends.items()
+                    }
+                    annotated = bool(len(results.objects.photo))
+                    yield _pictured(photo, own, scores, maps if photo.crops else {}, model.side, annotated)
     if wanted:
         raise UserError(f"photo {min(wanted)}: measured, but not found again; did the photos of eval.data change?")
 
 
-def _scores(photo: Photo, boxes: np.ndarray, choice: BoxChoice, side: int) -> Float[np.ndarray, " N"]:
-    """Scores of the boxes, which batches do not carry: those of the photo's boxes that lie on the same cells."""
+class _Placed(NamedTuple):
+    """A photo of a batch; JSON types, so that processes can send it to each other."""
+
+    name: str
+    size: list[int]
+    """Height and width at which it was compared."""
+    crops: list[int]
+    """Its crops' places in the whole batch."""
+    boxes: list[list[list[int]]]
+    """Of its crops, at every level."""
+    annotated: list[list[int]]
+    """In pixels of the comparison."""
+
+
+def _painted(
+    evaluator: Evaluator, weights: _WeightMaps, loaded: Loaded
+) -> tuple[dict[str, np.ndarray], dict[str, Blend], list[_Placed]]:
+    """Pictures and weight maps of a batch of all processes, on the host, and what its photos are."""
+    devices, batch, compared = evaluator.devices, loaded.batch, loaded.compared
+    assert compared is not None
+    truth = evaluator.scorer.place(batch, compared)
+    pictures = evaluator.pictures(loaded, compared, truth, evaluator.colorists(batch))
+    panels, blends = devices.fetch(({**pictures, TRUTH: truth.rgb}, weights(batch)), (SPLIT, SPLIT))
+    owner = photo_of_crop(batch, devices.local_count)
+    before = devices.process_index * len(owner)
+    own = [np.flatnonzero(owner == place) for place in range(len(loaded.names))]
+    placed = [
+        _Placed(name, size, (before + crops).tolist(), np.asarray(batch.level_boxes)[crops].tolist(), objects.tolist())
+        for name, size, crops, objects in zip(loaded.names, compared.size.tolist(), own, compared.objects, strict=True)
+    ]
+    shares = devices.gather(placed)
+    # In the order of reading, which jit does not keep.
+    blends = {tap.name: blends[tap.name] for tap in TAPS if tap.name in blends}
+    return {name: panels[name] for name in (*pictures, TRUTH)}, blends, [_Placed(*p) for share in shares for p in share]
+
+
+def _pictured(
+    photo: _Placed,
+    panels: dict[str, np.ndarray],
+    scores: np.ndarray,
+    weights: dict[str, Weights],
+    side: int,
+    annotated: bool,
+) -> Pictured:
+    height, width = photo.size
+    share = np.array([width, height] * 2) / max(width, height)
+    on_panel = np.array(photo.annotated, np.float64).reshape(-1, 4) * side / max(width, height)
+    return Pictured(
+        photo.name,
+        {name: fitted(rgb[:height, :width], side) for name, rgb in panels.items()},
+        np.rint(np.array([box[0] for box in photo.boxes], np.float64).reshape(-1, 4) * share).astype(np.int32),
+        scores,
+        np.rint(on_panel).astype(np.int32) if annotated else None,
+        weights,
+        fitted_size(height, width, side),
+    )
+
+
+def _scores(photo: Photo, placed: _Placed, choice: BoxChoice, side: int) -> Float[np.ndarray, " N"]:
+    """Scores of the crops, which batches do not carry: those of the photo's boxes that lie on the same cells."""
     usable = usable_boxes(photo, choice)
-    places = level_boxes(usable.boxes, photo.size, side)
-    scores, free = np.full(len(boxes), np.nan, np.float32), list(range(len(places)))
-    for i, box in enumerate(boxes):
-        match = next((f for f in free if (places[f] == box).all()), None)
+    places = level_boxes(usable.boxes, photo.size, side).tolist()
+    scores, free = np.full(len(placed.boxes), np.nan, np.float32), list(range(len(places)))
+    for i, box in enumerate(placed.boxes):
+        match = next((f for f in free if places[f] == box), None)
         if match is not None:
             free.remove(match)
             scores[i] = usable.scores[match]
     return scores
 
 
+class _WeightMaps:
+    """The weight maps that a checkpoint predicts for a batch, on the devices; none without one."""
+
+    def __init__(self, checkpoint: Checkpoint | None, devices: Devices) -> None:
+        self._devices = devices
+        self._checkpoint = checkpoint
+        if checkpoint is not None:
+            self._variables = devices.replicate({tree: checkpoint.variables[tree] for tree in TREES})
+
+    def __call__(self, batch: Batch) -> dict[str, Blend]:
+        if self._checkpoint is None:
+            return {}
+        with jax.default_matmul_precision("highest"):
+            function = _compiled(self._checkpoint.model, self._devices)
+            (blends,) = function(self._variables, self._devices.split(batch))
+        found: dict[str, Blend] = blends
+        return found
+
+
 @functools.lru_cache(maxsize=4)
-def _compiled(model: ModelConfig, devices: Devices, fused: bool) -> Callable[..., Any]:
-    return devices.map(_paint(build(model), fused), takes=(REPLICATED, SPLIT), gives=(SPLIT, SPLIT, SPLIT))
+def _compiled(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+    def blends(variables: Variables, batch: Batch) -> tuple[dict[str, Blend]]:
+        return (predict(build(model), variables, batch).blends,)
 
-
-def _paint(networks: Networks, fused: bool) -> Callable[..., tuple[Batch, dict[str, jax.Array], dict[str, Blend]]]:
-    """The function of one device."""
-
-    def paint(variables: Variables, batch: Batch) -> tuple[Batch, dict[str, jax.Array], dict[str, Blend]]:
-        """The batch without its crops, the pictures of each system, and the weight maps of each tap."""
-        shown = picture(batch.full_rgb, networks.full.config)
-        colours, blends = {"gray": jnp.zeros_like(shown.ab)}, {}
-        if fused:
-            prediction = predict(networks, variables, batch)
-            blends = prediction.blends
-            colours |= {"full": prediction.full_ab, "fused": prediction.ab}
-        else:
-            colours["full"] = run_full(networks, variables, network_input(shown.luminance)).ab
-        pictures = {name: colorized(shown.luminance, ab) for name, ab in colours.items()}
-        # Crops of one pixel: they are not looked at again, and all of them weigh more than everything else together.
-        return batch._replace(crop_rgb=batch.crop_rgb[:, :1, :1]), pictures, blends
-
-    return paint
+    return devices.map(blends, takes=(REPLICATED, SPLIT), gives=(SPLIT,))

@@ -20,17 +20,11 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from jaxcolor.evaluation.gallery import Pictured
-from jaxcolor.evaluation.report_photos import Facets, as_script, embed, page_data
+from jaxcolor.evaluation.gallery import Pictured, main_system
+from jaxcolor.evaluation.report_photos import as_script, embed, page_data
 from jaxcolor.evaluation.results import Results, strict
-from jaxcolor.evaluation.tables import (
-    COLUMNS,
-    TITLES,
-    control_rows,
-    difference_rows,
-    footnotes,
-    system_rows,
-)
+from jaxcolor.evaluation.tables import difference_rows, footnotes, heading, system_rows, tables
+from jaxcolor.evaluation.tables import title as system_title
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Stage -> (step, loss)."""
@@ -48,7 +42,6 @@ def write_report(
     *,
     metrics: Mapping[str, Any] | None = None,
     pictured: Iterable[Pictured] = (),
-    facets: Facets | None = None,
     curves: Curves | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> None:
@@ -61,7 +54,6 @@ def write_report(
       config: the run's config as plain JSON types (``config.to_dict``).
       metrics: ``results.to_metrics()``, if at hand: with thousands of photos its bootstrap takes seconds.
       pictured: photos of ``results`` to show (``gallery.gallery``); all others show their scores.
-      facets: further values of each photo: ``covered``, and the failure finder's scores (``failures.find``).
       curves: training loss of each stage, in the order of training; stages without points are left out.
       facts: what else a reader wants to know, such as durations and the machine: name -> text.
 
@@ -86,15 +78,13 @@ def write_report(
     page = environment.get_template("report.html").render(
         title=title,
         photos=len(results.names),
-        columns=list(COLUMNS.values()),
-        systems=system_rows(metrics),
-        controls=control_rows(metrics),
-        differences=difference_rows(metrics),
+        tables=tables(metrics),
+        heading=heading,
         footnotes=footnotes(metrics),
-        tiles=_tiles(metrics),
+        tiles=_tiles(metrics, main_system(list(results.scores))),
         protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
         curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
-        data=Markup(as_script(page_data(results, facets or {}, embedded))),
+        data=Markup(as_script(page_data(results, embedded))),
         pictures=[(e.row, Markup(e.text)) for e in embedded],
         facts=facts or {},
         config=json.dumps(strict(config), indent=2, ensure_ascii=False),
@@ -104,16 +94,16 @@ def write_report(
     path.write_text(page, encoding="utf-8")
 
 
-def _tiles(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The head line: PSNR of each system, and by how much it beats the one before."""
-    gains = {row.name: row.cells[0] for row in difference_rows(metrics)}
+def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
+    """The head line: PSNR of each system, and by how much it beats the one before; the main one stands out."""
+    gains = {row.name: row.cells[0] for row in difference_rows(metrics, ["psnr"])}
     tiles, before = [], ""
-    for row in system_rows(metrics):
+    for row in system_rows(metrics, ["psnr"]):
         gain = gains.get(f"{row.name}_minus_{before}")
-        note = f"{gain.text} dB against {TITLES[before]}" if gain is not None else ""
+        note = f"{gain.text} dB against {system_title(before)}" if gain is not None else ""
         if row.name == "gray":
             note = "its own L*, no colour"
-        tiles.append({"title": row.title, "value": row.cells[0].text, "note": note})
+        tiles.append({"title": row.title, "value": row.cells[0].text, "note": note, "main": row.name == main})
         before = row.name
     return tiles
 

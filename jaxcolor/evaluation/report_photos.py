@@ -19,11 +19,7 @@ from PIL import Image
 from jaxcolor.evaluation.failures import KINDS
 from jaxcolor.evaluation.gallery import Pictured, Weights, main_system
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.tables import COLUMNS, TITLES
-
-Facets = Mapping[str, Float[np.ndarray, " P"]]
-"""Values that a photo has once, whatever the system: ``covered`` (share of the picture in boxes), and the scores of the
-failure finder."""
+from jaxcolor.evaluation.tables import HEADINGS, HIGHER_IS_BETTER, LOWER_IS_BETTER, TITLES, digits, heading, title
 
 COVERED = ("in boxes", "of the photo", "Share of the picture in boxes.")
 
@@ -32,8 +28,6 @@ _LOSSLESS_SIDE = 128
 _JPEG_QUALITY, _MAP_QUALITY = 90, 80
 _MAP_SIDE = 128
 """Largest side of a weight map in the page; larger ones are averaged down."""
-_LOWER_IS_BETTER = ("lpips", "delta_e", "delta_cf", "fid")
-_NO_BETTER = ("colorfulness", "chroma")
 
 
 class Embedded(NamedTuple):
@@ -49,30 +43,20 @@ class Embedded(NamedTuple):
 
 def direction(metric: str) -> int:
     """1: higher is better; -1: lower is; 0: neither."""
-    if metric.startswith(_NO_BETTER):
-        return 0
-    return -1 if metric.startswith(_LOWER_IS_BETTER) else 1
+    return 1 if metric.startswith(HIGHER_IS_BETTER) else -1 if metric.startswith(LOWER_IS_BETTER) else 0
 
 
-def page_data(results: Results, facets: Facets, embedded: Iterable[Embedded]) -> dict[str, Any]:
+def page_data(results: Results, embedded: Iterable[Embedded]) -> dict[str, Any]:
     """The scores of all photos, column by column, and what is known of the embedded pictures; see ``as_script``."""
     systems = list(results.scores)
-    measured = results.scores[systems[0]] if systems else {}
-    metrics = [m for m in COLUMNS if m in measured] + [m for m in measured if m not in COLUMNS]
+    measured, facets = results.metrics, results.facets
+    metrics = [m for m in HEADINGS if m in measured] + [m for m in measured if m not in HEADINGS]
     told = {"covered": COVERED, **{name: (k.title, k.unit, k.told) for name, k in KINDS.items()}}
     return {
-        "systems": [{"key": s, "title": TITLES.get(s, s)} for s in systems],
-        "titles": {**TITLES, **{s: TITLES.get(s, s) for s in systems}},
+        "systems": [{"key": s, "title": title(s)} for s in systems],
+        "titles": {**TITLES, **{s: title(s) for s in systems}},
         "main": main_system(systems) if systems else None,
-        "metrics": [
-            {
-                "key": m,
-                "title": COLUMNS.get(m, m),
-                "digits": 2 if m.startswith(("psnr", "delta", "colorf")) else 4,
-                "better": direction(m),
-            }
-            for m in metrics
-        ],
+        "metrics": [{"key": m, "title": heading(m), "digits": digits(m), "better": direction(m)} for m in metrics],
         "facets": [
             {"key": f, "title": t, "unit": u, "told": why, "failure": f in KINDS}
             for f, (t, u, why) in told.items()
@@ -107,6 +91,7 @@ def embed(row: int, shown: Pictured) -> Embedded:
         "side": int(next(iter(shown.panels.values())).shape[0]),
         "panels": list(pictures),
         "boxes": [[*b, None if math.isnan(s) else round(s, 3)] for b, s in _scored(shown)],
+        "extent": list(shown.extent),
         "annotated": None if shown.annotated is None else shown.annotated.tolist(),
     }
     if shown.weights:

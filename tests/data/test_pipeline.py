@@ -205,17 +205,6 @@ class TestEval:
         assert set(second.batch.image_index.tolist()) == {-1}
         assert second.batch.image_valid.tolist() == [True, False]
 
-    def test_annotated_boxes_lie_on_the_canvas(self):
-        with eval_batches(SCENES, CONFIG, side=SIDE, batch_size=8) as batches:
-            _, last = batches
-        for i in range(5):
-            # A scene's annotated boxes are its detections.
-            expected = last.batch.level_boxes[last.batch.image_index == i, 0]
-            assert sorted(last.annotated[i].tolist()) == sorted(expected.tolist())
-        assert last.annotated[5:] == (None,) * 3
-        with eval_batches(MadeUp([2]), CONFIG, side=SIDE, batch_size=1) as batches:
-            assert next(batches).annotated == (None,)
-
     @pytest.mark.parametrize(("asked", "given"), [(0, 13), (5, 5), (99, 13)])
     def test_how_many(self, asked, given):
         with eval_batches(SCENES, CONFIG, side=SIDE, batch_size=4, photos=asked) as batches:

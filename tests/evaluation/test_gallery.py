@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,9 +16,10 @@ from jaxcolor.data.photos import DataError, Photo
 from jaxcolor.data.pipeline import eval_batches
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation import run
+from jaxcolor.evaluation.failures import KINDS
 from jaxcolor.evaluation.gallery import Pictured, choose, gallery
-from jaxcolor.evaluation.results import METRICS, Results
-from jaxcolor.parallel import Devices
+from jaxcolor.evaluation.results import Results
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS, Checkpoint
 from tests import small
 from tests.evaluation.batches import MODEL, SIDE, photo
 
@@ -31,8 +31,12 @@ CONFIG = Config(
         # Two of each photo's boxes at random, and too little room for them: both must come out as they did before.
         data=DataConfig(box_choice="random_k", boxes_per_photo=2, budget_per_image=1.0, bad_photos="skip", threads=1),
         batch_size=4,
+        metrics="",
     ),
 )
+
+
+STUDIED = [Checkpoint("", SHORT, small.variables(SHORT))]
 
 
 class MadeUp:
@@ -49,6 +53,8 @@ class MadeUp:
         if index == 2:
             raise DataError("photo 2 is broken")
         image = Image.fromarray(photo(np.random.default_rng(index), 2 * SIDE))
+        if index == 7:
+            image = image.crop((0, 0, 64, 48))
         number = index % 5
         first = 5 * np.arange(number, dtype=np.float32)
         boxes = np.stack([first, first, first + 30, first + 40], axis=1)
@@ -75,39 +81,66 @@ def _once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def measured(config: Config = CONFIG) -> Results:
+    with redirect_stderr(io.StringIO()):
+        return run.compare(config, STUDIED, source=MadeUp())
+
+
 @pytest.fixture(scope="module")
 def results() -> Results:
-    with redirect_stderr(io.StringIO()):
-        return run.measure(CONFIG, SHORT, small.variables(SHORT), controls=False, source=MadeUp())
+    return measured()
 
 
-def show(results: Results, rows: Sequence[int], **arguments: Any) -> list[Pictured]:
-    devices = Devices.all(arguments.pop("mapping", "shard_map"), jax.devices()[: arguments.pop("devices", 8)])
-    variables = arguments.pop("variables", small.variables(SHORT))
+def show(results: Results, rows: Sequence[int], config: Config = CONFIG, **arguments: Any) -> list[Pictured]:
     source = arguments.pop("source", MadeUp())
+    checkpoints = arguments.pop("checkpoints", STUDIED)
     with redirect_stderr(io.StringIO()):
-        return list(gallery(CONFIG, SHORT, variables, source, results, rows, devices, **arguments))
+        return list(gallery(config, checkpoints, source=source, results=results, rows=rows, **arguments))
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
-def test_pictures_are_those_that_were_measured(results: Results, mapping: str) -> None:
+def check_pictures(results: Results, row: int, shown: Pictured) -> None:
+    """Each panel has the PSNR that was measured."""
+    width, height = shown.extent
+    for system, scores in results.scores.items():
+        if np.isnan(scores["psnr"][row]):
+            assert system not in shown.panels
+            continue
+        truth, rgb = (shown.panels[name][:height, :width] for name in ("truth", system))
+        assert peak_signal_noise_ratio(truth, rgb, data_range=255) == pytest.approx(scores["psnr"][row], abs=0.02)
+
+
+def test_pictures_are_those_that_were_measured(results: Results) -> None:
     rows = [0, 3, 8, 9]
     assert results.skipped_photos == 1
-    found = show(results, rows, mapping=mapping)
+    found = show(results, rows)
     assert [p.name for p in found] == [results.names[row] for row in rows] == ["photo0", "photo4", "photo9", "photo10"]
     for row, shown in zip(rows, found, strict=True):
-        assert list(shown.panels) == ["gray", "full", "fused", "truth"]
-        for system, scores in results.scores.items():
-            psnr = peak_signal_noise_ratio(shown.panels["truth"], shown.panels[system], data_range=255)
-            assert psnr == pytest.approx(scores["psnr"][row], abs=0.02)
+        assert set(shown.panels) <= {*SYSTEMS, *CONTROLS, "truth"}
+        assert list(shown.panels)[:3] == list(SYSTEMS)
+        check_pictures(results, row, shown)
         assert len(shown.boxes) == results.boxes[row]
         source = MadeUp()[int(shown.name[5:])]
         # Boxes are given in photo pixels, here twice the canvas; each has kept its own score.
         expected = {(int(x0 / 2), int(y0 / 2)): s for (x0, y0, *_), s in zip(source.boxes, source.scores, strict=True)}
         assert [expected[x, y] for x, y in shown.boxes[:, :2].tolist()] == pytest.approx(shown.scores.tolist())
-        assert (shown.annotated is None) == (int(shown.name[5:]) % 2 == 0)
-    assert found[2].annotated is not None
+        assert shown.extent == (SIDE, SIDE)
+        assert shown.annotated is not None
     assert found[2].annotated.tolist() == [[4, 2, 16, 28]]
+    assert found[0].annotated.shape == (0, 4)
+
+
+def test_photos_at_their_own_size_lie_in_the_corner_of_their_panels() -> None:
+    config = dataclasses.replace(CONFIG, eval=dataclasses.replace(CONFIG.eval, size="native", native_side=SIDE))
+    results = measured(config)
+    (shown,) = show(results, [6], config, source=MadeUp(), controls=False)
+    assert shown.name == "photo7"
+    # 64 x 48 pixels, reduced to 32 x 24.
+    assert shown.extent == (SIDE, 24)
+    check = dataclasses.replace(results, scores={s: results.scores[s] for s in SYSTEMS})
+    check_pictures(check, 6, shown)
+    assert shown.annotated is not None
+    assert shown.annotated.tolist() == [[4, 2, 16, 22]]
+    assert (shown.boxes[:, 1] + shown.boxes[:, 3] <= 24).all()
 
 
 def test_weight_maps_sum_to_one_and_lie_in_boxes(results: Results) -> None:
@@ -125,16 +158,29 @@ def test_weight_maps_sum_to_one_and_lie_in_boxes(results: Results) -> None:
     np.testing.assert_array_equal(some.weights["conv10_up"].instance.sum(axis=0) > 0, covered)
 
 
-def test_further_systems_and_weights_without_fusion(results: Results) -> None:
-    def white(loaded: Any) -> dict[str, np.ndarray]:
-        return {"white": np.full_like(loaded.batch.full_rgb, 255)}
-
-    only_full = {"full": small.variables(SHORT)["full"]}
-    (shown,) = show(results, [3], variables=only_full, also=white)
-    assert list(shown.panels) == ["gray", "full", "white", "truth"]
-    assert (shown.panels["white"] == 255).all()
+def test_weights_without_fusion_have_no_maps(results: Results) -> None:
+    only_full = Checkpoint("", SHORT, {"full": small.variables(SHORT)["full"]})
+    (shown,) = show(results, [3], checkpoints=[only_full])
+    assert list(shown.panels) == ["gray", "full", "truth"]
     assert shown.weights == {}
     assert len(shown.boxes)
+
+
+def test_the_failure_finder_sees_every_photo(results: Results) -> None:
+    assert set(results.facets) == {"covered", *KINDS}
+    boxes = results.boxes
+    assert ((results.facets["covered"] > 0) == (boxes > 0)).all()
+    assert (np.isnan(results.facets["overlapping"]) == (boxes < 2)).all()
+    assert (np.isnan(results.facets["bleeding"]) == (boxes < 1)).all()
+    annotated = np.array([int(name[5:]) % 2 == 1 for name in results.names])
+    assert (results.facets["missed"][~annotated] == 0).all()
+    # Photo 5 has no box at all: all that is annotated in it is missed.
+    assert results.facets["missed"][results.names.index("photo5")] == 16 * 28 / SIDE**2
+    for name, shown in zip(results.names, show(results, range(len(results.names))), strict=True):
+        covered = np.zeros((SIDE, SIDE), bool)
+        for x, y, width, height in shown.boxes.tolist():
+            covered[y : y + height, x : x + width] = True
+        assert results.facets["covered"][results.names.index(name)] == pytest.approx(covered.mean())
 
 
 def test_photos_that_changed_since_are_told(results: Results) -> None:
@@ -158,20 +204,20 @@ def test_batches_read_alone_are_those_of_the_whole_pass() -> None:
             np.testing.assert_array_equal(part, expected)
 
 
-def made(psnr: dict[str, Sequence[float]]) -> Results:
+def made(psnr: dict[str, Sequence[float]], **facets: np.ndarray) -> Results:
     photos = len(next(iter(psnr.values())))
-    scores = {s: {m: np.array(v, float) for m in METRICS} for s, v in psnr.items()}
-    return Results(tuple(map(str, range(photos))), np.ones(photos, int), scores, 0, 0, {}, ())
+    scores = {s: {m: np.array(v, float) for m in ("psnr", "ssim")} for s, v in psnr.items()}
+    return Results(tuple(map(str, range(photos))), np.ones(photos, int), scores, 0, 0, {}, (), facets=facets)
 
 
 def test_chosen_photos_are_the_extremes_of_every_kind() -> None:
     photos = np.arange(1000.0)
     fused, full = 20 + photos / 100, 20 + photos / 100
     full[300], full[301] = 0, 90
-    results = made({"gray": np.zeros(1000), "full": full, "fused": fused})
     score = np.zeros(1000)
     score[[600, 601]] = 5, np.nan
-    chosen = choose(results, 8, {"bleeding": score})
+    results = made({"gray": np.zeros(1000), "full": full, "fused": fused}, bleeding=score)
+    chosen = choose(results, 8)
     # Best, worst, helped, hurt, the one failure; the rest from the whole set.
     assert {999, 0, 300, 301, 600} <= set(chosen)
     assert len(chosen) == 8

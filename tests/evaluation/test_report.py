@@ -16,11 +16,13 @@ from jaxcolor.evaluation.gallery import Pictured, Weights
 from jaxcolor.evaluation.pictures import PANEL, contact_sheet, panel
 from jaxcolor.evaluation.report import curve_svg, write_report
 from jaxcolor.evaluation.report_photos import as_script, direction, embed
-from jaxcolor.evaluation.results import CONTROLS, METRICS, SYSTEMS, Results, Shown
+from jaxcolor.evaluation.results import Results, Shown
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 
 NASTY = "</script><script>alert(\"x\")</script> & 'Größe' <!--"
 VOID = {"meta", "img", "br", "link", "input"}
 TAPS = {"conv2_2": 16, "conv10_2": 32}
+METRICS = ("psnr", "ssim", "psnr_objects", "ssim_objects", "psnr_background", "ssim_background")
 
 
 def shown(name: str, systems: tuple[str, ...] = SYSTEMS, side: int = 32) -> Shown:
@@ -41,16 +43,21 @@ def pictured(name: str, systems: tuple[str, ...] = SYSTEMS, side: int = 32, boxe
         instance = np.stack([rise / 2 ** (i + 1) for i in range(boxes)])
         weights[tap] = Weights(1 - instance.sum(axis=0), instance)
     scores = np.array([0.9, np.nan], np.float32)[:boxes]
-    return Pictured(name, panels, places, scores, np.array([[5, 5, 9, 18]]) if boxes else None, weights)
+    return Pictured(name, panels, places, scores, np.array([[5, 5, 9, 18]]) if boxes else None, weights, (side, side))
 
 
-def make(names: list[str], systems: tuple[str, ...] = (*SYSTEMS, *CONTROLS)) -> Results:
+def make(
+    names: list[str],
+    systems: tuple[str, ...] = (*SYSTEMS, *CONTROLS),
+    facets: dict[str, np.ndarray] | None = None,
+) -> Results:
     """PSNR rises by photo, and by system."""
     photos = np.arange(len(names), dtype=float)
     scores = {
         s: {m: np.full(len(names), 0.5) for m in METRICS} | {"psnr": 20.0 + i + photos} for i, s in enumerate(systems)
     }
-    return Results(tuple(names), np.arange(len(names)) % 5, scores, 3, 0, {"canvas": 32, "psnr_cap_db": 100.0}, ())
+    protocol = {"canvas": 32, "psnr_cap_db": 100.0}
+    return Results(tuple(names), np.arange(len(names)) % 5, scores, 3, 0, protocol, (), facets=facets or {})
 
 
 class Checker(HTMLParser):
@@ -84,13 +91,13 @@ def report(tmp_path: Path, systems: tuple[str, ...] = (*SYSTEMS, *CONTROLS), cur
     path = tmp_path / "new" / "report.html"
     points = {NASTY: [(i, 1 / (i + 1)) for i in range(100)], "fusion": [(0, float("nan")), (1, 2.0)], "instance": []}
     own = tuple(s for s in systems if s in SYSTEMS)
+    facets = {"covered": np.array([0.5, 0.25, 0.0]), "bleeding": np.array([1.0, np.nan, np.inf])}
     write_report(
         path,
         NASTY,
-        make([NASTY, "b", "c"], systems),
+        make([NASTY, "b", "c"], systems, facets),
         to_dict(Config(name=NASTY)),
         pictured=iter([pictured(NASTY, own), pictured("c", own, boxes=0)]),
-        facets={"covered": np.array([0.5, 0.25, 0.0]), "bleeding": np.array([1.0, np.nan, np.inf])},
         curves=points if curves else {},
         facts={NASTY: NASTY},
     )
@@ -132,7 +139,7 @@ def test_scores_of_all_photos_are_in_the_page(tmp_path: Path) -> None:
     assert data["boxes"] == [0, 1, 2]
     assert data["main"] == "fused"
     assert [s["key"] for s in data["systems"]] == [*SYSTEMS, *CONTROLS]
-    assert [m["key"] for m in data["metrics"]][:2] == ["psnr", "psnr_objects"]
+    assert [m["key"] for m in data["metrics"]][:2] == ["psnr", "ssim"]
     assert data["scores"]["fused"]["psnr"] == [22, 23, 24]
     # Strict JSON: what is not defined is null, infinity a word.
     assert data["values"] == {"covered": [0.5, 0.25, 0.0], "bleeding": [1.0, None, "inf"]}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from jaxcolor.evaluation.report import write_report
-from jaxcolor.evaluation.results import CONTROLS, METRICS, SYSTEMS, Results
+from jaxcolor.evaluation.results import Results
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 from tests.browser import chromium, complaints
-from tests.evaluation.test_report import NASTY, make, pictured
+from tests.evaluation.test_report import METRICS, NASTY, make, pictured
 
 NAMES = [NASTY, *(f"photo {i}" for i in range(1, 60))]
 WITH_PICTURES = [0, 5, 50]
@@ -21,11 +22,11 @@ WITH_PICTURES = [0, 5, 50]
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty photos, three of them with pictures; PSNR rises by photo, bleeding falls."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    results = make(NAMES)
-    results.scores["full"]["ssim"] = np.where(np.arange(60) == 7, 0.9, 0.5)
     facets = {"covered": np.arange(60) / 100, "bleeding": np.where(np.arange(60) < 10, 9.0 - np.arange(60), 0.0)}
+    results = make(NAMES, facets=facets)
+    results.scores["full"]["ssim"] = np.where(np.arange(60) == 7, 0.9, 0.5)
     shown = [pictured(NAMES[row], boxes=0 if row == 50 else 2) for row in WITH_PICTURES]
-    write_report(path, "title", results, {}, pictured=shown, facets=facets)
+    write_report(path, "title", results, {}, pictured=shown)
     return path
 
 

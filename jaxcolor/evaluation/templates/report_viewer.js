@@ -199,6 +199,8 @@ function drawMap() {
   paint(canvas, tapNow(), viewer.map);
   canvas.style.opacity = byId("opacity").value / 100;
   canvas.className = "pixels";
+  const { extent, side } = told();
+  [canvas.style.width, canvas.style.height] = extent.map((length) => `${(100 * length) / side}%`);
 }
 
 function chooseMap(map) {
