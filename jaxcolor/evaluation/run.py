@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ import jax
 from PIL import Image
 from tqdm import tqdm
 
+import jaxcolor
 from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
 from jaxcolor.data.photo_sets.coco import coco_instances
 from jaxcolor.data.photos import DataError, Source
 from jaxcolor.data.pipeline import CompareAt, eval_batches
 from jaxcolor.data.sources import PhotoSource, make_source
 from jaxcolor.errors import UserError
+from jaxcolor.evaluation.gallery import choose, gallery
 from jaxcolor.evaluation.metrics import fid
 from jaxcolor.evaluation.pictures import contact_sheet
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.protocol import Evaluator, evaluate
+from jaxcolor.evaluation.report import Curves, write_report
 from jaxcolor.evaluation.results import Results, flat_metrics, strict
 from jaxcolor.evaluation.scoring import Scorer
 from jaxcolor.evaluation.systems import Checkpoint, Colorists, check_names
@@ -32,7 +36,7 @@ from jaxcolor.models.dual_branch import Variables
 from jaxcolor.parallel import Devices
 from jaxcolor.weights.released import load
 
-METRICS_FILE = "metrics.json"
+METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 
 def eval_source(config: Config, model: ModelConfig) -> Source:
@@ -229,6 +233,46 @@ def write_results(results: Results, workdir: Path, parquet: bool = False) -> dic
     return metrics
 
 
+def write_page(
+    config: Config,
+    checkpoints: Sequence[Checkpoint],
+    predictions: Sequence[Predictions] = (),
+    *,
+    source: Source,
+    results: Results,
+    metrics: Mapping[str, Any],
+    path: Path,
+    controls: bool = True,
+    curves: Curves | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """The report of what ``compare`` found; of several processes all must call it, and the first one writes.
+
+    Args:
+      config: as for ``compare``, and the next two; ``eval.report_photos`` says of how many photos there are pictures.
+      checkpoints: weights.
+      predictions: result pictures of others.
+      source: the one that was measured.
+      results: what was found.
+      metrics: ``results.to_metrics()``.
+      path: of the page.
+      controls: whether controls were measured.
+      curves: of the training before (``report.write_report``).
+      facts: what else a reader wants to know.
+
+    Raises:
+      UserError: photos that changed since.
+      OSError: the page cannot be written.
+    """
+    rows = choose(results, config.eval.report_photos)
+    shown = gallery(config, checkpoints, predictions, source=source, results=results, rows=rows, controls=controls)
+    if jax.process_index() == 0:
+        title = f"jaxcolor: {config.name or 'evaluation'}"
+        write_report(path, title, results, to_dict(config), metrics=metrics, pictured=shown, curves=curves, facts=facts)
+    else:
+        deque(shown, maxlen=0)
+
+
 def read_checkpoint(name: str, path: Path) -> Checkpoint:
     """A released file as a checkpoint; float64 weights let JAX compute in float64.
 
@@ -252,7 +296,7 @@ def evaluate_files(
     controls: bool = True,
     parquet: bool = False,
 ) -> dict[str, Any]:
-    """``compare`` and ``write_results`` for files and folders; of several processes, the first one writes.
+    """``compare``, ``write_results`` and ``write_page`` for files and folders; of several processes the first writes.
 
     The weights' own config decides the architecture; where ``config.model`` differs from it, a line on standard error
     says in what.
@@ -284,5 +328,27 @@ def evaluate_files(
         if differing:
             described = ", ".join(f"{name} {of_file[name]}, not {of_flags[name]}" for name in differing)
             print(f"model: as in {weights}, whatever the config says ({described})", file=sys.stderr)
-    results = compare(config, loaded, folders, controls=controls)
-    return write_results(results, workdir, parquet) if jax.process_index() == 0 else results.to_metrics()
+    source = eval_source(config, loaded[0].model if loaded else config.model)
+    results = compare(config, loaded, folders, controls=controls, source=source)
+    metrics = write_results(results, workdir, parquet) if jax.process_index() == 0 else results.to_metrics()
+    names = {"weights": str(weights)} if weights is not None else {}
+    others = {name: str(path) for name, path in {**(checkpoints or {}), **(predictions or {})}.items()}
+    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    facts = {
+        **names,
+        **others,
+        "devices": device,
+        "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}",
+    }
+    write_page(
+        config,
+        loaded,
+        folders,
+        source=source,
+        results=results,
+        metrics=metrics,
+        path=workdir / REPORT_FILE,
+        controls=controls,
+        facts=facts,
+    )
+    return metrics

@@ -38,6 +38,7 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
             f"--workdir={workdir}",
             "--config.eval.photos=5",
             "--config.eval.sheet_photos=2",
+            "--config.eval.report_photos=2",
             "--config.eval.metrics=lpips_alex,colorfulness_hs",
             devices=devices,
         )
@@ -56,6 +57,8 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         assert len(rows) == 5 * (5 + 1)  # of the truth, too, there is something to measure
         assert len({row["name"] for row in rows}) == 5
         assert "LPIPS alex" in (workdir / "tables.md").read_text()
+        page = (workdir / "report.html").read_text(encoding="utf-8")
+        assert page.count('id="pictures-') == 2
         with Image.open(workdir / "contact_sheet.png") as sheet:
             assert sheet.height == 30 + 2 * (192 + 24) + 12
     for system in ("gray", "full", "fused"):
