@@ -69,5 +69,5 @@ def scenes() -> Config:
         fusion=StageConfig(steps=20, batch_size=8, learning_rate=1e-3, trained="fusion_and_output"),
         log_every=5,
         checkpoint_every=20,
-        eval=EvalConfig(data=held_out, photos=32),
+        eval=EvalConfig(data=held_out, photos=32, metrics=""),
     )

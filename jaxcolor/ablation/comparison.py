@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from jaxcolor.ablation.outcome import AblationError, Cost, Outcome
-from jaxcolor.evaluation.results import BOOTSTRAP_SEED, PSNR_CAP, RESAMPLES, strict
+from jaxcolor.evaluation.results import PSNR_CAP, strict
+from jaxcolor.evaluation.statistics import BOOTSTRAP_SEED, RESAMPLES
 
 SYSTEM = "fused"
 """The system that is compared: the dual-branch model (the full tree where a photo has no boxes)."""
@@ -53,9 +54,12 @@ class Comparison:
     baseline: str
     photos: int
     metrics: tuple[str, ...]
+    """All that every variant was measured by."""
+    shown: tuple[str, ...]
+    """Those of the table."""
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
-    """Metrics that some variant was not measured by."""
+    """Metrics that some variant was not measured by, or that the table was to show and nobody measured."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, without NaN or infinity."""
@@ -65,13 +69,16 @@ class Comparison:
         return strict({**values, "system": SYSTEM, "resamples": RESAMPLES})
 
 
-def compare_variants(name: str, baseline: str, outcomes: Mapping[str, Sequence[Outcome]]) -> Comparison:
+def compare_variants(
+    name: str, baseline: str, outcomes: Mapping[str, Sequence[Outcome]], shown: Sequence[str] = ()
+) -> Comparison:
     """The table of an ablation.
 
     Args:
       name: of the ablation.
       baseline: the variant that the others are compared with.
       outcomes: variant -> its runs, one a seed, or a single one that stands for all.
+      shown: metrics of the table; empty: all that there are.
 
     Raises:
       AblationError: runs on different photos, or one without the system that is compared.
@@ -94,7 +101,9 @@ def compare_variants(name: str, baseline: str, outcomes: Mapping[str, Sequence[O
         for variant, runs in outcomes.items()
     }
     rows = [_row(v, runs, tables[v], None if v == baseline else tables[baseline]) for v, runs in outcomes.items()]
-    return Comparison(name, baseline, len(photos), metrics, tuple(rows), tuple(m for m in every if m not in metrics))
+    chosen = tuple(metric for metric in shown or metrics if metric in metrics)
+    left_out = tuple(metric for metric in dict.fromkeys((*every, *shown)) if metric not in metrics)
+    return Comparison(name, baseline, len(photos), metrics, chosen, tuple(rows), left_out)
 
 
 def _row(

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxcolor.ablation.comparison import Comparison
+from jaxcolor.evaluation.tables import heading
 from jaxcolor.files import replacing
 
 _COLUMNS = 3
@@ -17,17 +18,17 @@ _COLUMNS = 3
 def draw(comparison: Comparison, path: Path) -> None:
     """Write a PNG; without any variant but the baseline, nothing."""
     rows = [row for row in comparison.rows if row.differences][::-1]
-    if not rows or not comparison.metrics:
+    if not rows or not comparison.shown:
         return
-    columns = min(_COLUMNS, len(comparison.metrics))
-    lines = -(-len(comparison.metrics) // columns)
+    columns = min(_COLUMNS, len(comparison.shown))
+    lines = -(-len(comparison.shown) // columns)
     figure = Figure(figsize=(1.4 + 2.8 * columns, lines * (0.9 + 0.32 * len(rows)) + 0.4), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for place, panel in enumerate(axes.flat):
-        if place >= len(comparison.metrics):
+        if place >= len(comparison.shown):
             panel.set_visible(False)
             continue
-        metric = comparison.metrics[place]
+        metric = comparison.shown[place]
         panel.axvline(0, color="0.6", linewidth=1)
         for y, row in enumerate(rows):
             found = row.differences[metric]
@@ -36,7 +37,7 @@ def draw(comparison: Comparison, path: Path) -> None:
             panel.plot(found.value, y, "o", color="C0", markersize=4)
             if found.interval is not None:
                 panel.plot(found.interval, (y, y), color="C0", linewidth=1.5)
-        panel.set_title(metric, fontsize=9)
+        panel.set_title(heading(metric), fontsize=9)
         panel.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
         panel.set_ylim(-0.5, len(rows) - 0.5)
         panel.xaxis.set_major_locator(MaxNLocator(4))

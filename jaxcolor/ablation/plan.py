@@ -20,6 +20,7 @@ _NO_NUMBERS = (
     *("name", "log_every", "eval_every", "profile_steps", "patience", "checkpoint_every", "keep_checkpoints"),
     *("keep_every", "keep_best", "resume", "other_data", "mapping", "shard_optimizer"),
 )
+_SHOWN = ("sheet_photos", "published", "fid_truth")
 _READING = ("threads", "workers", "index_path")
 """Fields that change no number: what is logged, kept and read in what way."""
 
@@ -53,6 +54,8 @@ class Ablation:
     """``Variant`` after ``Variant``."""
     baseline: str = ""
     """The variant that the others are compared with."""
+    metrics: tuple[str, ...] = ("psnr", "ssim", "lpips_alex", "delta_e_2000", "psnr_objects", "psnr_background")
+    """Columns of the table, those that were measured; empty: all. ``ablation.json`` has all in any case."""
     seeds: int = 1
     """How often each variant is trained: the k-th time with ``seed`` and ``data.seed`` raised by k, from 0. Scenes to
     train on are then other ones; the photos of ``eval`` stay the same."""
@@ -148,7 +151,7 @@ def identity(config: Config) -> dict[str, Any]:
     values = {name: value for name, value in to_dict(config).items() if name not in _NO_NUMBERS}
     values["data"] = _data(values["data"])
     values["eval"] = {**values["eval"], "data": _data(values["eval"]["data"])}
-    values["eval"].pop("sheet_photos", None)
+    values["eval"] = {name: value for name, value in values["eval"].items() if name not in _SHOWN}
     return values
 
 

@@ -21,8 +21,7 @@ from jaxcolor.ablation.plan import FUSION_ALONE, SHARED, Ablation, Planned, iden
 from jaxcolor.ablation.tables import latex, markdown
 from jaxcolor.config import Config, ConfigError
 from jaxcolor.data.photos import DataError
-from jaxcolor.data.sources import make_source
-from jaxcolor.evaluation.run import DuringTraining, measure
+from jaxcolor.evaluation.run import DuringTraining, eval_source, measure
 from jaxcolor.files import write_text
 from jaxcolor.models import dual_branch
 from jaxcolor.training import loop
@@ -109,7 +108,7 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
                     kept = _run(run, start, workdir)
                     write_outcome(run.folder, kept, identity(run.config), begun_from if _shares(run) else {})
             outcomes.setdefault(run.variant.name, []).append(kept)
-    comparison = compare_variants(ablation.name, ablation.baseline, outcomes)
+    comparison = compare_variants(ablation.name, ablation.baseline, outcomes, ablation.metrics)
     write_comparison(comparison, workdir)
     return comparison
 
@@ -120,9 +119,9 @@ def _check_photos(todo: Sequence[_Run]) -> None:
     for run in todo:
         if run.config.eval.data not in checked:
             try:
-                make_source(run.config.eval.data, run.config.model.side)
+                eval_source(run.config, run.config.model)
             except DataError as error:
-                raise DataError(f"{run}: eval: {error}") from error
+                raise DataError(f"{run}: {error}") from error
             checked.append(run.config.eval.data)
 
 

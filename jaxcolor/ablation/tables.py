@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxcolor.ablation.comparison import Comparison, Difference, Row
-from jaxcolor.evaluation.results import RESAMPLES
+from jaxcolor.evaluation.statistics import RESAMPLES
+from jaxcolor.evaluation.tables import EN_DASH, MINUS, heading
 
-_MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 _COSTS = ("runs", "training", "trained", "crops", "GFLOPs")
 
 
 def _number(value: float | None, metric: str, signed: bool = False) -> str:
     if value is None:
-        return _DASH
-    digits = 2 if metric.startswith("psnr") else 4
-    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}".replace("-", _MINUS)
+        return EN_DASH
+    digits = 2 if metric.startswith(("psnr", "delta_e")) or "colorfulness" in metric else 4
+    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
 
 
 def _margin(difference: Difference, metric: str) -> str:
@@ -28,7 +28,7 @@ def _costs(row: Row) -> list[str]:
     cost = row.cost
     return [
         str(row.runs),
-        f"{cost.train_seconds:,.0f} s" if cost.trained_parameters else _DASH,
+        f"{cost.train_seconds:,.0f} s" if cost.trained_parameters else EN_DASH,
         f"{cost.trained_parameters:,}",
         f"{cost.crops_per_photo:.1f}",
         f"{cost.gflops_per_photo:.3g}",
@@ -37,14 +37,14 @@ def _costs(row: Row) -> list[str]:
 
 def cells(comparison: Comparison) -> list[list[str]]:
     """All lines: headings, a line for each variant, and two for each difference, the second its interval."""
-    lines = [["", *comparison.metrics, *_COSTS]]
+    lines = [["", *(heading(m) for m in comparison.shown), *_COSTS]]
     for row in comparison.rows:
-        lines.append([row.name, *(_number(row.means[m], m) for m in comparison.metrics), *_costs(row)])
+        lines.append([row.name, *(_number(row.means[m], m) for m in comparison.shown), *_costs(row)])
     blank = [""] * len(_COSTS)
     for row in comparison.rows:
         if row.differences:
-            found = [(row.differences[m], m) for m in comparison.metrics]
-            minus = f"{row.name} {_MINUS} {comparison.baseline}"
+            found = [(row.differences[m], m) for m in comparison.shown]
+            minus = f"{row.name} {MINUS} {comparison.baseline}"
             lines.append([minus, *(_number(d.value, m, signed=True) for d, m in found), *blank])
             lines.append(["95%", *(_margin(d, m) for d, m in found), *blank])
     return lines
@@ -70,7 +70,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         elif not row.cost.trained_parameters:
             notes.append(f"{row.name}: trains nothing, and was run once.")
     if comparison.left_out:
-        notes.append(f"Not measured for every variant, and left out: {', '.join(comparison.left_out)}.")
+        notes.append(f"Not measured, or not for every variant: {', '.join(comparison.left_out)}.")
     return notes
 
 
@@ -107,4 +107,4 @@ def latex(comparison: Comparison) -> str:
 def _escaped(text: str) -> str:
     for sign in "&%$#_{}":
         text = text.replace(sign, f"\\{sign}")
-    return text.replace(_MINUS, "$-$").replace(_DASH, "--").replace("…", r"\ldots{}")
+    return text.replace(MINUS, "$-$").replace(EN_DASH, "--").replace("…", r"\ldots{}").replace("Δ", r"$\Delta$")

@@ -10,7 +10,7 @@ from jaxcolor.ablation.comparison import compare_variants, paired_difference
 from jaxcolor.ablation.outcome import AblationError, Cost, Outcome
 from jaxcolor.ablation.picture import draw
 from jaxcolor.ablation.tables import latex, markdown
-from jaxcolor.evaluation.results import BOOTSTRAP_SEED, RESAMPLES
+from jaxcolor.evaluation.statistics import BOOTSTRAP_SEED, RESAMPLES
 
 
 def scores(seed: int, seeds: int = 3, photos: int = 12, shift: float = 0.0) -> np.ndarray:
@@ -129,7 +129,15 @@ class TestTable:
         runs["learned"] = [outcome(row, lpips=row) for row in scores(1)]
         found = compare_variants("a", "learned", runs)
         assert (found.metrics, found.left_out) == (("psnr", "ssim"), ("lpips",))
-        assert "Not measured for every variant, and left out: lpips." in markdown(found)
+        assert "Not measured, or not for every variant: lpips." in markdown(found)
+
+    def test_the_metrics_of_the_table(self, runs: dict[str, list[Outcome]]) -> None:
+        found = compare_variants("a", "learned", runs, ("ssim", "lpips_alex"))
+        assert (found.metrics, found.shown, found.left_out) == (("psnr", "ssim"), ("ssim",), ("lpips_alex",))
+        head = markdown(found).splitlines()[0]
+        assert "SSIM" in head
+        assert "PSNR" not in head
+        assert "psnr" in found.to_json()["rows"][0]["means"]
 
     def test_other_photos(self, runs: dict[str, list[Outcome]]) -> None:
         runs["box_mask"][1] = outcome(scores(0)[1], names=tuple(f"q{i}" for i in range(12)))

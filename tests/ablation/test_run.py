@@ -35,7 +35,9 @@ BASE = Config(
     instance=StageConfig(steps=1, batch_size=8),
     fusion=StageConfig(steps=2, batch_size=8, learning_rate=1e-2, trained="fusion"),
     checkpoint_every=1,
-    eval=EvalConfig(data=dataclasses.replace(SCENES, split="held_out"), photos=5, batch_size=8),
+    eval=EvalConfig(
+        data=dataclasses.replace(SCENES, split="held_out"), photos=5, batch_size=8, metrics="", per_object=False
+    ),
 )
 VARIANTS = (
     Variant("learned"),
@@ -161,7 +163,7 @@ def test_another_start_is_refused(finished: Path, copied: Path, tmp_path: Path) 
 def test_what_cannot_be_measured_shows_before_training(tmp_path: Path) -> None:
     plan_of = ablation(tmp_path)
     variants = (*VARIANTS[:2], Variant("gone", {"eval.data.source": "folder", "eval.data.path": str(tmp_path / "no")}))
-    with pytest.raises(DataError, match=r"variant gone, seed 0: eval: .*no such folder"):
+    with pytest.raises(DataError, match=r"variant gone, seed 0: .*no such folder"):
         run_ablation(dataclasses.replace(plan_of, variants=variants), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
