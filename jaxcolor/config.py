@@ -34,13 +34,14 @@ def _require(condition: bool, field: str, value: object, rule: str) -> None:
 class FusionConfig:
     """How instance features are blended into the full-image features (paper, section 3.3)."""
 
-    strategy: Literal["learned", "box_mask"] = "learned"
-    """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts."""
+    strategy: Literal["learned", "box_mask", "truth_mask"] = "learned"
+    """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts.
+    ``truth_mask``: the same inside annotated masks, which ``data.masks`` reads."""
     outside: Literal["zero", "masked"] = "zero"
     """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
     layers: str | tuple[str, ...] = "all"
-    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), or names of taps, as a
-    list or with commas between them."""
+    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), ``none`` (the trunk alone), or names
+    of taps, as a list or with commas between them."""
     head_channels: int = 16
     """Inner channels of the weight heads."""
 
@@ -114,6 +115,9 @@ class DataConfig:
     truth_boxes_path: str = ""
     """Annotated boxes for ``box_choice`` ``ground_truth``, in any form that ``boxes_path`` can have. Empty: those of
     COCO's downloads or of the TFDS data set."""
+    masks: bool = False
+    """Annotated masks come with the crops, for ``fusion.strategy`` ``truth_mask``. Only with ``box_choice``
+    ``ground_truth``, from scenes and from COCO's instances files; annotations without a mask are refused."""
     missing_boxes: Literal["error", "none"] = "error"
     """What a photo without a box file or entry means: an error, or a photo without boxes."""
     bad_photos: Literal["error", "skip"] = "error"
@@ -146,6 +150,10 @@ class DataConfig:
     workers: int = 0
     """Processes that read and decode photos; 0: threads of the training process alone."""
     scenes: ScenesConfig = ScenesConfig()
+
+    def __post_init__(self) -> None:
+        rule = "False unless box_choice is 'ground_truth': only annotated boxes have masks"
+        _require(not self.masks or self.box_choice == "ground_truth", "masks", self.masks, rule)
 
 
 @dataclasses.dataclass(frozen=True)

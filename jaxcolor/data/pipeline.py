@@ -20,13 +20,13 @@ import numpy as np
 from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
-from jaxcolor.boxes import best_scores, boxes_in_window, choose
 from jaxcolor.config import DataConfig
 from jaxcolor.data.compared import Compared, ComparedPhoto, compare, stack
+from jaxcolor.data.instances import NO_INSTANCES, chosen_instances, one_instance
 from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
-from jaxcolor.data.photos import DataError, Photo, Source, usable_boxes
-from jaxcolor.data.preprocess import WHOLE, Augment, Example, Window, example, is_gray, random_window
+from jaxcolor.data.photos import DataError, Source
+from jaxcolor.data.preprocess import WHOLE, Augment, Example, example, is_gray, random_window
 
 Parts = Literal["full", "instance", "both"]
 """``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
@@ -329,34 +329,21 @@ class _Reader:
         gray = is_gray(photo.image, self.config.gray_tolerance)
         if gray and self.config.gray_photos != "keep":
             raise _GrayError(f"photo {photo.name}: it is gray; data.gray_photos is {self.config.gray_photos!r}")
-        boxes, scores, dropped = self._boxes(photo, window, rng)
+        found = NO_INSTANCES
+        if self.parts == "instance":
+            found = one_instance(photo, self.config, rng)
+        elif self.parts == "both":
+            found = chosen_instances(photo, self.config, self.capacity, window, self.augment.visible, rng)
         image = photo.image
         if window != WHOLE:
             x0, y0, x1, y1 = window.pixels(photo.size).tolist()
             image = image.crop((x0, y0, x1, y1))
-        made = example(image, boxes, scores, self.side, mirrored=mirrored, with_full=self.parts != "instance")
+        with_full = self.parts != "instance"
+        made = example(
+            image, found.boxes, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks
+        )
         compared = None if self.compare_at is None else compare(photo, *self.compare_at)
-        return _Item(photo.name, made, dropped, gray=gray, compared=compared)
-
-    def _boxes(self, photo: Photo, window: Window, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-        """The boxes to cut out, in pixels of the window, their scores, and how many found no place."""
-        if self.parts == "full":
-            return np.zeros((0, 4), np.int32), np.zeros((0,), np.float32), 0
-        usable = usable_boxes(photo, self.config.box_choice)
-        boxes, scores = usable.boxes, usable.scores
-        if self.parts == "instance":
-            if not len(boxes):
-                raise DataError(f"photo {photo.name}: no usable box any more; did its box file change?")
-            rows = rng.integers(len(boxes), size=1)
-            return boxes[rows], scores[rows], 0
-        if window != WHOLE:
-            boxes, kept = boxes_in_window(boxes, window.pixels(photo.size), self.augment.visible)
-            scores = scores[kept]
-        c = self.config
-        rows = choose(c.box_choice, scores, k=c.boxes_per_photo, threshold=c.score_threshold, rng=rng)
-        # What the whole device could not hold need not be cut out at all.
-        stay = rows[np.sort(best_scores(scores[rows], self.capacity))]
-        return boxes[stay], scores[stay], len(rows) - len(stay)
+        return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 
 
 class _Collate(NamedTuple):
@@ -366,6 +353,7 @@ class _Collate(NamedTuple):
     side: int
     local_devices: int
     capacity: int
+    with_masks: bool
     compare_at: CompareAt | None = None
 
     @classmethod
@@ -387,7 +375,7 @@ class _Collate(NamedTuple):
             raise DataError(f"{device_count} devices cannot be cut into equal runs for {share.process_count} processes")
         budget = crops_per_device(photos, config.budget_per_image)
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
-        return cls(parts, side, device_count // share.process_count, capacity)
+        return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")
 
     def __call__(self, items: Sequence[_Item]) -> Loaded | _Failed:
         failure = next((item.failure for item in items if item.failure), None)
@@ -399,6 +387,7 @@ class _Collate(NamedTuple):
             capacity=self.capacity,
             side=self.side,
             with_full=self.parts != "instance",
+            with_masks=self.with_masks,
         )
         compared = None
         if self.compare_at is not None:
