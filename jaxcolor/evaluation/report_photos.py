@@ -86,12 +86,12 @@ def as_script(value: Any) -> str:
 
 def embed(row: int, shown: Pictured) -> Embedded:
     """One photo's pictures and weight maps as text."""
-    pictures = {system: _picture(rgb) for system, rgb in shown.panels.items()}
+    width, height = shown.extent
+    pictures = {system: _picture(np.ascontiguousarray(rgb[:height, :width])) for system, rgb in shown.panels.items()}
     told: dict[str, Any] = {
-        "side": int(next(iter(shown.panels.values())).shape[0]),
+        "extent": [width, height],
         "panels": list(pictures),
         "boxes": [[*b, None if math.isnan(s) else round(s, 3)] for b, s in _scored(shown)],
-        "extent": list(shown.extent),
         "annotated": None if shown.annotated is None else shown.annotated.tolist(),
     }
     if shown.weights:
@@ -110,9 +110,9 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _picture(rgb: UInt8[np.ndarray, "S S 3"]) -> str:
+def _picture(rgb: UInt8[np.ndarray, "h w 3"]) -> str:
     image = Image.fromarray(rgb)
-    if image.width <= _LOSSLESS_SIDE:
+    if max(image.size) <= _LOSSLESS_SIDE:
         return _uri(image, "WEBP", lossless=True)
     return _uri(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 

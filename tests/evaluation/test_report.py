@@ -174,6 +174,12 @@ def test_pictures_and_weight_maps_come_back_as_they_were(tmp_path: Path) -> None
     assert "weights" not in found["pictures-2"]
 
 
+def test_what_lies_beyond_a_photo_is_not_shown() -> None:
+    embedded = embed(0, pictured("a")._replace(extent=(32, 24)))
+    assert embedded.told["extent"] == [32, 24]
+    assert decoded(json.loads(embedded.text)["truth"]).shape == (24, 32, 3)
+
+
 def test_large_pictures_are_compressed_without_moving_colours() -> None:
     rng = np.random.default_rng(0)
     shown = pictured("a", side=256)

@@ -83,13 +83,13 @@ const seen = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 
 function card(row) {
-  const { panels, side } = DATA.pictures[row];
+  const { panels, extent } = DATA.pictures[row];
   const systems = panels.filter((p) => p !== "truth");
   const three = [...new Set([...systems.filter((p) => p === "full" || p === "fused" || p === state.system), ...systems.slice(-2)])].slice(0, 2);
   const button = make("button", { type: "button", className: "card photo", onclick: () => openViewer(row) });
   button.dataset.row = row;
   const pictures = [...three, "truth"].map((panel) => {
-    const image = make("img", { alt: `${titleOf(panel)}, photo ${DATA.names[row]}`, className: side < 192 ? "pixels" : "" });
+    const image = make("img", { alt: `${titleOf(panel)}, photo ${DATA.names[row]}`, className: Math.max(...extent) < 192 ? "pixels" : "" });
     image.dataset.panel = panel;
     return make("span", {}, image, titleOf(panel));
   });

@@ -44,7 +44,8 @@ function openViewer(row) {
   options(byId("compare-with"), panels.map((p) => [p, titleOf(p)]), panels.includes(other) ? other : "truth");
   byId("annotated-tool").hidden = !told().annotated;
   byId("weights").hidden = !taps;
-  for (const id of ["image", "other"]) byId(id).className = told().side < 512 ? "pixels" : "";
+  for (const id of ["image", "other"]) byId(id).className = Math.max(...told().extent) < 512 ? "pixels" : "";
+  byId("stage").style.setProperty("--aspect", told().extent[0] / told().extent[1]);
   drawStage();
   drawScores();
   if (taps) loadWeights(row);
@@ -85,8 +86,8 @@ function drawStage() {
 
 /* Only numbers go into this markup. */
 function drawBoxes() {
-  const { side, boxes, annotated } = told();
-  const unit = side / 100;
+  const { extent: [across, high], boxes, annotated } = told();
+  const unit = Math.max(across, high) / 100;
   const frame = ([x, y, width, height], style) => `<rect x="${+x}" y="${+y}" width="${+width}" height="${+height}" fill="none" vector-effect="non-scaling-stroke" ${style}/>`;
   const parts = [];
   if (byId("show-annotated").checked && annotated) {
@@ -100,7 +101,7 @@ function drawBoxes() {
       parts.push(`<text x="${+box[0] + unit}" y="${+box[1] + 4 * unit}" font-size="${3.4 * unit}" font-weight="600" fill="#fff" stroke="#000" stroke-width="${0.7 * unit}" paint-order="stroke" style="font-family:var(--font)">${i + 1}:${score}</text>`);
     });
   }
-  byId("boxes-drawn").innerHTML = `<svg viewBox="0 0 ${+side} ${+side}" aria-hidden="true">${parts.join("")}</svg>`;
+  byId("boxes-drawn").innerHTML = `<svg viewBox="0 0 ${+across} ${+high}" aria-hidden="true">${parts.join("")}</svg>`;
 }
 
 function drawScores() {
@@ -199,8 +200,6 @@ function drawMap() {
   paint(canvas, tapNow(), viewer.map);
   canvas.style.opacity = byId("opacity").value / 100;
   canvas.className = "pixels";
-  const { extent, side } = told();
-  [canvas.style.width, canvas.style.height] = extent.map((length) => `${(100 * length) / side}%`);
 }
 
 function chooseMap(map) {
