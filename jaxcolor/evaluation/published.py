@@ -21,7 +21,8 @@ class Published(NamedTuple):
 
 _ZHANG = "Zhang et al. 2017"
 _SU = "Su et al. 2020"
-_TUNED = ", fine-tuned on COCO-Stuff"
+_TUNED = ", tuned on COCO"
+"""Fine-tuned on COCO-Stuff."""
 
 WHOLE = {
     "coco_stuff": (
