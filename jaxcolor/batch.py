@@ -17,7 +17,7 @@ LEVELS = 4
 PADDING = -1
 """``image_index`` of a crop that is no crop."""
 
-NO_MASKS = np.zeros((0, 0, 0), bool)
+NO_MASKS = np.zeros((0, 1, 1), bool)
 """``crop_mask`` where nobody reads masks."""
 
 
