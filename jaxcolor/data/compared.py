@@ -13,6 +13,15 @@ from jaxcolor.boxes import clean_boxes
 from jaxcolor.data.photos import Photo
 
 
+class CompareAt(NamedTuple):
+    """The size at which an evaluation compares pictures."""
+
+    side: int
+    """Of the canvas that a compared picture lies on."""
+    native: bool
+    """Each photo at its own size, as far as it fits; otherwise resized to ``side`` each way."""
+
+
 class Compared(NamedTuple):
     """The truth of B photos."""
 

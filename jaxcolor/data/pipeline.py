@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import math
 import sys
-import weakref
-from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import grain
 import numpy as np
-from absl import flags
 
-from jaxcolor.batch import LEVELS, Batch
+from jaxcolor.batch import LEVELS
 from jaxcolor.config import DataConfig
-from jaxcolor.data.compared import Compared, ComparedPhoto, compare, stack
+from jaxcolor.data.compared import CompareAt, ComparedPhoto, compare, stack
 from jaxcolor.data.instances import NO_INSTANCES, chosen_instances, one_instance
+from jaxcolor.data.loading import Batches, Failed, Loaded
 from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
 from jaxcolor.data.photos import DataError, Source
@@ -30,101 +28,6 @@ from jaxcolor.data.preprocess import WHOLE, Augment, Example, example, is_gray, 
 
 Parts = Literal["full", "instance", "both"]
 """``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
-
-
-class Loaded(NamedTuple):
-    """What the pipeline yields for one step: this process's part of it."""
-
-    batch: Batch
-    """NumPy arrays, photos and crops device after device."""
-    names: tuple[str, ...]
-    """Of the photos, in the batch's order (for ``instance``: the photo of each crop); empty where there is none."""
-    dropped_crops: int
-    """Crops for which ``budget_per_image`` left no place."""
-    skipped: tuple[str, ...]
-    """A line for each photo that ``bad_photos`` or ``gray_photos`` left out: the next good one replaces it in training;
-    in evaluation its place is empty (``image_valid``)."""
-    gray_photos: int
-    """Photos of the batch without colour, where ``gray_photos`` keeps them."""
-    compared: Compared | None = None
-    """The truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What went wrong or is odd, in numbers, for the logs."""
-        return {
-            "dropped_crops": self.dropped_crops,
-            "skipped_photos": len(self.skipped),
-            "gray_photos": self.gray_photos,
-        }
-
-
-class CompareAt(NamedTuple):
-    """The size at which an evaluation compares pictures."""
-
-    side: int
-    """Of the canvas that a compared picture lies on."""
-    native: bool
-    """Each photo at its own size, as far as it fits; otherwise resized to ``side`` each way."""
-
-
-class _Failed(NamedTuple):
-    """In place of a batch: a photo that stops the run. An exception raised in a worker would arrive as another one."""
-
-    message: str
-
-
-class Batches(Iterator[Loaded]):
-    """An iterator over batches that reads ahead; ``close`` it, or use it in a ``with`` block."""
-
-    def __init__(self, dataset: grain.MapDataset, config: DataConfig) -> None:
-        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
-        ahead = dataset.to_iter_dataset(options)
-        if config.workers:
-            if not flags.FLAGS.is_parsed():  # programs parse them; Grain's workers need them parsed
-                flags.FLAGS.mark_as_parsed()
-            ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=2))
-        self._iterator: list[Any] = [iter(ahead)]
-        # At the end of the program too, and before the interpreter takes Grain's modules away: that would be noisy.
-        self._finalizer = weakref.finalize(self, _close, self._iterator)
-        self._told: set[str] = set()
-
-    def __iter__(self) -> Batches:
-        return self
-
-    def __next__(self) -> Loaded:
-        """The next batch; tells each photo that is left out once, on standard error.
-
-        Raises:
-          DataError: a photo cannot be used and is not to be skipped.
-        """
-        if not self._iterator:
-            raise StopIteration
-        loaded: Loaded | _Failed = next(self._iterator[0])
-        if isinstance(loaded, _Failed):
-            raise DataError(loaded.message)
-        for line in loaded.skipped:
-            if line not in self._told:
-                self._told.add(line)
-                print(f"skipped: {line}", file=sys.stderr)
-        return loaded
-
-    def close(self) -> None:
-        """Stops reading ahead; there are no batches afterwards. May be called twice."""
-        self._finalizer()
-
-    def __enter__(self) -> Batches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _close(iterator: list[Any]) -> None:
-    """Close the iterator and let go of it: as long as there is a reference it would be closed again."""
-    iterator.pop().close()
 
 
 def train_batches(
@@ -227,9 +130,18 @@ def eval_batches(
     numbers = range(count)
     collate = collate._replace(compare_at=compare_at)
     reader = _Reader(
-        source, config, numbers, numbers, "both", side, share, collate.capacity, Augment(), replace_bad=False
+        source,
+        config,
+        numbers,
+        numbers,
+        "both",
+        side,
+        share,
+        collate.capacity,
+        Augment(),
+        compare_at,
+        replace_bad=False,
     )
-    reader.compare_at = compare_at
     numbers_of_batches = range(-(-count // batch_size)) if only is None else only
     size = share.local_size
     places = [batch * size + place for batch in numbers_of_batches for place in range(size)]
@@ -280,6 +192,7 @@ class _Reader:
         share: Share,
         capacity: int,
         augment: Augment,
+        compare_at: CompareAt | None = None,
         *,
         replace_bad: bool,
     ) -> None:
@@ -292,8 +205,8 @@ class _Reader:
         self.share = share
         self.capacity = capacity
         self.augment = augment
+        self.compare_at = compare_at
         self.replace_bad = replace_bad
-        self.compare_at: CompareAt | None = None
 
     def __call__(self, local: int) -> _Item:
         position = self.share.position(local)
@@ -377,10 +290,10 @@ class _Collate(NamedTuple):
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
         return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")
 
-    def __call__(self, items: Sequence[_Item]) -> Loaded | _Failed:
+    def __call__(self, items: Sequence[_Item]) -> Loaded | Failed:
         failure = next((item.failure for item in items if item.failure), None)
         if failure is not None:
-            return _Failed(failure)
+            return Failed(failure)
         batch, dropped = pack(
             [item.example for item in items],
             device_count=self.local_devices,

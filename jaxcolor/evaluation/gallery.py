@@ -18,8 +18,10 @@ from jaxtyping import Float, Int, UInt8
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import BoxChoice, level_boxes
 from jaxcolor.config import Config, ModelConfig
+from jaxcolor.data.compared import CompareAt
+from jaxcolor.data.loading import Loaded
 from jaxcolor.data.photos import Photo, Source, usable_boxes
-from jaxcolor.data.pipeline import CompareAt, Loaded, eval_batches
+from jaxcolor.data.pipeline import eval_batches
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation.controls import photo_of_crop
 from jaxcolor.evaluation.failures import KINDS

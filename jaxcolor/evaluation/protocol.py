@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxcolor.batch import Batch
 from jaxcolor.data.compared import Compared
-from jaxcolor.data.pipeline import Loaded
+from jaxcolor.data.loading import Loaded
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation import failures
 from jaxcolor.evaluation.controls import photo_of_crop

@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 import jaxcolor
 from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
+from jaxcolor.data.compared import CompareAt
 from jaxcolor.data.photo_sets.coco import coco_instances
 from jaxcolor.data.photos import DataError, Source
-from jaxcolor.data.pipeline import CompareAt, eval_batches
+from jaxcolor.data.pipeline import eval_batches
 from jaxcolor.data.sources import PhotoSource, make_source
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation.gallery import choose, gallery

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcolor.data.pipeline import Loaded
+from jaxcolor.data.loading import Loaded
 from jaxcolor.files import replacing, write_text
 from jaxcolor.training.step import TrainState
 from jaxcolor.training.workdirs import CONFIG_FILE

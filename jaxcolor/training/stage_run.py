@@ -14,8 +14,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import Config, StageConfig, to_dict
+from jaxcolor.data.loading import Batches, Loaded
 from jaxcolor.data.photos import Source
-from jaxcolor.data.pipeline import Batches, Loaded, train_batches
+from jaxcolor.data.pipeline import train_batches
 from jaxcolor.data.preprocess import Augment
 from jaxcolor.errors import UserError
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices

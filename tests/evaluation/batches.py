@@ -8,8 +8,8 @@ from PIL import Image
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.compared import Compared
+from jaxcolor.data.loading import Loaded
 from jaxcolor.data.packing import pack
-from jaxcolor.data.pipeline import Loaded
 from jaxcolor.data.preprocess import Example
 from tests.small import FEW
 

@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from jaxcolor import color
 from jaxcolor.config import EvalConfig, ModelConfig
-from jaxcolor.data.pipeline import Loaded
+from jaxcolor.data.loading import Loaded
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.protocol import Evaluator, evaluate
