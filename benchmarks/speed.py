@@ -20,15 +20,17 @@ import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import dual_branch, narrow
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops
 from jaxcolor.training.optimizer import make_optimizer
@@ -104,58 +106,61 @@ class Work(NamedTuple):
     """A compiled program and what to call it with."""
 
     compiled: Any
-    arguments: tuple[Any, ...]
+    arguments: list[Any]
     trains: bool
     """The first argument is a state that a call consumes, and gives anew as its first result."""
     flops: int
+    compile_seconds: float
+    """Tracing included."""
 
-    def calls(self) -> Callable[[], Any]:
-        """A function that runs it once, again and again; of what it gives, what to wait for."""
-        held = list(self.arguments)
-
-        def call() -> Any:
-            result = self.compiled(*held)
-            if self.trains:
-                held[0], result = result
-            return result
-
-        return call
+    def call(self) -> Any:
+        """Run it once; of what it gives, what to wait for."""
+        result = self.compiled(*self.arguments)
+        if self.trains:
+            self.arguments[0], result = result
+        return result
 
 
 def compiled(config: Config, row: Row) -> Work:
     """The program of a row."""
-    if row.work == "predict":
-        function, arguments = _prediction(config, row)
-    else:
-        function, arguments = _training(config, row)
-    program = function.lower(*arguments).compile()
-    return Work(program, arguments, row.work != "predict", count_flops(function, *arguments))
+    make, arguments = (_prediction if row.work == "predict" else _training)(config, row)
+    with mock.patch.object(narrow, "group_for", return_value=1):  # what it multiplies by zeros is no work
+        flops = count_flops(make(), *arguments)
+    began = time.perf_counter()
+    program = make().lower(*arguments).compile()
+    seconds = time.perf_counter() - began
+    return Work(program, list(arguments), row.work != "predict", flops, seconds)
 
 
-def _training(config: Config, row: Row) -> tuple[Any, tuple[Any, ...]]:
+def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
     stage, trees = STAGES[row.work], dual_branch.init(config.model, 0)
     settings, devices = stage_config(config, stage), Devices.all("shard_map", jax.devices()[:1])
     optimizer = make_optimizer(config, settings)
     state = make_state(starting_tree(stage, {}, trees) if row.work == "full" else trees[row.work], optimizer, settings)
     kinds = (REPLICATED, REPLICATED, SPLIT)
-    step = devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
+
+    def make() -> Any:
+        return devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
+
     frozen = devices.replicate({tree: trees[tree] for tree in stage.frozen})
-    return step, (devices.replicate(state), frozen, devices.split(made_up(row)))
+    return make, (devices.replicate(state), frozen, devices.split(made_up(row)))
 
 
-def _prediction(config: Config, row: Row) -> tuple[Any, tuple[Any, ...]]:
+def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
     """As ``Colorizer`` does it."""
     networks = dual_branch.build(config.model)
 
-    def full_ab(variables: Any, batch: Batch) -> jax.Array:
-        luminance = dual_branch.picture(batch.full_rgb, config.model).luminance
-        return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
+    def make() -> Any:
+        def full_ab(variables: Any, batch: Batch) -> jax.Array:
+            luminance = dual_branch.picture(batch.full_rgb, config.model).luminance
+            return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
 
-    def fused_ab(variables: Any, batch: Batch) -> jax.Array:
-        return dual_branch.predict(networks, variables, batch).fused_ab
+        def fused_ab(variables: Any, batch: Batch) -> jax.Array:
+            return dual_branch.predict(networks, variables, batch).fused_ab
 
-    variables = jax.device_put(dual_branch.init(config.model, 0))
-    return jax.jit(fused_ab if row.boxes else full_ab), (variables, jax.device_put(made_up(row)))
+        return jax.jit(fused_ab if row.boxes else full_ab)
+
+    return make, (jax.device_put(dual_branch.init(config.model, 0)), jax.device_put(made_up(row)))
 
 
 @functools.cache
@@ -173,22 +178,21 @@ def ceiling(dtype: str) -> float:
     return 2 * side**3 / statistics.median(times)
 
 
-def measure(row: Row, dtype: str, rounds: int) -> dict[str, Any]:
-    """One row."""
+def measure(row: Row, dtype: str, rounds: int) -> tuple[dict[str, Any], Work]:
+    """One row, and its program."""
     config = Config(model=ModelConfig(compute_dtype=dtype))  # type: ignore[arg-type]
-    began = time.perf_counter()
     work = compiled(config, row)
-    seconds_to_compile = time.perf_counter() - began
-    call, compiles = work.calls(), COMPILES["count"]
+    compiles = COMPILES["count"]
     times = []
     for _ in range(rounds + 2):
         began = time.perf_counter()
-        jax.block_until_ready([call() for _ in range(row.calls)])
+        jax.block_until_ready([work.call() for _ in range(row.calls)])
         times.append((time.perf_counter() - began) / row.calls)
+    compiles = COMPILES["count"] - compiles
     seconds = statistics.median(times[2:])
     memory = work.compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return {
+    result = {
         "photos": row.photos,
         "boxes_per_photo": row.boxes,
         "places_per_photo": row.places or row.boxes,
@@ -198,10 +202,21 @@ def measure(row: Row, dtype: str, rounds: int) -> dict[str, Any]:
         "tflops_per_second": round(work.flops / seconds / 1e12, 1),
         "share_of_limit": round(work.flops / seconds / ceiling(dtype), 3),
         "gflop_per_photo": round(work.flops / row.photos / 1e9),
-        "compile_s": round(seconds_to_compile, 1),
-        "compiles_while_running": COMPILES["count"] - compiles,
+        "compile_s": round(work.compile_seconds, 1),
+        "compiles_while_running": compiles,
         "memory_gib": round((held + memory.temp_size_in_bytes) / 2**30, 2),
     }
+    return result, work
+
+
+def print_kernels(work: Work, lines: int) -> None:
+    """Where the time of a program goes."""
+    listed = table(work.call, work.compiled.as_text())
+    total = sum(kernel.milliseconds for kernel in listed)
+    print(f"{total:.2f} ms of kernels a call")
+    for kernel in listed[:lines]:
+        share = 100 * kernel.milliseconds / total
+        print(f"{kernel.milliseconds:8.3f} ms {share:5.1f}%  {kernel.source}  {kernel.name}")
 
 
 def main() -> None:
@@ -209,6 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", choices=tuple(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--kernels", type=int, default=0, help="how many to list, with the time they take (GPU)")
     options = parser.parse_args()
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     result: dict[str, Any] = {
@@ -218,8 +234,10 @@ def main() -> None:
         "limit_tflops_per_second": round(ceiling(dtype) / 1e12, 1),
     }
     for name in options.rows:
-        result[name] = measure(ROWS[name], dtype, options.rounds)
+        result[name], work = measure(ROWS[name], dtype, options.rounds)
         print(json.dumps({name: result[name]}), flush=True)
+        if options.kernels:
+            print_kernels(work, options.kernels)
     print(json.dumps(result, indent=2))
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from jaxcolor.models.blending import membership, plain
+from jaxcolor.models.blending import membership, with_gradient
 
 PIXELS = 16
 """Neighbours of a row that a program of the kernel computes."""
@@ -150,37 +150,18 @@ def _kernel(
     return _call(_blend_kernel, like, grid, arguments, block)
 
 
-blend = jax.custom_vjp(_kernel)
-"""``blending.blend``."""
-
-
-def _forward(*arguments: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _kernel(*arguments), arguments
-
-
-def _backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
-    full_feature, full_weight, instance_feature, instance_weight, image_index, boxes = saved
-    crops, (height, width) = instance_feature.shape[0], full_feature.shape[1:3]
-    real = gradient.astype(full_weight.dtype)
-    of_weight = _call(
+def _weight_gradient(
+    gradient: jax.Array, instance_feature: jax.Array, image_index: jax.Array, boxes: jax.Array
+) -> jax.Array:
+    crops, (_, height, width, channels) = len(boxes), gradient.shape
+    return _call(
         _weight_gradient_kernel,
-        jax.ShapeDtypeStruct((crops, height, width), instance_weight.dtype),
+        jax.ShapeDtypeStruct((crops, height, width), jnp.float32),
         (crops, height, -(-width // PIXELS)),
         (gradient, instance_feature, boxes, image_index),
-        _channel_block(full_feature.shape[-1]),
-    )
-    # Instances are frozen where fusion is trained, so that this is not computed.
-    (of_feature,) = jax.vjp(
-        lambda f: plain(full_feature, full_weight, f, instance_weight, image_index, boxes), instance_feature
-    )[1](gradient)
-    return (
-        (real * full_weight[..., None]).astype(full_feature.dtype),
-        (real * full_feature).sum(axis=-1),
-        of_feature,
-        of_weight,
-        None,
-        None,
+        _channel_block(channels),
     )
 
 
-blend.defvjp(_forward, _backward)
+blend = with_gradient(_kernel, _weight_gradient)
+"""``blending.blend``."""
