@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 
 from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
+from jaxcolor.models.narrow import NarrowConv, ToFew
 from jaxcolor.models.norm import make_norm
 from jaxcolor.models.upsample import UpConv
 
@@ -106,6 +107,20 @@ def network_input(
     return jnp.concatenate([luminance, hint_ab, hint_mask], axis=-1)
 
 
+def to_phases(x: Float[jax.Array, "B H W C"], step: int) -> Float[jax.Array, "B*{step}*{step} H/{step} W/{step} C"]:
+    """Every ``step``-th row and column as pictures of their own."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // step, step, width // step, step, channels).transpose(0, 2, 4, 1, 3, 5)
+    return x.reshape(batch * step * step, height // step, width // step, channels)
+
+
+def from_phases(x: jax.Array, step: int) -> jax.Array:
+    """The way back."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch // step**2, step, step, height, width, channels).transpose(0, 3, 1, 4, 2, 5)
+    return x.reshape(batch // step**2, height * step, width * step, channels)
+
+
 class Backbone(nn.Module):
     """The encoder-decoder: L and hints in, normalised ab and every named feature out.
 
@@ -165,13 +180,23 @@ class Backbone(nn.Module):
                 name=name,
             )(x)
 
+        def narrow(name: str, x: jax.Array, features: int) -> jax.Array:
+            return NarrowConv(channels(features), dtype, param_dtype, kernel.conv, name=name)(x)
+
         def norm(name: str, x: jax.Array) -> jax.Array:
             return make_norm(self.config.norm, name, dtype, param_dtype, self.axis_name)(x, train, valid)
 
         def block(number: int, x: jax.Array, features: int, count: int, dilation: int = 1) -> jax.Array:
             """``count`` convolutions with ReLU, then the norm; its output is the tap conv<number>_<count>."""
+            phased = dilation > 1 and x.shape[1] % dilation == x.shape[2] % dilation == 0
+            if phased:
+                x = to_phases(x, dilation)
             for i in range(1, count + 1):
-                x = nn.relu(conv(f"conv{number}_{i}", x, features, dilation))
+                first = number == i == 1
+                name = f"conv{number}_{i}"
+                x = nn.relu(narrow(name, x, features) if first else conv(name, x, features, 1 if phased else dilation))
+            if phased:
+                x = from_phases(x, dilation)
             return tap(f"conv{number}_{count}", norm(f"norm{number}", x))
 
         def tap(name: str, x: jax.Array) -> jax.Array:
@@ -206,14 +231,13 @@ class Backbone(nn.Module):
         x = nn.leaky_relu(conv("conv10_2", x, 128), negative_slope=0.2)
         conv10_2 = tap("conv10_2", x)
 
-        def pointwise(name: str, x: jax.Array, features: int) -> jax.Array:
-            return nn.Conv(
-                features, (1, 1), dtype=dtype, param_dtype=param_dtype, kernel_init=kernel.output, name=name
-            )(x)
-
         # tanh in at least float32: bfloat16 has too few digits for smooth colour.
-        ab = jnp.tanh(pointwise("output", conv10_2, 2).astype(jnp.promote_types(dtype, jnp.float32)))
+        output = ToFew(2, dtype, param_dtype, kernel.output, name="output")(conv10_2)
+        ab = jnp.tanh(output.astype(jnp.promote_types(dtype, jnp.float32)))
         logits = None
         if self.class_head and (classify or self.is_initializing()):
-            logits = pointwise("classes", jax.lax.stop_gradient(conv8_3), BINS)
+            classes = nn.Conv(
+                BINS, (1, 1), dtype=dtype, param_dtype=param_dtype, kernel_init=kernel.output, name="classes"
+            )
+            logits = classes(jax.lax.stop_gradient(conv8_3))
         return BackboneOutput(ab, taps, logits if classify else None)

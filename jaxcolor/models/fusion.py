@@ -26,6 +26,8 @@ from jaxcolor.models.backbone import (
     initializers,
     parameter_type,
 )
+from jaxcolor.models.blending import blend, membership, sum_per_image
+from jaxcolor.models.narrow import NarrowConv
 
 UNCOVERED = 1e5
 """Added to the full image's logit where no box covers: only the full image counts there (reference code)."""
@@ -56,16 +58,6 @@ def fused_taps(layers: str | tuple[str, ...]) -> tuple[str, ...]:
         known = ", ".join(groups["all"])
         raise ConfigError(f"fusion.layers: {wrong} is not none, all, encoder, decoder, or names out of {known}")
     return tuple(n for n in groups["all"] if n in names)
-
-
-def membership(image_index: Int[jax.Array, " M"], images: int) -> Bool[jax.Array, "B M"]:
-    """Which crops belong to which photo; padding belongs to none."""
-    return jnp.arange(images)[:, None] == image_index[None, :]
-
-
-def sum_per_image(values: Float[jax.Array, "M ..."], member: Bool[jax.Array, "B M"]) -> Float[jax.Array, "B ..."]:
-    """Sum over each photo's crops, in an order that does not change from run to run (a scatter's does, on GPU)."""
-    return jnp.einsum("bm,m...->b...", member.astype(values.dtype), values, precision="highest")
 
 
 def _max_per_image(values: jax.Array, member: jax.Array) -> jax.Array:
@@ -160,18 +152,15 @@ class WeightHead(nn.Module):
     def __call__(self, feature: Float[jax.Array, "N H W C"]) -> Float[jax.Array, "N H W 1"]:
         """The logit, at least 0."""
         inner = self.config.fusion.head_channels
-        for i, features in enumerate((inner, inner, 1), start=1):
-            feature = nn.relu(
-                nn.Conv(
-                    features,
-                    (3, 3),
-                    padding=1,
-                    dtype=jnp.dtype(self.config.compute_dtype),
-                    param_dtype=parameter_type(self.config),
-                    kernel_init=initializers(self.config.head_init).conv,
-                    name=f"conv{i}",
-                )(feature)
+        dtype, param_dtype = jnp.dtype(self.config.compute_dtype), parameter_type(self.config)
+        init = initializers(self.config.head_init).conv
+        feature = nn.relu(
+            nn.Conv(inner, (3, 3), padding=1, dtype=dtype, param_dtype=param_dtype, kernel_init=init, name="conv1")(
+                feature
             )
+        )
+        for i, features in ((2, inner), (3, 1)):
+            feature = nn.relu(NarrowConv(features, dtype, param_dtype, init, name=f"conv{i}")(feature))
         return feature
 
 
@@ -192,25 +181,24 @@ class FusionModule(nn.Module):
         """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
 
         ``crop_mask`` (M, S, S) is read by the strategy ``truth_mask`` alone.
+        Features of padding crops count for nothing but must be finite, as those of ``dual_branch.run_instance`` are:
+        to zero them here would be one more pass over the largest arrays there are.
         """
         images, height, width, _ = full_feature.shape
         fusion: FusionConfig = self.config.fusion
         real = jnp.promote_types(full_feature.dtype, jnp.float32)
-        # Nothing of a padding crop may reach a sum, not even as 0 x NaN.
-        instance_feature = jnp.where((image_index >= 0)[:, None, None, None], instance_feature, 0)
         inside = resample.inside(boxes, height, width)
         if fusion.strategy == "learned":
             instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
             full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
             placed_logit = resample.paste(instance_logit, boxes, height, width)[..., 0]
-            blend = softmax_blend(full_logit, placed_logit, inside, image_index, fusion.outside)
+            weights = softmax_blend(full_logit, placed_logit, inside, image_index, fusion.outside)
         else:
             if fusion.strategy == "truth_mask":
                 inside = inside_masks(crop_mask, boxes, height, width)
-            blend = box_mask_blend(inside, image_index, images, real)
-        placed = resample.paste(instance_feature, boxes, height, width)
-        weighted = sum_per_image(placed * blend.instance[..., None], membership(image_index, images))
-        return (full_feature * blend.full[..., None] + weighted).astype(full_feature.dtype), blend
+            weights = box_mask_blend(inside, image_index, images, real)
+        fused = blend(full_feature, weights.full, instance_feature, weights.instance, image_index, boxes)
+        return fused, weights
 
 
 class FusionOutput(NamedTuple):

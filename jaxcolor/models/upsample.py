@@ -1,9 +1,9 @@
-"""The 4x4 transposed convolution of stride 2, written as one 2x2 convolution that computes all four phases.
+"""The 4x4 transposed convolution of stride 2, written as four 2x2 convolutions, one for each phase of the output.
 
 An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
-So a plain convolution with a 2x2 window and four times the channels, its results interleaved, gives the same numbers
-from the same parameters. On CPU the gradients of XLA's own transposed convolution take 8 to 13 times as long (see
-``benchmarks/RESULTS.md``).
+So plain convolutions with 2x2 windows, their results interleaved, give the same numbers from the same parameters. The
+kernel gradients of XLA's own transposed convolution take 8 to 13 times as long on CPU and 5 times on an H100 (see
+``docs/performance.md``).
 """
 
 from __future__ import annotations
@@ -37,20 +37,27 @@ class UpConv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B 2*H 2*W {self.features}"]:
         """The feature at twice its side."""
-        batch, height, width, channels = x.shape
+        channels = x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (4, 4, self.features, channels), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
 
         # Output row 2m + a sees input row m + a - 1 + r through tap 3 - (2r + a), for r = 0, 1; columns alike.
-        taps = kernel[::-1, ::-1].reshape(2, 2, 2, 2, self.features, channels)  # r, a, s, b, out, in
-        phases = taps.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, channels, 4 * self.features)
-        # Padded apart: with the padding inside the convolution its kernel gradient is 15 times slower on CPU.
-        every = jax.lax.conv_general_dilated(
-            jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (1, 1), (0, 0))),
-            phases.astype(self.dtype),
-            window_strides=(1, 1),
-            padding="VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        ).reshape(batch, height + 1, width + 1, 2, 2, self.features)
-        rows = [jnp.stack([every[:, a : a + height, b : b + width, a, b] for b in range(2)], axis=3) for a in range(2)]
-        return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, self.features) + bias.astype(self.dtype)
+        taps = jnp.asarray(kernel, self.dtype)[::-1, ::-1].swapaxes(2, 3)  # 2r + a, 2s + b, in, out
+
+        def phase(a: int, b: int) -> jax.Array:
+            return jax.lax.conv_general_dilated(
+                x.astype(self.dtype),
+                taps[a::2, b::2],
+                window_strides=(1, 1),
+                padding=((1 - a, a), (1 - b, b)),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+
+        zero = jnp.zeros((), self.dtype)
+        # Spread out with zeros between and added up: unlike stacking and reshaping, compiled into what comes next.
+        spread = [
+            jax.lax.pad(phase(a, b), zero, ((0, 0, 0), (a, 1 - a, 1), (b, 1 - b, 1), (0, 0, 0)))
+            for a in range(2)
+            for b in range(2)
+        ]
+        return sum(spread[1:], spread[0]) + bias.astype(self.dtype)

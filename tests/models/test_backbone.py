@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from flax import traverse_util
 
 from jaxcolor.config import ModelConfig
 from jaxcolor.models import dual_branch
-from jaxcolor.models.backbone import TAPS, Backbone, initializers, network_input
+from jaxcolor.models.backbone import TAPS, Backbone, from_phases, initializers, network_input, to_phases
 from tests.small import FEW, MODEL, SIDE, variables
 
 TAP_NAMES = [tap.name for tap in TAPS]
@@ -97,6 +98,32 @@ def test_the_input_without_hints() -> None:
     np.testing.assert_array_equal(x[..., 3], -0.5)  # and not 0, which is siggraph17's empty hint
     hint, mask = jnp.ones((2, 3, 5, 2)), jnp.full((2, 3, 5, 1), 0.5)
     np.testing.assert_array_equal(network_input(luminance, hint, mask)[..., 1:], jnp.concatenate([hint, mask], -1))
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_phases_are_every_nth_row_and_column_and_go_back(step: int) -> None:
+    x = jnp.arange(2 * 6 * 12 * 3.0).reshape(2, 6, 12, 3)
+    phases = to_phases(x, step)
+    for picture in range(2):
+        for row in range(step):
+            for column in range(step):
+                found = phases[(picture * step + row) * step + column]
+                np.testing.assert_array_equal(found, x[picture, row::step, column::step])
+    np.testing.assert_array_equal(from_phases(phases, step), x)
+
+
+@pytest.mark.parametrize("side", [16, 24])
+def test_dilated_blocks_equal_dilated_convolutions(side: int) -> None:
+    """On phases where they are of equal size, as at 16, and as written where they are not, as at 24."""
+    tree = variables()["full"]
+    seen = Backbone(MODEL).apply({**tree, "params": dict(tree["params"])}, inputs(height=side, width=side)).taps
+    x, params = seen["conv4_3"], tree["params"]
+    for i in (1, 2, 3):
+        layer = nn.Conv(x.shape[-1], (3, 3), kernel_dilation=2, padding=2)
+        x = nn.relu(layer.apply({"params": params[f"conv5_{i}"]}, x))
+    norm, stats = params["norm5"], tree["batch_stats"]["norm5"]
+    x = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    np.testing.assert_allclose(seen["conv5_3"], x, atol=1e-5)
 
 
 def test_colour_lies_within_its_range_and_depends_on_the_picture(full: Any) -> None:

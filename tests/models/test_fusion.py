@@ -188,7 +188,7 @@ class TestModule:
     @pytest.mark.parametrize(
         ("strategy", "outside"), [("learned", "zero"), ("learned", "masked"), ("box_mask", "zero")]
     )
-    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("value", [-1e3, 1e4])
     def test_padding_changes_no_bit_of_output_or_gradient(
         self, arrays: Features, params: Any, strategy: str, outside: str, value: float
     ) -> None:

@@ -1,0 +1,245 @@
+"""Speed of training and colouring on one device: photos a second, share of the device's limit, memory.
+
+Command: ``python benchmarks/speed.py train_full`` prints JSON; any of ``ROWS``, or several. Full width, 256 x 256,
+bfloat16 on a GPU or TPU and float32 on a CPU; made-up batches that lie on the device already, so that only the step or
+the prediction is measured. Programs are compiled before. Median over ``--rounds`` rounds, each waited for at its end,
+after two that warm up. ``share_of_limit`` is the convolutions' and matrix products' operations a second against a large
+matrix product in the same run and type. ``memory_gib`` is what the program needs: arguments, results, temporary arrays.
+``compiles_while_running`` counts programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has
+the same rows in PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from where import table
+
+from jaxcolor.batch import LEVELS, PADDING, Batch
+from jaxcolor.boxes import level_boxes
+from jaxcolor.config import Config, ModelConfig
+from jaxcolor.models import dual_branch, narrow
+from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training.flops import count_flops
+from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.stages import STAGES, stage_config, starting_tree
+from jaxcolor.training.step import make_state, make_step
+
+SIDE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What is measured."""
+
+    work: str
+    """A stage to train, or ``predict``."""
+    photos: int
+    boxes: int = 0
+    """Real ones of each photo."""
+    places: int = 0
+    """For crops, of each photo; 0: as many as boxes."""
+    calls: int = 5
+    """In a round."""
+
+
+ROWS = {
+    "train_full": Row("full", 64),
+    "train_full_128": Row("full", 128),
+    "train_instance": Row("instance", 64, boxes=1),
+    "train_fusion": Row("fusion", 8, boxes=8, calls=3),
+    "train_fusion_16": Row("fusion", 16, boxes=8, calls=3),
+    "predict_1": Row("predict", 1, boxes=8, calls=10),
+    "predict_8": Row("predict", 8, boxes=8),
+    "predict_16": Row("predict", 16, boxes=8, calls=3),
+    "predict_8_with_3": Row("predict", 8, boxes=3),
+    "predict_8_with_3_padded": Row("predict", 8, boxes=3, places=8),
+    "predict_1_without": Row("predict", 1, calls=10),
+    "cpu_predict_1": Row("predict", 1, boxes=8, calls=1),
+    "cpu_predict_1_without": Row("predict", 1, calls=1),
+}
+
+
+COMPILES = {"count": 0}
+
+
+def _count_compiles(event: str, duration_secs: float, **_: str | int) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        COMPILES["count"] += 1
+
+
+jax.monitoring.register_event_duration_secs_listener(_count_compiles)
+
+
+def made_up(row: Row) -> Batch:
+    """Noise, which is colourful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
+    rng = np.random.default_rng(0)
+    places = row.places or row.boxes
+    crops, photos = row.photos * places, row.photos if row.work != "instance" else 0
+    corners = np.sort(rng.integers(0, SIDE, (crops, 2, 2)), axis=1)
+    boxes = np.concatenate([corners[:, 0], corners[:, 1] + 1], axis=1)
+    index = (
+        np.where(np.arange(places) < row.boxes, np.arange(row.photos)[:, None], PADDING).astype(np.int32).reshape(-1)
+    )
+    return Batch(
+        rng.integers(0, 256, (photos, SIDE, SIDE, 3), np.uint8),
+        rng.integers(0, 256, (crops, SIDE, SIDE, 3), np.uint8),
+        index.astype(np.int32),
+        level_boxes(boxes, (SIDE, SIDE), SIDE, LEVELS),
+        np.ones(photos, bool),
+    )
+
+
+class Work(NamedTuple):
+    """A compiled program and what to call it with."""
+
+    compiled: Any
+    arguments: list[Any]
+    trains: bool
+    """The first argument is a state that a call consumes, and gives anew as its first result."""
+    flops: int
+    compile_seconds: float
+    """Tracing included."""
+
+    def call(self) -> Any:
+        """Run it once; of what it gives, what to wait for."""
+        result = self.compiled(*self.arguments)
+        if self.trains:
+            self.arguments[0], result = result
+        return result
+
+
+def compiled(config: Config, row: Row) -> Work:
+    """The program of a row."""
+    make, arguments = (_prediction if row.work == "predict" else _training)(config, row)
+    with mock.patch.object(narrow, "group_for", return_value=1):  # what it multiplies by zeros is no work
+        flops = count_flops(make(), *arguments)
+    began = time.perf_counter()
+    program = make().lower(*arguments).compile()
+    seconds = time.perf_counter() - began
+    return Work(program, list(arguments), row.work != "predict", flops, seconds)
+
+
+def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
+    stage, trees = STAGES[row.work], dual_branch.init(config.model, 0)
+    settings, devices = stage_config(config, stage), Devices.all("shard_map", jax.devices()[:1])
+    optimizer = make_optimizer(config, settings)
+    state = make_state(starting_tree(stage, {}, trees) if row.work == "full" else trees[row.work], optimizer, settings)
+    kinds = (REPLICATED, REPLICATED, SPLIT)
+
+    def make() -> Any:
+        return devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
+
+    frozen = devices.replicate({tree: trees[tree] for tree in stage.frozen})
+    return make, (devices.replicate(state), frozen, devices.split(made_up(row)))
+
+
+def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
+    """As ``Colorizer`` does it."""
+    networks = dual_branch.build(config.model)
+
+    def make() -> Any:
+        def full_ab(variables: Any, batch: Batch) -> jax.Array:
+            luminance = dual_branch.picture(batch.full_rgb, config.model).luminance
+            return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
+
+        def fused_ab(variables: Any, batch: Batch) -> jax.Array:
+            return dual_branch.predict(networks, variables, batch).fused_ab
+
+        return jax.jit(fused_ab if row.boxes else full_ab)
+
+    return make, (jax.device_put(dual_branch.init(config.model, 0)), jax.device_put(made_up(row)))
+
+
+@functools.cache
+def ceiling(dtype: str) -> float:
+    """Operations a second of a large matrix product."""
+    side = 8192 if dtype == "bfloat16" else 2048
+    left, right = (jax.random.normal(jax.random.key(i), (side, side), dtype) for i in range(2))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(left, right))
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        jax.block_until_ready([product(left, right) for _ in range(5)])
+        times.append((time.perf_counter() - began) / 5)
+    return 2 * side**3 / statistics.median(times)
+
+
+def measure(row: Row, dtype: str, rounds: int) -> tuple[dict[str, Any], Work]:
+    """One row, and its program."""
+    config = Config(model=ModelConfig(compute_dtype=dtype))  # type: ignore[arg-type]
+    work = compiled(config, row)
+    compiles = COMPILES["count"]
+    times = []
+    for _ in range(rounds + 2):
+        began = time.perf_counter()
+        jax.block_until_ready([work.call() for _ in range(row.calls)])
+        times.append((time.perf_counter() - began) / row.calls)
+    compiles = COMPILES["count"] - compiles
+    seconds = statistics.median(times[2:])
+    memory = work.compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    result = {
+        "photos": row.photos,
+        "boxes_per_photo": row.boxes,
+        "places_per_photo": row.places or row.boxes,
+        "ms": round(1e3 * seconds, 3),
+        "ms_lowest_highest": [round(1e3 * f(times[2:]), 3) for f in (min, max)],
+        "photos_per_second": round(row.photos / seconds, 1),
+        "tflops_per_second": round(work.flops / seconds / 1e12, 1),
+        "share_of_limit": round(work.flops / seconds / ceiling(dtype), 3),
+        "gflop_per_photo": round(work.flops / row.photos / 1e9),
+        "compile_s": round(work.compile_seconds, 1),
+        "compiles_while_running": compiles,
+        "memory_gib": round((held + memory.temp_size_in_bytes) / 2**30, 2),
+    }
+    return result, work
+
+
+def print_kernels(work: Work, lines: int) -> None:
+    """Where the time of a program goes."""
+    listed = table(work.call, work.compiled.as_text())
+    total = sum(kernel.milliseconds for kernel in listed)
+    print(f"{total:.2f} ms of kernels a call")
+    for kernel in listed[:lines]:
+        share = 100 * kernel.milliseconds / total
+        print(f"{kernel.milliseconds:8.3f} ms {share:5.1f}%  {kernel.source}  {kernel.name}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+", choices=tuple(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--kernels", type=int, default=0, help="how many to list, with the time they take (GPU)")
+    options = parser.parse_args()
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    result: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "jaxlib": jax.lib.__version__},
+        "compute_dtype": dtype,
+        "limit_tflops_per_second": round(ceiling(dtype) / 1e12, 1),
+    }
+    for name in options.rows:
+        result[name], work = measure(ROWS[name], dtype, options.rounds)
+        print(json.dumps({name: result[name]}), flush=True)
+        if options.kernels:
+            print_kernels(work, options.kernels)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

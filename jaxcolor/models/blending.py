@@ -1,0 +1,118 @@
+"""The blend itself: the full image's feature and those of its instances, each in its box, added up by their weights.
+
+There are three ways to the same numbers. ``plain`` resizes every instance onto a canvas of its own with two matrix
+products and adds the canvases up; it runs anywhere. ``blend_kernel`` does it in one pass on NVIDIA GPUs, ``blend_rows``
+row by row on CPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from jaxcolor import resample
+from jaxcolor.batch import Array
+
+
+def membership(image_index: Int[jax.Array, " M"], images: int) -> Bool[jax.Array, "B M"]:
+    """Which crops belong to which photo; padding belongs to none."""
+    return jnp.arange(images)[:, None] == image_index[None, :]
+
+
+def sum_per_image(values: Float[jax.Array, "M ..."], member: Bool[jax.Array, "B M"]) -> Float[jax.Array, "B ..."]:
+    """Sum over each photo's crops, in an order that does not change from run to run (a scatter's does, on GPU)."""
+    return jnp.einsum("bm,m...->b...", member.astype(values.dtype), values, precision="highest")
+
+
+def blend(
+    full_feature: Float[jax.Array, "B H W C"],
+    full_weight: Float[jax.Array, "B H W"],
+    instance_feature: Float[jax.Array, "M h w C"],
+    instance_weight: Float[jax.Array, "M H W"],
+    image_index: Int[jax.Array, " M"],
+    boxes: Int[jax.Array, "M 4"],
+) -> Float[jax.Array, "B H W C"]:
+    """``full_weight`` x full feature + the sum over a photo's crops of ``instance_weight`` x feature in its box.
+
+    Args:
+      full_feature: of the photos.
+      full_weight: its weight at every pixel, at least float32.
+      instance_feature: of the crops; finite for padding too.
+      instance_weight: of the crops, on the canvas; 0 for padding.
+      image_index: the photo of each crop, -1 for padding.
+      boxes: x0, y0, width, height of each crop on the canvas.
+    """
+    way = way_for(instance_feature)
+    return way(full_feature, full_weight, instance_feature, instance_weight, image_index, boxes)
+
+
+Way = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def way_for(instance_feature: Float[Array, "M h w C"]) -> Way:
+    """How such features are blended here: this is chosen in this function, and nowhere else."""
+    backend, dtype = jax.default_backend(), instance_feature.dtype
+    if backend == "cpu" and instance_feature.size:
+        from jaxcolor.models import blend_rows
+
+        return blend_rows.blend
+    if backend == "gpu" and instance_feature.size and dtype != jnp.float64:
+        with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
+            from jaxcolor.models import blend_kernel
+
+            if blend_kernel.fits(instance_feature.shape[-1]):
+                return blend_kernel.blend
+    return plain
+
+
+def plain(
+    full_feature: jax.Array,
+    full_weight: jax.Array,
+    instance_feature: jax.Array,
+    instance_weight: jax.Array,
+    image_index: jax.Array,
+    boxes: jax.Array,
+) -> jax.Array:
+    """``blend`` by matrix products."""
+    images, height, width, _ = full_feature.shape
+    placed = resample.paste(instance_feature, boxes, height, width)
+    weighted = sum_per_image(placed * instance_weight[..., None], membership(image_index, images))
+    return (full_feature * full_weight[..., None] + weighted).astype(full_feature.dtype)
+
+
+def with_gradient(forward: Way, weight_gradient: Callable[..., jax.Array]) -> Way:
+    """A way of blending that is not written in what JAX can differentiate, made differentiable.
+
+    Args:
+      forward: the way.
+      weight_gradient: (gradient of the result, instance features, image index, boxes) -> gradient of the instances'
+        weights.
+    """
+
+    def begin(*given: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        return forward(*given), given
+
+    def backward(given: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+        full_feature, full_weight, instance_feature, instance_weight, image_index, boxes = given
+        real = gradient.astype(full_weight.dtype)
+        # Instances are frozen where fusion is trained: there this is not computed.
+        (of_feature,) = jax.vjp(
+            lambda f: plain(full_feature, full_weight, f, instance_weight, image_index, boxes), instance_feature
+        )[1](gradient)
+        of_weight = weight_gradient(gradient, instance_feature, image_index, boxes)
+        return (
+            (real * full_weight[..., None]).astype(full_feature.dtype),
+            (real * full_feature).sum(axis=-1),
+            of_feature,
+            of_weight.astype(instance_weight.dtype),
+            None,
+            None,
+        )
+
+    way = jax.custom_vjp(forward)
+    way.defvjp(begin, backward)
+    return way
