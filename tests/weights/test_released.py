@@ -255,7 +255,7 @@ def test_arrays_of_a_tree_that_the_metadata_does_not_name(path, small):
         ({"config": [1]}, "note or config in its metadata is of a wrong type"),
         ({"config": {"depth": 3}, "version": "9.9"}, "model.depth: no such field.*written by jaxcolor 9.9, this is"),
         ({"config": {"width": "wide"}}, "model.width: 'wide' is not of type float"),
-        ({"config": {"fusion": {"layers": ["conv99"]}}}, "fusion.layers: 'conv99' is not all"),
+        ({"config": {"fusion": {"layers": ["conv99"]}}}, "fusion.layers: 'conv99' is not none, all"),
         ({"config": {"width": float("inf")}}, "its config makes no networks here"),
         ({"config": {"fusion": {"head_channels": -1}}}, "its config makes no networks here"),
     ],
