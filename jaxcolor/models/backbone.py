@@ -18,6 +18,7 @@ from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
 from jaxcolor.models.narrow import NarrowConv, ToFew
 from jaxcolor.models.norm import make_norm
+from jaxcolor.models.relu import leaky_relu, relu
 from jaxcolor.models.upsample import UpConv
 
 
@@ -194,7 +195,7 @@ class Backbone(nn.Module):
             for i in range(1, count + 1):
                 first = number == i == 1
                 name = f"conv{number}_{i}"
-                x = nn.relu(narrow(name, x, features) if first else conv(name, x, features, 1 if phased else dilation))
+                x = narrow(name, x, features) if first else relu(conv(name, x, features, 1 if phased else dilation))
             if phased:
                 x = from_phases(x, dilation)
             return tap(f"conv{number}_{count}", norm(f"norm{number}", x))
@@ -207,7 +208,7 @@ class Backbone(nn.Module):
             """Twice the side, plus a shortcut; tapped before the ReLU, handed on (and recorded) after it."""
             name = f"conv{number}_up"
             upsampled = UpConv(channels(features), dtype, param_dtype, kernel.up, name=name)(x)
-            taps[name] = nn.relu(tap(name, upsampled + conv(skip_name, skip, features)))
+            taps[name] = relu(tap(name, upsampled + conv(skip_name, skip, features)))
             return taps[name]
 
         conv1_2 = block(1, inputs.astype(dtype), 64, 2)
@@ -219,16 +220,16 @@ class Backbone(nn.Module):
         conv7_3 = block(7, conv6_3, 512, 3)
 
         x = up(8, conv7_3, conv3_3, "short3_8", 256)
-        x = nn.relu(conv("conv8_2", x, 256))
-        x = nn.relu(conv("conv8_3", x, 256))
+        x = relu(conv("conv8_2", x, 256))
+        x = relu(conv("conv8_3", x, 256))
         conv8_3 = tap("conv8_3", norm("norm8", x))
 
         x = up(9, conv8_3, conv2_2, "short2_9", 128)
-        x = nn.relu(conv("conv9_3", x, 128))
+        x = relu(conv("conv9_3", x, 128))
         conv9_3 = tap("conv9_3", norm("norm9", x))
 
         x = up(10, conv9_3, conv1_2, "short1_10", 128)
-        x = nn.leaky_relu(conv("conv10_2", x, 128), negative_slope=0.2)
+        x = leaky_relu(conv("conv10_2", x, 128), 0.2)
         conv10_2 = tap("conv10_2", x)
 
         # tanh in at least float32: bfloat16 has too few digits for smooth colour.

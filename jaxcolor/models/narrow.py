@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxcolor.models.relu import relu
+
 GROUP = 4
 """Neighbours of a row that are computed as one pixel of as many times the channels, where that is worth it."""
 
@@ -37,12 +39,12 @@ def grouped_kernel(kernel: Float[jax.Array, "3 3 C F"], group: int) -> Float[jax
 
 
 def narrow_conv(
-    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], group: int
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"], group: int
 ) -> Float[jax.Array, "B H W F"]:
-    """3x3, stride 1, zero padding, computed on ``group`` neighbours at a time; they must divide the width."""
+    """3x3, stride 1, zero padding, then ReLU, on ``group`` neighbours at a time; they must divide the width."""
     batch, height, width, channels = x.shape
     if group > 1:
-        kernel = grouped_kernel(kernel, group)
+        kernel, bias = grouped_kernel(kernel, group), jnp.tile(bias, group)
     y = jax.lax.conv_general_dilated(
         x.reshape(batch, height, width // group, group * channels),
         kernel,
@@ -50,11 +52,12 @@ def narrow_conv(
         padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return y.reshape(batch, height, width, y.shape[-1] // group)
+    # Bias and ReLU before the way back: XLA computes them with the convolution only where nothing lies between.
+    return relu(y + bias).reshape(batch, height, width, y.shape[-1] // group)
 
 
 class NarrowConv(nn.Module):
-    """``nn.Conv(features, (3, 3), padding=1)`` for few channels.
+    """``nn.Conv(features, (3, 3), padding=1)`` and ReLU for few channels.
 
     Attributes:
       features: channels out.
@@ -70,11 +73,11 @@ class NarrowConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W {self.features}"]:
-        """The convolution."""
+        """The convolution and ReLU."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         x = x.astype(self.dtype)
-        return narrow_conv(x, jnp.asarray(kernel, self.dtype), group_for(x)) + bias.astype(self.dtype)
+        return narrow_conv(x, jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype), group_for(x))
 
 
 @jax.custom_vjp

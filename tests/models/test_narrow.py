@@ -17,15 +17,16 @@ def normal(seed, *shape):
 @pytest.mark.parametrize("group", [1, 2, 4, 8])
 def test_neighbours_taken_together_give_the_same_numbers(group):
     x, kernel = normal(0, 2, 5, 8, 3), normal(1, 3, 3, 3, 6)
-    expected = nn.Conv(6, (3, 3), padding=1, use_bias=False).apply({"params": {"kernel": kernel}}, x)
-    np.testing.assert_allclose(narrow_conv(x, kernel, group), expected, atol=1e-5)
+    bias = normal(2, 6)
+    expected = nn.relu(nn.Conv(6, (3, 3), padding=1).apply({"params": {"kernel": kernel, "bias": bias}}, x))
+    np.testing.assert_allclose(narrow_conv(x, kernel, bias, group), expected, atol=1e-5)
 
 
 def test_and_the_same_gradients():
-    x, kernel, flowing = normal(0, 2, 3, 8, 3), normal(1, 3, 3, 3, 2), normal(2, 2, 3, 8, 2)
+    x, kernel, bias, flowing = normal(0, 2, 3, 8, 3), normal(1, 3, 3, 3, 2), normal(3, 2), normal(2, 2, 3, 8, 2)
 
     def gradients(group):
-        return jax.grad(lambda x, k: (narrow_conv(x, k, group) * flowing).sum(), argnums=(0, 1))(x, kernel)
+        return jax.grad(lambda *a: (narrow_conv(*a, group) * flowing).sum(), argnums=(0, 1, 2))(x, kernel, bias)
 
     for ours, theirs in zip(gradients(4), gradients(1), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -40,7 +41,7 @@ def test_the_layer_is_flaxs(monkeypatch, group):
     variables = ours.init(jax.random.key(1), x)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain.init(jax.random.key(1), x))
     variables["params"]["bias"] = jnp.arange(5.0)
-    np.testing.assert_allclose(ours.apply(variables, x), plain.apply(variables, x), atol=1e-5)
+    np.testing.assert_allclose(ours.apply(variables, x), nn.relu(plain.apply(variables, x)), atol=1e-5)
 
 
 def test_groups_are_for_gpus_and_bfloat16(monkeypatch):

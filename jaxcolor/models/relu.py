@@ -1,0 +1,49 @@
+"""ReLU and leaky ReLU whose gradients ask the result, not the argument, where they are flat.
+
+The gradients of ``jax.nn`` ask the argument. It is then kept beside the result, which is as large, and XLA cannot
+compute the ReLU as part of the convolution before it. The numbers are the same.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+
+@jax.custom_vjp
+def relu(x: Float[jax.Array, ...]) -> Float[jax.Array, ...]:
+    """``jax.nn.relu``."""
+    return jnp.maximum(x, 0)
+
+
+def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = jnp.maximum(x, 0)
+    return y, y
+
+
+def _relu_backward(y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(y > 0, gradient, 0),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def leaky_relu(x: Float[jax.Array, ...], slope: float) -> Float[jax.Array, ...]:
+    """``jax.nn.leaky_relu``; the slope must be above 0."""
+    return jnp.where(x >= 0, x, slope * x)
+
+
+def _leaky_forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Array]:
+    y = leaky_relu(x, slope)
+    return y, y
+
+
+def _leaky_backward(slope: float, y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(y >= 0, gradient, slope * gradient),)
+
+
+leaky_relu.defvjp(_leaky_forward, _leaky_backward)

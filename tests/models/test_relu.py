@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcolor.models.relu import leaky_relu, relu
+
+PAIRS = [(relu, jax.nn.relu), (lambda x: leaky_relu(x, 0.2), lambda x: jax.nn.leaky_relu(x, 0.2))]
+
+
+@pytest.mark.parametrize(("ours", "flaxs"), PAIRS, ids=["relu", "leaky"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_value_and_gradient_are_those_of_jax(ours, flaxs, dtype):
+    x = jnp.array([-3, -1e-30, -0.0, 0.0, 1e-30, 0.5, 7, -jnp.inf, jnp.inf, jnp.nan], dtype)
+    flowing = jnp.arange(1.0, 11).astype(dtype)
+    for mine, yours in zip(jax.vjp(ours, x), jax.vjp(flaxs, x), strict=True):
+        values = [a(flowing)[0] if callable(a) else a for a in (mine, yours)]
+        assert values[0].dtype == dtype
+        np.testing.assert_array_equal(*(np.asarray(v, np.float32) for v in values))
