@@ -1,6 +1,8 @@
 """Evaluate: ``python eval.py --config configs/demo.py --weights W.safetensors --workdir DIR``.
 
-Prints the table of systems and controls; writes ``metrics.json``, ``per_photo.csv`` and ``contact_sheet.png`` to DIR.
+Other systems join with ``--checkpoint NAME=W.safetensors`` and ``--predictions NAME=FOLDER``, each as often as wanted.
+Prints the tables; writes ``metrics.json``, ``tables.md``, ``tables.tex``, ``per_photo.csv``, ``per_object.csv``,
+``contact_sheet.png`` and ``report.html`` to DIR. docs/evaluation.md says what is measured and how.
 """
 
 from pathlib import Path
@@ -18,22 +20,36 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WEIGHTS = flags.DEFINE_string("weights", None, "Released weights (.safetensors); they decide the architecture.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the results; made if it is not there.")
 _CONTROLS = flags.DEFINE_bool("controls", True, "Measure both controls of fusion too (three times the work).")
+_CHECKPOINTS = flags.DEFINE_multi_string("checkpoint", [], "NAME=FILE: other released weights, as a system NAME.")
+_PREDICTIONS = flags.DEFINE_multi_string(
+    "predictions", [], "NAME=FOLDER: anyone's result pictures as a system NAME, matched to photos by their stems."
+)
+_PARQUET = flags.DEFINE_bool("parquet", False, "Write per_photo.parquet too (needs pyarrow).")
 _PROCESSES = ProcessFlags()
 
 
 def main(config: Config) -> None:
-    """Evaluate the weights on what the config says."""
+    """Evaluate what the flags name on what the config says."""
     import jax
 
-    from jaxcolor.evaluation.run import evaluate_weights
+    from jaxcolor.evaluation.predictions import parse_named
+    from jaxcolor.evaluation.run import evaluate_files
     from jaxcolor.evaluation.tables import markdown
 
     workdir = Path(str(_WORKDIR.value))
-    metrics = evaluate_weights(config, Path(str(_WEIGHTS.value)), workdir, _CONTROLS.value)
+    metrics = evaluate_files(
+        config,
+        Path(_WEIGHTS.value) if _WEIGHTS.value else None,
+        workdir,
+        checkpoints=parse_named("checkpoint", _CHECKPOINTS.value),
+        predictions=parse_named("predictions", _PREDICTIONS.value),
+        controls=_CONTROLS.value,
+        parquet=_PARQUET.value,
+    )
     if jax.process_index() == 0:
         print(markdown(metrics))
         print(f"\nresults: {workdir}")
 
 
 if __name__ == "__main__":
-    program.run("eval.py", main, _CONFIG, required=[_WEIGHTS, _WORKDIR], processes=_PROCESSES)
+    program.run("eval.py", main, _CONFIG, required=[_WORKDIR], processes=_PROCESSES)

@@ -17,6 +17,9 @@ LEVELS = 4
 PADDING = -1
 """``image_index`` of a crop that is no crop."""
 
+NO_MASKS = np.zeros((0, 1, 1), bool)
+"""``crop_mask`` where nobody reads masks."""
+
 
 class Batch(NamedTuple):
     """B photos and M instance crops of all of them, packed on one axis; devices one after another.
@@ -34,3 +37,6 @@ class Batch(NamedTuple):
     """x0, y0, width, height of each box on the grid of each level."""
     image_valid: Bool[Array, " B"]
     """False marks a photo that only fills up the last batch of an evaluation."""
+    crop_mask: Bool[Array, "M S S"] = NO_MASKS
+    """The annotated mask of each crop's object, cut out and resized as the crop is; of length 0 without ``data.masks``.
+    """

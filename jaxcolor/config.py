@@ -34,13 +34,14 @@ def _require(condition: bool, field: str, value: object, rule: str) -> None:
 class FusionConfig:
     """How instance features are blended into the full-image features (paper, section 3.3)."""
 
-    strategy: Literal["learned", "box_mask"] = "learned"
-    """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts."""
+    strategy: Literal["learned", "box_mask", "truth_mask"] = "learned"
+    """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts.
+    ``truth_mask``: the same inside annotated masks, which ``data.masks`` reads."""
     outside: Literal["zero", "masked"] = "zero"
     """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
     layers: str | tuple[str, ...] = "all"
-    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), or names of taps, as a
-    list or with commas between them."""
+    """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), ``none`` (the trunk alone), or names
+    of taps, as a list or with commas between them."""
     head_channels: int = 16
     """Inner channels of the weight heads."""
 
@@ -114,6 +115,9 @@ class DataConfig:
     truth_boxes_path: str = ""
     """Annotated boxes for ``box_choice`` ``ground_truth``, in any form that ``boxes_path`` can have. Empty: those of
     COCO's downloads or of the TFDS data set."""
+    masks: bool = False
+    """Annotated masks come with the crops, for ``fusion.strategy`` ``truth_mask``. Only with ``box_choice``
+    ``ground_truth``, from scenes and from COCO's instances files; annotations without a mask are refused."""
     missing_boxes: Literal["error", "none"] = "error"
     """What a photo without a box file or entry means: an error, or a photo without boxes."""
     bad_photos: Literal["error", "skip"] = "error"
@@ -146,6 +150,10 @@ class DataConfig:
     workers: int = 0
     """Processes that read and decode photos; 0: threads of the training process alone."""
     scenes: ScenesConfig = ScenesConfig()
+
+    def __post_init__(self) -> None:
+        rule = "False unless box_choice is 'ground_truth': only annotated boxes have masks"
+        _require(not self.masks or self.box_choice == "ground_truth", "masks", self.masks, rule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,8 +245,34 @@ class EvalConfig:
     photos: int = 0
     """How many photos, from the first; 0: all of the source."""
     batch_size: int = 8
+    size: Literal["canvas", "native"] = "canvas"
+    """At which size pictures are compared. ``canvas``: the model's canvas, the photo resized to it without its aspect,
+    256 x 256 as in the paper. ``native``: the photo's own size, predicted colour resized to it."""
+    native_side: int = 640
+    """``native``: photos longer than this are reduced to it, their aspect kept, and counted."""
+    metrics: str | tuple[str, ...] = "all"
+    """Beyond PSNR and SSIM, which are always measured: ``all`` that need no file, or names with commas between them
+    (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md). Empty: none."""
+    lpips_vgg: str = ""
+    """Weights of torchvision's VGG16, for ``lpips_vgg``: measured where a file is given."""
+    inception: str = ""
+    """Weights of the InceptionV3 of pytorch-fid, for FID: measured where a file is given."""
+    fid_truth: str = ""
+    """Folder that keeps what FID needs of the true photos, so that it is computed once for each set of photos, size and
+    network. Made where it is missing. Empty: not kept."""
+    per_object: bool = True
+    """Measure each annotated object by itself too, where there are annotated boxes (the paper's Table 2)."""
+    published: Literal["", "coco_stuff", "imagenet_ctest10k", "places205"] = ""
+    """Whose published numbers stand beside ours in the tables."""
     sheet_photos: int = 8
     """Photos on the contact sheet."""
+    report_photos: int = 60
+    """Photos of which ``report.html`` holds pictures and weight maps: best, worst, most changed, failures of each kind,
+    and others. 0: none; the scores of all photos are in it anyway."""
+
+    def __post_init__(self) -> None:
+        _require(self.report_photos >= 0, "report_photos", self.report_photos, "at least 0")
+        _require(self.native_side >= 16, "native_side", self.native_side, "at least 16")
 
 
 @dataclasses.dataclass(frozen=True)

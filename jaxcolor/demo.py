@@ -18,9 +18,10 @@ from ml_collections import config_flags
 import jaxcolor
 from jaxcolor import program
 from jaxcolor.colorize_files import colorize_files
-from jaxcolor.config import Config, to_dict
+from jaxcolor.config import Config
 from jaxcolor.data.sources import make_source
-from jaxcolor.evaluation import report, run, tables
+from jaxcolor.evaluation import run, tables
+from jaxcolor.evaluation.systems import Checkpoint
 from jaxcolor.training import logs, loop
 
 COLORIZED = 8
@@ -57,8 +58,12 @@ def run_demo(config: Config, workdir: Path) -> None:
         "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}, Python {platform.python_version()}",
         "seeds": f"initialisation {config.seed}, training scenes {config.data.seed}",
     }
-    path = workdir / "report.html"
-    report.write_report(path, f"jaxcolor: {config.name}", metrics, results.pictures, curves, to_dict(config), facts)
+    path = workdir / run.REPORT_FILE
+    source = run.eval_source(config, config.model)
+    studied = [Checkpoint("", config.model, trees)]
+    run.write_page(
+        config, studied, source=source, results=results, metrics=metrics, path=path, curves=curves, facts=facts
+    )
     print(tables.markdown(metrics))
     print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncoloured scenes: {workdir / 'colorized'}")
 

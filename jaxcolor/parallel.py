@@ -169,6 +169,12 @@ class Devices:
         rows = multihost_utils.process_allgather(padded)
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths.tolist(), strict=True)]
 
+    def total(self, tree: Any) -> Any:
+        """Host arrays added up over the processes; all must call it."""
+        if self.process_count == 1:
+            return tree
+        return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x)).sum(axis=0), tree)
+
     def map(
         self, function: Callable[..., Any], takes: Sequence[Any], gives: Sequence[Any], donate: Sequence[int] = ()
     ) -> Callable[..., Any]:

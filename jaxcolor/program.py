@@ -8,7 +8,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
@@ -16,13 +16,16 @@ from jaxcolor.config import Config, from_dict
 from jaxcolor.distributed import ProcessFlags
 from jaxcolor.errors import UserError, exit_status
 
+T = TypeVar("T")
+
 
 def run(
     name: str,
-    work: Callable[[Config], object],
+    work: Callable[[T], object],
     config: Any,
     required: Sequence[Any],
     processes: ProcessFlags | None = None,
+    kind: type[T] = Config,  # type: ignore[assignment]
 ) -> NoReturn:
     """Parse the command line, build the config, do the work, exit.
 
@@ -32,6 +35,7 @@ def run(
       config: holder of the config flag (``config_flags.DEFINE_config_file``).
       required: holders of the flags that must be given besides ``--config``.
       processes: the flags by which this process joins others; None: the program is for one process.
+      kind: the dataclass that the config file hands out.
     """
 
     def main(rest: list[str]) -> None:
@@ -45,21 +49,21 @@ def run(
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
             if processes is not None:
                 processes.start()
-            work(from_dict(Config, config.value.to_dict()))
+            work(from_dict(kind, config.value.to_dict()))
 
         sys.exit(exit_status(name, checked))
 
-    app.run(main, flags_parser=lambda argv: _parse(name, argv, config))
+    app.run(main, flags_parser=lambda argv: _parse(name, argv, config, kind))
     raise AssertionError("app.run returns only by sys.exit")
 
 
-def _parse(name: str, argv: list[str], config: Any) -> list[str]:
+def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
     """Parse the flags; whatever is wrong with them, or with the config file, is told in one line."""
     # ml_collections names neither the group nor, often, a likely field; and it looks only once the file is loaded.
     for argument in argv[1:]:
         if argument == "--":  # the end of the flags
             break
-        said = unknown_field(config.name, argument)
+        said = unknown_field(config.name, argument, root)
         if said:
             print(f"{name}: {said}", file=sys.stderr)
             sys.exit(1)
@@ -77,17 +81,18 @@ def _parse(name: str, argv: list[str], config: Any) -> list[str]:
     return rest
 
 
-def unknown_field(flag: str, argument: str) -> str | None:
+def unknown_field(flag: str, argument: str, root: type = Config) -> str | None:
     """What is wrong with the field that ``--config.data.path=P`` names; None if nothing, or for another argument.
 
     Args:
       flag: name of the config flag, ``config``.
       argument: one word of the command line.
+      root: the dataclass of the whole config.
     """
     match = re.match(rf"--?{re.escape(flag)}\.([^=]+)", argument)
     if not match:
         return None
-    kind: Any = Config
+    kind: Any = root
     place = ""
     for field in match[1].split("."):
         where = f"--{flag}{place}.{field}"
@@ -96,19 +101,19 @@ def unknown_field(flag: str, argument: str) -> str | None:
         hints = typing.get_type_hints(kind)
         if field not in hints:
             group = place[1:] or "the config"
-            return f"{where}: no such field of {group}; {_advice(field, place, list(hints))}"
+            return f"{where}: no such field of {group}; {_advice(field, place, list(hints), root)}"
         kind, place = hints[field], f"{place}.{field}"
     if dataclasses.is_dataclass(kind):
         return f"--{flag}{place}: a group of fields; name one: {', '.join(typing.get_type_hints(kind))}"
     return None
 
 
-def _advice(field: str, place: str, known: list[str]) -> str:
+def _advice(field: str, place: str, known: list[str], root: type) -> str:
     """The nearest field of the group; else fields of this name in other groups; else all of the group."""
     nearest = difflib.get_close_matches(field, known, n=1)
     if nearest:
         return f"did you mean {nearest[0]}?"
-    elsewhere = [path for path in _paths(Config) if path.rpartition(".")[2] == field]
+    elsewhere = [path for path in _paths(root) if path.rpartition(".")[2] == field]
     if elsewhere:
         return f"did you mean {', '.join(elsewhere)}?"
     return f"known: {', '.join(known)}"

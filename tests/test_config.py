@@ -23,7 +23,8 @@ from jaxcolor.config import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted((ROOT / "configs").rglob("*.py"))
+RECIPES = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.parent.name != "ablation")
+"""Those of ablations hand out something else, and are looked at in tests/ablation."""
 
 UNUSUAL = Config(
     name="unusual",

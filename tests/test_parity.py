@@ -16,7 +16,7 @@ from tests.recipe import SEED, SHAPES_FILE
 ROOT = Path(__file__).resolve().parents[1]
 GOLDENS = ROOT / "tests" / "goldens"
 FILES = sorted(path.stem for path in GOLDENS.glob("*.npz"))
-KINDS = {"color": 5, "boxes": 1, "forward": 1 + 4 + 26, "train_full": 5, "train_fusion": 4}
+KINDS = {"color": 5, "boxes": 1, "forward": 1 + 4 + 26, "train_full": 5, "train_fusion": 4, "lpips": 3}
 """Beginning of a file's name -> how many quantities of it are compared."""
 
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_there_are_goldens_of_every_kind() -> None:
     assert {kind_of(stem) for stem in FILES} == set(KINDS)
-    assert len(FILES) == 8
+    assert len(FILES) == 9
 
 
 @pytest.mark.parametrize("stem", FILES)
@@ -54,11 +54,12 @@ def test_we_compute_what_the_reference_computed(stem: str, folder: Path) -> None
 
 def test_tolerances_are_those_promised(folder: Path) -> None:
     """Not what happens to pass."""
-    tolerances = {r.name: r.tolerance for kind in ("color", "boxes", "forward") for r in rows(kind, folder)}
+    tolerances = {r.name: r.tolerance for kind in ("color", "boxes", "forward", "lpips") for r in rows(kind, folder)}
     assert tolerances["color/rgb_back"] == 1e-4
     assert tolerances["boxes/rows that differ"] == 0
     assert tolerances["forward_three_boxes/fused_ab"] == 1e-5
     assert tolerances["forward_three_boxes/fused/weight_layer10_2"] == 2e-5
+    assert [tolerances[f"lpips/lpips_{net} (relative)"] for net in ("alex", "squeeze", "vgg")] == [1e-4] * 3
 
 
 class TestCommand:
@@ -119,10 +120,10 @@ class TestCommand:
     def test_files_without_a_check_are_named_and_are_no_failure(
         self, small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        np.savez(small / "lpips.npz", distance=np.zeros(3))
+        np.savez(small / "later.npz", distance=np.zeros(3))
         assert self.run(small, monkeypatch) == 0
-        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lpips")]
-        assert line.split() == ["lpips", "not", "checked"]
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("later")]
+        assert line.split() == ["later", "not", "checked"]
 
     @pytest.mark.parametrize("missing", ["shapes.json", "*.npz", "*"])
     def test_what_is_no_folder_of_goldens_is_told_in_one_line(

@@ -17,6 +17,7 @@ from jaxcolor.cli.colorize import add_colorize
 from jaxcolor.cli.convert import add_convert
 from jaxcolor.cli.data import add_data
 from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.cli.study import add_study
 from jaxcolor.errors import exit_status
 
 
@@ -43,5 +44,5 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_colorize, add_convert, add_boxes, add_data)
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_colorize, add_convert, add_boxes, add_data, add_study)
 """The subcommands, in the order that ``--help`` lists them."""

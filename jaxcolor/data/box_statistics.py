@@ -96,7 +96,7 @@ def measure(
 def best(found: UsableBoxes, boxes_per_photo: int) -> UsableBoxes:
     """The boxes with the best scores, best first."""
     rows = choose("top_k", found.scores, k=boxes_per_photo)
-    return UsableBoxes(found.boxes[rows], found.scores[rows], found.dropped)
+    return UsableBoxes(found.boxes[rows], found.scores[rows], found.dropped, found.rows[rows])
 
 
 def covered(boxes: Int[np.ndarray, "N 4"]) -> int:

@@ -44,7 +44,13 @@ def crops_per_device(photos: int, budget_per_image: float) -> int:
 
 
 def pack(
-    examples: Sequence[Example | None], *, device_count: int, capacity: int, side: int, with_full: bool
+    examples: Sequence[Example | None],
+    *,
+    device_count: int,
+    capacity: int,
+    side: int,
+    with_full: bool,
+    with_masks: bool = False,
 ) -> tuple[Batch, int]:
     """Puts photos together into a batch, device after device.
 
@@ -57,6 +63,7 @@ def pack(
         while another keeps many. Where they have fewer, padding follows. 0 for a stage without crops.
       side: S.
       with_full: whether the batch has full pictures; otherwise ``full_rgb`` has length 0.
+      with_masks: whether the batch has masks, which every example then has; otherwise ``crop_mask`` has length 0.
 
     Returns:
       The batch (NumPy), and how many crops found no place.
@@ -65,12 +72,14 @@ def pack(
     crops = np.zeros((device_count * capacity, side, side, 3), np.uint8)
     index = np.full(device_count * capacity, PADDING, np.int32)
     boxes = np.zeros((device_count * capacity, LEVELS, 4), np.int32)
+    masks = np.zeros((device_count * capacity if with_masks else 0, side, side), bool)
     dropped = 0
     for device in range(device_count):
         group = examples[device * photos : (device + 1) * photos]
         places = slice(device * capacity, (device + 1) * capacity)
-        dropped += _fill(group, crops[places], index[places], boxes[places])
-    return Batch(_full_pictures(examples if with_full else (), side), crops, index, boxes, _valid(examples)), dropped
+        dropped += _fill(group, crops[places], index[places], boxes[places], masks[places])
+    full = _full_pictures(examples if with_full else (), side)
+    return Batch(full, crops, index, boxes, _valid(examples), masks), dropped
 
 
 def _fill(
@@ -78,8 +87,13 @@ def _fill(
     crops: UInt8[np.ndarray, "M S S 3"],
     index: Int32[np.ndarray, " M"],
     boxes: Int32[np.ndarray, "M L 4"],
+    masks: Bool[np.ndarray, "K S S"],
 ) -> int:
-    """Writes the crops of one device's photos to its places; returns how many found none."""
+    """Writes the crops of one device's photos, and masks if it has room for any, to its places.
+
+    Returns:
+      How many crops found no place.
+    """
     found = [(photo, e, row) for photo, e in enumerate(examples) if e is not None for row in range(len(e.scores))]
     scores = np.array([e.scores[row] for _, e, row in found], np.float32)
     by_rank = np.argsort(np.array([row for _, _, row in found], np.int64), kind="stable")
@@ -90,6 +104,8 @@ def _fill(
         crops[place] = example.crop_rgb[row]
         index[place] = photo
         boxes[place] = example.level_boxes[row]
+        if len(masks):
+            masks[place] = example.crop_mask[row]
     return max(0, len(found) - len(index))
 
 

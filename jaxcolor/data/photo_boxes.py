@@ -60,19 +60,24 @@ def annotations_of(config: DataConfig, photos: PhotoSet) -> BoxStore | None:
       None: they lie with the photos, or are not wanted.
 
     Raises:
-      DataError: it cannot be opened, or there are none and they are wanted.
+      DataError: it cannot be opened, or there are none and they are wanted; or it has no masks, and they are wanted.
     """
     if config.truth_boxes_path:
-        return _open_boxes(config.truth_boxes_path, "data.truth_boxes_path")
+        return _open_boxes(config.truth_boxes_path, "data.truth_boxes_path", config.masks)
+    if config.masks and photos.carries_truth:
+        raise DataError(
+            f"data.masks: the records of {photos.where} hold boxes without masks; name COCO's instances file with "
+            "data.truth_boxes_path"
+        )
     if config.box_choice != "ground_truth" or photos.carries_truth:
         return None
     if config.source == "coco":
-        return open_store(coco_instances(Path(config.path), config.split))
+        return open_store(coco_instances(Path(config.path), config.split), masks=config.masks)
     raise DataError("data.box_choice 'ground_truth' needs data.truth_boxes_path, the annotated boxes")
 
 
-def _open_boxes(name: str, field: str) -> BoxStore:
+def _open_boxes(name: str, field: str, masks: bool = False) -> BoxStore:
     try:
-        return open_store(Path(name))
+        return open_store(Path(name), masks=masks)
     except DataError as error:
         raise DataError(f"{field}: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from jaxcolor.boxes import BoxChoice, DroppedBoxes, clean_boxes
@@ -29,6 +29,8 @@ class Photo(NamedTuple):
     scores: Float32[np.ndarray, " N"]
     truth_boxes: Float32[np.ndarray, "K 4"] | None = None
     """Annotated boxes, where there are any to be had."""
+    truth_masks: Sequence[Bool[np.ndarray, "H W"]] | None = None
+    """The pixels of each annotated box's object, where they are wanted and to be had."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,6 +51,8 @@ class UsableBoxes(NamedTuple):
     scores: np.ndarray
     """float32 (N,); 1 for annotated boxes."""
     dropped: DroppedBoxes
+    rows: np.ndarray
+    """Which of the photo's boxes they are: int (N,)."""
 
 
 def usable_boxes(photo: Photo, choice: BoxChoice) -> UsableBoxes:
@@ -63,7 +67,7 @@ def usable_boxes(photo: Photo, choice: BoxChoice) -> UsableBoxes:
             raise DataError(f"photo {photo.name}: no annotated boxes; box_choice 'ground_truth' needs truth_boxes_path")
         boxes, scores = photo.truth_boxes, np.ones(len(photo.truth_boxes), np.float32)
     clean = clean_boxes(boxes, scores, photo.size)
-    return UsableBoxes(clean.boxes, scores[clean.kept], clean.dropped)
+    return UsableBoxes(clean.boxes, scores[clean.kept], clean.dropped, clean.kept)
 
 
 @runtime_checkable

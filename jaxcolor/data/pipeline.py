@@ -20,12 +20,13 @@ import numpy as np
 from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
-from jaxcolor.boxes import best_scores, boxes_in_window, choose
 from jaxcolor.config import DataConfig
+from jaxcolor.data.compared import Compared, ComparedPhoto, compare, stack
+from jaxcolor.data.instances import NO_INSTANCES, chosen_instances, one_instance
 from jaxcolor.data.order import Balanced, Order, Share, Shuffled
 from jaxcolor.data.packing import crops_per_device, pack, photos_per_device
-from jaxcolor.data.photos import DataError, Photo, Source, usable_boxes
-from jaxcolor.data.preprocess import WHOLE, Augment, Example, Window, example, is_gray, random_window
+from jaxcolor.data.photos import DataError, Source
+from jaxcolor.data.preprocess import WHOLE, Augment, Example, example, is_gray, random_window
 
 Parts = Literal["full", "instance", "both"]
 """``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
@@ -45,6 +46,8 @@ class Loaded(NamedTuple):
     in evaluation its place is empty (``image_valid``)."""
     gray_photos: int
     """Photos of the batch without colour, where ``gray_photos`` keeps them."""
+    compared: Compared | None = None
+    """The truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -54,6 +57,15 @@ class Loaded(NamedTuple):
             "skipped_photos": len(self.skipped),
             "gray_photos": self.gray_photos,
         }
+
+
+class CompareAt(NamedTuple):
+    """The size at which an evaluation compares pictures."""
+
+    side: int
+    """Of the canvas that a compared picture lies on."""
+    native: bool
+    """Each photo at its own size, as far as it fits; otherwise resized to ``side`` each way."""
 
 
 class _Failed(NamedTuple):
@@ -183,8 +195,10 @@ def eval_batches(
     batch_size: int,
     device_count: int = 1,
     photos: int = 0,
+    only: Sequence[int] | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    compare_at: CompareAt | None = None,
 ) -> Batches:
     """One pass in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
 
@@ -196,8 +210,10 @@ def eval_batches(
         whose ``image_valid`` is False and whose name is empty; every process gets as many batches.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       photos: how many, from the first; 0 for all.
+      only: numbers of the batches to read, each exactly as in the whole pass; None for all.
       process_index: which run of the devices this process feeds.
       process_count: how many processes there are.
+      compare_at: hand out the truth of each photo too (``Loaded.compared``), at this size.
 
     Raises:
       DataError: settings that cannot be. While iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; its
@@ -209,10 +225,15 @@ def eval_batches(
     share = Share(batch_size, process_index, process_count)
     collate = _Collate.of(config, "both", side, share, device_count)
     numbers = range(count)
+    collate = collate._replace(compare_at=compare_at)
     reader = _Reader(
         source, config, numbers, numbers, "both", side, share, collate.capacity, Augment(), replace_bad=False
     )
-    dataset = grain.MapDataset.range(-(-count // batch_size) * share.local_size).map(reader)
+    reader.compare_at = compare_at
+    numbers_of_batches = range(-(-count // batch_size)) if only is None else only
+    size = share.local_size
+    places = [batch * size + place for batch in numbers_of_batches for place in range(size)]
+    dataset = grain.MapDataset.source(places).map(reader)
     return Batches(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
 
@@ -236,6 +257,7 @@ class _Item(NamedTuple):
     dropped_crops: int = 0
     skipped: tuple[str, ...] = ()
     gray: bool = False
+    compared: ComparedPhoto | None = None
     failure: str = ""
     """What stops the run."""
 
@@ -271,6 +293,7 @@ class _Reader:
         self.capacity = capacity
         self.augment = augment
         self.replace_bad = replace_bad
+        self.compare_at: CompareAt | None = None
 
     def __call__(self, local: int) -> _Item:
         position = self.share.position(local)
@@ -306,33 +329,21 @@ class _Reader:
         gray = is_gray(photo.image, self.config.gray_tolerance)
         if gray and self.config.gray_photos != "keep":
             raise _GrayError(f"photo {photo.name}: it is gray; data.gray_photos is {self.config.gray_photos!r}")
-        boxes, scores, dropped = self._boxes(photo, window, rng)
+        found = NO_INSTANCES
+        if self.parts == "instance":
+            found = one_instance(photo, self.config, rng)
+        elif self.parts == "both":
+            found = chosen_instances(photo, self.config, self.capacity, window, self.augment.visible, rng)
         image = photo.image
         if window != WHOLE:
             x0, y0, x1, y1 = window.pixels(photo.size).tolist()
             image = image.crop((x0, y0, x1, y1))
-        made = example(image, boxes, scores, self.side, mirrored=mirrored, with_full=self.parts != "instance")
-        return _Item(photo.name, made, dropped, gray=gray)
-
-    def _boxes(self, photo: Photo, window: Window, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-        """The boxes to cut out, in pixels of the window, their scores, and how many found no place."""
-        if self.parts == "full":
-            return np.zeros((0, 4), np.int32), np.zeros((0,), np.float32), 0
-        usable = usable_boxes(photo, self.config.box_choice)
-        boxes, scores = usable.boxes, usable.scores
-        if self.parts == "instance":
-            if not len(boxes):
-                raise DataError(f"photo {photo.name}: no usable box any more; did its box file change?")
-            rows = rng.integers(len(boxes), size=1)
-            return boxes[rows], scores[rows], 0
-        if window != WHOLE:
-            boxes, kept = boxes_in_window(boxes, window.pixels(photo.size), self.augment.visible)
-            scores = scores[kept]
-        c = self.config
-        rows = choose(c.box_choice, scores, k=c.boxes_per_photo, threshold=c.score_threshold, rng=rng)
-        # What the whole device could not hold need not be cut out at all.
-        stay = rows[np.sort(best_scores(scores[rows], self.capacity))]
-        return boxes[stay], scores[stay], len(rows) - len(stay)
+        with_full = self.parts != "instance"
+        made = example(
+            image, found.boxes, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks
+        )
+        compared = None if self.compare_at is None else compare(photo, *self.compare_at)
+        return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 
 
 class _Collate(NamedTuple):
@@ -342,6 +353,8 @@ class _Collate(NamedTuple):
     side: int
     local_devices: int
     capacity: int
+    with_masks: bool
+    compare_at: CompareAt | None = None
 
     @classmethod
     def of(cls, config: DataConfig, parts: Parts, side: int, share: Share, device_count: int) -> _Collate:
@@ -362,7 +375,7 @@ class _Collate(NamedTuple):
             raise DataError(f"{device_count} devices cannot be cut into equal runs for {share.process_count} processes")
         budget = crops_per_device(photos, config.budget_per_image)
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
-        return cls(parts, side, device_count // share.process_count, capacity)
+        return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")
 
     def __call__(self, items: Sequence[_Item]) -> Loaded | _Failed:
         failure = next((item.failure for item in items if item.failure), None)
@@ -374,13 +387,18 @@ class _Collate(NamedTuple):
             capacity=self.capacity,
             side=self.side,
             with_full=self.parts != "instance",
+            with_masks=self.with_masks,
         )
+        compared = None
+        if self.compare_at is not None:
+            compared = stack([item.compared for item in items], self.compare_at.side)
         return Loaded(
             batch,
             tuple(item.name for item in items),
             dropped + sum(item.dropped_crops for item in items),
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
+            compared,
         )
 
 

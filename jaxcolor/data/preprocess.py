@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image, ImageOps
 
 from jaxcolor.batch import LEVELS
@@ -72,6 +72,8 @@ class Example(NamedTuple):
     level_boxes: Int32[np.ndarray, "n L 4"]
     scores: Float32[np.ndarray, " n"]
     """By these the batch decides which crops stay when there are too many."""
+    crop_mask: Sequence[Bool[np.ndarray, "S S"]] = ()
+    """The pixels of each crop that show its object; none where nobody asked."""
 
 
 def read_encoded(photo: PhotoFile) -> Encoded:
@@ -227,6 +229,7 @@ def example(
     *,
     mirrored: bool = False,
     with_full: bool = True,
+    masks: Sequence[Bool[np.ndarray, "H W"]] = (),
 ) -> Example:
     """The full picture, the crops and the boxes' places of one photo, ready for a batch.
 
@@ -238,15 +241,25 @@ def example(
       mirrored: whether all of it is shown mirrored left to right. Pictures are mirrored after resizing: resizing a
         mirrored photo could round differently in the last bit.
       with_full: whether the full picture is wanted.
+      masks: pixels of ``image`` that show each box's object, or none.
     """
     canvas = (side, side)
     full = np.asarray(image.resize(canvas, Image.Resampling.BILINEAR)) if with_full else None
     cut_out = (image.crop(tuple(box)) for box in boxes.tolist())
     crops = [np.asarray(crop.resize(canvas, Image.Resampling.BILINEAR)) for crop in cut_out]
+    cut_masks = [_cut_mask(mask, box, canvas) for mask, box in zip(masks, boxes.tolist(), strict=bool(masks))]
     if mirrored:
         full = full[:, ::-1] if full is not None else None
         crops, boxes = [crop[:, ::-1] for crop in crops], mirror_boxes(boxes, image.width)
-    return Example(full, crops, level_boxes(boxes, image.size, side, LEVELS), scores)
+        cut_masks = [mask[:, ::-1] for mask in cut_masks]
+    return Example(full, crops, level_boxes(boxes, image.size, side, LEVELS), scores, cut_masks)
+
+
+def _cut_mask(mask: Bool[np.ndarray, "H W"], box: list[int], canvas: tuple[int, int]) -> Bool[np.ndarray, "S S"]:
+    """A mask resized as its crop is: pixels of which it covers at least half."""
+    x0, y0, x1, y1 = box
+    part = Image.fromarray(np.where(mask[y0:y1, x0:x1], np.uint8(255), np.uint8(0)))
+    return np.asarray(part.resize(canvas, Image.Resampling.BILINEAR)) >= 128
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -98,13 +98,13 @@ class SceneSource:
         return self.config.length
 
     def __getitem__(self, index: int) -> Photo:
-        """Photo of scene ``index``; its annotated boxes equal its detections."""
+        """Photo of scene ``index``; its annotated boxes equal its detections, its masks are the objects' pixels."""
         return self.scene(index).photo
 
     def picture(self, index: int, least_side: int | None = None) -> Photo:
         """Photo of scene ``index`` without its boxes; no scene is worth reducing."""
         photo = self[index]
-        return photo._replace(boxes=photo.boxes[:0], scores=photo.scores[:0], truth_boxes=None)
+        return photo._replace(boxes=photo.boxes[:0], scores=photo.scores[:0], truth_boxes=None, truth_masks=None)
 
     def crop_count(self, index: int) -> int:
         """How many objects scene ``index`` has."""
@@ -145,7 +145,8 @@ class SceneSource:
             object_map[region][depth > 0] = number
         boxes = (bounds + _BOX_MARGIN * np.array([-1, -1, 1, 1])).astype(np.float32)
         scores = rng.uniform(0.7, 1.0, count).astype(np.float32)
-        photo = Photo(f"scene_{self.split}_{index:07d}", Image.fromarray(rgb), boxes, scores, boxes)
+        masks = [object_map == number for number in range(count)]
+        photo = Photo(f"scene_{self.split}_{index:07d}", Image.fromarray(rgb), boxes, scores, boxes, masks)
         return Scene(photo, classes, outlines, background, object_map)
 
 

@@ -15,7 +15,7 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.archive import inside_zip
 from jaxcolor.data.box_files import BoxFile
 from jaxcolor.data.box_stores.joining import ManyBoxes, join
-from jaxcolor.data.box_stores.store import boxes_of, no_boxes
+from jaxcolor.data.box_stores.store import MaskedStore, boxes_of, no_boxes
 from jaxcolor.data.index import Index, find_index, make_index, write_index
 from jaxcolor.data.photo_boxes import annotations_of, detections_of
 from jaxcolor.data.photo_sets.opening import open_photos
@@ -64,7 +64,8 @@ class PhotoSource:
           DataError: no photos where the config says, a list or an index that cannot be used or belongs to other photos,
             two photos of one stem, boxes that are not where the config says or cannot be opened, photos without a box
             file or entry (``missing_boxes`` ``error``; all are counted), an unreadable photo or box file
-            (``bad_photos`` ``error``), or box choice ``ground_truth`` without annotated boxes.
+            (``bad_photos`` ``error``), box choice ``ground_truth`` without annotated boxes, or ``masks`` without
+            annotated masks.
         """
         self.photos: PhotoSet = open_photos(config)
         self.where = self.photos.where
@@ -93,7 +94,9 @@ class PhotoSource:
         image = read_image(entry.file)
         detected = self._detections_of(entry)
         truth = self._truth_of(entry, image.size)
-        return Photo(entry.name, image, detected.boxes, detected.scores, None if truth is None else truth.boxes)
+        masks = self.truth.masks(entry.name, image.size) if isinstance(self.truth, MaskedStore) else None
+        truth_boxes = None if truth is None else truth.boxes
+        return Photo(entry.name, image, detected.boxes, detected.scores, truth_boxes, masks)
 
     def usable(self, index: int) -> tuple[tuple[int, int], UsableBoxes]:
         """Width and height of photo ``index`` in pixels, and the boxes a choice can be made of; it is not decoded.
@@ -113,7 +116,7 @@ class PhotoSource:
         # The score of an annotated box means nothing.
         scores = np.ones_like(found.scores) if self._uses_truth else found.scores
         clean = clean_boxes(found.boxes, scores, size)
-        return size, UsableBoxes(clean.boxes, scores[clean.kept], clean.dropped)
+        return size, UsableBoxes(clean.boxes, scores[clean.kept], clean.dropped, clean.kept)
 
     def picture(self, index: int, least_side: int | None = None) -> Photo:
         """Photo ``index`` without its boxes, decoded at a fraction of its size where its file allows."""

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxcolor.evaluation.results import SYSTEMS, Shown
+from jaxcolor.evaluation.results import Shown
+from jaxcolor.evaluation.systems import SYSTEMS
 from jaxcolor.evaluation.tables import TITLES
 
 PANEL = 192
@@ -41,6 +42,22 @@ def panel(rgb: UInt8[np.ndarray, "S S 3"], boxes: Int[np.ndarray, "N 4"] | None 
         draw.rectangle(corners, outline=_BOX_EDGE, width=3)
         draw.rectangle([c + d for c, d in zip(corners, (1, 1, -1, -1), strict=True)], outline=_BOX, width=1)
     return image
+
+
+def fitted(rgb: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """A picture in the upper left corner of a canvas, reduced or magnified to fit; unchanged if it is as large."""
+    height, width = rgb.shape[:2]
+    if height == width == side:
+        return rgb
+    canvas = Image.new("RGB", (side, side), (128, 128, 128))
+    canvas.paste(Image.fromarray(rgb).resize(fitted_size(height, width, side), Image.Resampling.BILINEAR))
+    return np.asarray(canvas)
+
+
+def fitted_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Width and height of such a picture on the canvas."""
+    longest = max(height, width)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
 def decibel(value: float) -> str:

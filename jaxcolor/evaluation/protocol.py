@@ -1,175 +1,32 @@
 """The protocol: which pictures are compared, where, and for which systems; batches in, ``Results`` out.
 
-A photo is compared at the canvas: the truth is its 8-bit ``full_rgb``, the prediction is the truth's own L* joined with
+The truth is the photo's 8-bit pixels at the size of the comparison, the prediction is the truth's own L* joined with
 the predicted ab, taken to sRGB, clipped to gamut channel by channel and rounded to 8 bit. Systems and controls are
-those of ``results.SYSTEMS`` and ``results.CONTROLS``; objects are the union of the boxes that are in the batch.
+those of ``systems.SYSTEMS`` and ``systems.CONTROLS``, and the pictures of others; objects are the union of the boxes
+that are in the batch, and each annotated object by itself.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
 
-from jaxcolor import color, resample
 from jaxcolor.batch import Batch
-from jaxcolor.config import ModelConfig
+from jaxcolor.data.compared import Compared
 from jaxcolor.data.pipeline import Loaded
 from jaxcolor.errors import UserError
-from jaxcolor.evaluation import metrics
-from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
-from jaxcolor.evaluation.results import CONTROLS, METRICS, PSNR_CAP, RESAMPLES, SYSTEMS, Results, Shown
-from jaxcolor.models.backbone import network_input
-from jaxcolor.models.dual_branch import TREES, Networks, Picture, Variables, build, picture, predict, run_full
-from jaxcolor.models.fusion import membership
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
-
-Scores = dict[str, jax.Array]
-"""Metric -> one value a photo."""
-
-
-class _Measured(NamedTuple):
-    """One batch on the host: system -> metric -> (B,), and system -> pictures."""
-
-    scores: dict[str, dict[str, np.ndarray]]
-    pictures: dict[str, UInt8[jax.Array, "B S S 3"]]
-    """Still on the devices: only the few that are shown are fetched."""
-
-
-def systems_of(variables: Variables) -> tuple[str, ...]:
-    """The systems that a set of trees can run: ``fused`` needs all three.
-
-    Raises:
-      UserError: no ``full`` tree.
-    """
-    if "full" not in variables:
-        raise UserError(f"cannot evaluate without the tree 'full'; the weights hold {', '.join(variables) or 'none'}")
-    return SYSTEMS if all(tree in variables for tree in TREES) else SYSTEMS[:2]
-
-
-def colorized(luminance: Float[jax.Array, "B S S 1"], ab: Float[jax.Array, "B S S 2"]) -> UInt8[jax.Array, "B S S 3"]:
-    """Normalised L and ab as the 8-bit sRGB picture that is compared."""
-    return color.quantize_rgb(color.lab_to_rgb(color.denormalize_lab(luminance, ab)))
-
-
-def score(
-    prediction: UInt8[jax.Array, "B S S 3"],
-    truth: UInt8[jax.Array, "B S S 3"],
-    objects: Bool[jax.Array, "B S S"],
-) -> Scores:
-    """All of ``METRICS``, float32 (B,); NaN where a photo has no such pixels (``*_objects`` without boxes)."""
-    similarity = metrics.ssim_map(prediction, truth)
-    return {
-        "psnr": metrics.psnr(prediction, truth),
-        "ssim": similarity.mean(axis=(1, 2)),
-        "psnr_objects": metrics.psnr(prediction, truth, objects),
-        "ssim_objects": metrics.masked_mean(similarity, metrics.inner(objects)),
-        "psnr_background": metrics.psnr(prediction, truth, ~objects),
-        "ssim_background": metrics.masked_mean(similarity, metrics.inner(~objects)),
-    }
-
-
-def _colours(networks: Networks, variables: Variables, batch: Batch, shown: Picture, has_boxes: jax.Array) -> Scores:
-    """Predicted ab of each system; ``has_boxes`` are the photos for which ``fused`` is the fusion tree's output."""
-    colours = {"gray": jnp.zeros_like(shown.ab)}
-    if len(systems_of(variables)) < len(SYSTEMS):
-        return {**colours, "full": run_full(networks, variables, network_input(shown.luminance)).ab}
-    prediction = predict(networks, variables, batch)
-    # Not ``prediction.ab``: a control hides boxes, and must not change what is asked of photos that never had any.
-    fused = jnp.where(has_boxes[:, None, None, None], prediction.fused_ab, prediction.full_ab)
-    return {**colours, "full": prediction.full_ab, "fused": fused}
-
-
-def _measure(networks: Networks) -> Callable[..., tuple[dict[str, Scores], dict[str, jax.Array]]]:
-    """The function of one device."""
-
-    def measure(
-        variables: Variables, batch: Batch, photo: Int[jax.Array, " M"]
-    ) -> tuple[dict[str, Scores], dict[str, jax.Array]]:
-        """Scores and pictures of every system; ``photo`` is the ``image_index`` that says where objects are."""
-        truth = jnp.asarray(batch.full_rgb)
-        side = truth.shape[1]
-        member = membership(photo, truth.shape[0])
-        inside = resample.inside(batch.level_boxes[:, 0], side, side)
-        objects = (member[:, :, None, None] & inside[None]).any(axis=1)
-        shown = picture(truth, networks.full.config)
-        colours = _colours(networks, variables, batch, shown, member.any(axis=1))
-        pictures = {name: colorized(shown.luminance, ab) for name, ab in colours.items()}
-        return {name: score(rgb, truth, objects) for name, rgb in pictures.items()}, pictures
-
-    return measure
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
-    """Kept, so that an evaluation every so many steps of a training run compiles once."""
-    return devices.map(_measure(build(model)), takes=(REPLICATED, SPLIT, SPLIT), gives=(SPLIT, SPLIT))
-
-
-class Evaluator:
-    """Measures batches on the devices of this process; compiled once per shape of batch."""
-
-    def __init__(self, model: ModelConfig, variables: Variables, devices: Devices) -> None:
-        """Puts the variables on the devices.
-
-        Raises:
-          UserError: no ``full`` tree, or a canvas too small for SSIM's window.
-        """
-        if model.side < metrics.SSIM_WINDOW:
-            raise UserError(
-                f"evaluation needs a canvas of at least {metrics.SSIM_WINDOW} pixels for SSIM, not {model.side}"
-            )
-        self.systems = systems_of(variables)
-        self.devices = devices
-        kept = TREES if self.systems == SYSTEMS else ("full",)
-        self._variables = devices.replicate({tree: variables[tree] for tree in kept})
-        self._function = _compiled(model, devices)
-
-    def _run(self, batch: Batch, photo: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
-        # A measurement: TF32 or bfloat16 products on accelerators would move colours by more than 8-bit rounding.
-        with jax.default_matmul_precision("highest"):
-            scores, pictures = self._function(self._variables, self.devices.split(batch), self.devices.split(photo))
-        return self.devices.fetch(scores, SPLIT), pictures
-
-    def measure(self, batch: Batch, controls: bool) -> _Measured:
-        """Scores and pictures of the systems that the variables allow, and of the controls if asked for.
-
-        Args:
-          batch: host arrays; photos a multiple of the device count.
-          controls: measure ``results.CONTROLS`` too (only where there is a fused system).
-        """
-        photo = np.asarray(batch.image_index)
-        scores, pictures = self._run(batch, photo)
-        if controls and "fused" in self.systems:
-            donors = crop_donors(batch, self.devices.local_count)
-            changed = {"no_boxes": no_boxes(batch), "other_crops": other_crops(batch, donors)}
-            for control, other in changed.items():
-                other_scores, other_pictures = self._run(other, photo)
-                scores[control], pictures[control] = other_scores["fused"], other_pictures["fused"]
-            owner = photo_of_crop(batch, self.devices.local_count)
-            lone = np.isin(np.arange(len(batch.full_rgb)), owner[(owner >= 0) & (donors < 0)])
-            scores["other_crops"] = {m: np.where(lone, np.nan, v) for m, v in scores["other_crops"].items()}
-        return _Measured(scores, pictures)
-
-
-def _show(loaded: Loaded, measured: _Measured, devices: Devices, places: np.ndarray) -> list[Shown]:
-    """The photos at these places of the batch, with all their pictures."""
-    host = {name: devices.fetch(rgb, SPLIT) for name, rgb in measured.pictures.items()}
-    owner = photo_of_crop(loaded.batch, devices.local_count)
-    return [
-        Shown(
-            loaded.names[i],
-            np.asarray(loaded.batch.level_boxes)[owner == i, 0],
-            {**{name: rgb[i] for name, rgb in host.items()}, "truth": np.asarray(loaded.batch.full_rgb[i])},
-            {name: float(scores["psnr"][i]) for name, scores in measured.scores.items()},
-        )
-        for i in places
-    ]
+from jaxcolor.evaluation import failures
+from jaxcolor.evaluation.controls import photo_of_crop
+from jaxcolor.evaluation.metrics import fid, inception
+from jaxcolor.evaluation.pictures import fitted
+from jaxcolor.evaluation.predictions import Predictions
+from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, Shown
+from jaxcolor.evaluation.scoring import COLORFULNESS, Choice, Scorer, Truth
+from jaxcolor.evaluation.statistics import RESAMPLES
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS, TRUTH, Colorists, without_donors
+from jaxcolor.parallel import SPLIT, Devices
 
 
 class _Row(NamedTuple):
@@ -179,60 +36,220 @@ class _Row(NamedTuple):
     name: str
     boxes: int
     scores: dict[str, dict[str, float]]
+    """By system; and of ``truth``."""
+    objects: list[list[int]]
+    object_scores: list[dict[str, dict[str, float]]]
+    failures: dict[str, float]
+    """What the failure finder measures of a photo; ``missed`` too. Empty where only others' pictures take part."""
+    descriptor: list[float]
+    """What the photo looks like in gray."""
+
+
+class _Batch(NamedTuple):
+    """One batch, measured: numbers on the host, pictures still on the devices, since only few are shown."""
+
+    scores: dict[str, dict[str, np.ndarray]]
+    object_scores: dict[str, dict[str, np.ndarray]]
+    truth: Truth
+    pictures: dict[str, Any]
+    failures: failures.Measured | None
+
+
+class _Tally:
+    """What is added up over the batches of this process."""
+
+    def __init__(self) -> None:
+        self.dropped = self.skipped = self.reduced = 0
+        self.resized: dict[str, int] = {}
+        self.missing: dict[str, list[str]] = {}
+        self.features: dict[str, fid.Sums] = {}
+
+
+class Evaluator:
+    """Measures batches on the devices; compiled once for each shape of batch."""
+
+    def __init__(
+        self,
+        colorists: Colorists,
+        scorer: Scorer,
+        devices: Devices,
+        predictions: Sequence[Predictions] = (),
+        threads: int = 1,
+        truth_statistics: fid.Statistics | None = None,
+    ) -> None:
+        """What takes part.
+
+        Args:
+          colorists: the checkpoints.
+          scorer: the metrics.
+          devices: where to run.
+          predictions: result pictures of others.
+          threads: how many read these.
+          truth_statistics: what FID needs of the true photos, where it is known.
+        """
+        self.colorists = colorists
+        self.scorer = scorer
+        self.devices = devices
+        self.predictions = predictions
+        self.threads = threads
+        self.truth_statistics = truth_statistics
+        """Known from the end of ``evaluate`` on, if FID is measured."""
+        self.tally = _Tally()
+
+    def pictures(self, loaded: Loaded, compared: Compared, truth: Truth, colours: Mapping[str, Any]) -> dict[str, Any]:
+        """The pictures of every system, at the size of the comparison, on the devices; ``colours`` are ours."""
+        side = loaded.batch.full_rgb.shape[1]
+        gray = self.devices.split(np.zeros((len(loaded.batch.full_rgb), side, side, 2), np.float32))
+        pictures = {name: self.scorer.pictures(truth, ab) for name, ab in {"gray": gray, **colours}.items()}
+        for prediction in self.predictions:
+            found = prediction.read(loaded.names, compared.size, self.scorer.choice.side, self.threads)
+            pictures[prediction.name] = self.devices.split(found.rgb)
+            there = {name for name, is_there in zip(loaded.names, found.there, strict=True) if is_there}
+            absent = [name for name in loaded.names if name and name not in there]
+            self.tally.missing.setdefault(prediction.name, []).extend(absent)
+            self.tally.resized[prediction.name] = self.tally.resized.get(prediction.name, 0) + found.resized
+        return pictures
+
+    def measure(self, loaded: Loaded) -> _Batch:
+        """All numbers of a batch; what is not there, or has no meaning, is NaN."""
+        batch, compared = loaded.batch, loaded.compared
+        if compared is None:
+            raise ValueError("a batch without the truth; eval_batches makes it where compare_at is given")
+        truth = self.scorer.place(batch, compared)
+        colours = self.colorists(batch)
+        pictures = self.pictures(loaded, compared, truth, colours)
+        scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
+        objects = {name: self.scorer.score_objects(truth, rgb) for name, rgb in pictures.items()}
+        undefined = self._undefined(loaded, batch)
+        for name, lost in undefined.items():
+            scores[name] = {m: np.where(lost, np.nan, v) for m, v in scores[name].items()}
+            of_lost = lost[truth.object_rows]
+            objects[name] = {m: np.where(of_lost, np.nan, v) for m, v in objects[name].items()}
+        self._add_features(truth, pictures, np.asarray(batch.image_valid), undefined)
+        main = next((colours[system] for system in ("fused", "full") if system in colours), None)
+        found = None if main is None else failures.measure(batch, main, self.devices)
+        return _Batch({**scores, TRUTH: self.scorer.of_truth(truth)}, objects, truth, pictures, found)
+
+    def _undefined(self, loaded: Loaded, batch: Batch) -> dict[str, np.ndarray]:
+        """System -> photos of the batch for which it says nothing, bool (B,)."""
+        lost = {"other_crops": without_donors(batch, self.devices)} if "other_crops" in self.colorists.controls else {}
+        for prediction in self.predictions:
+            absent = set(self.tally.missing[prediction.name])
+            lost[prediction.name] = np.array([not name or name in absent for name in loaded.names])
+        return lost
+
+    def _add_features(
+        self, truth: Truth, pictures: dict[str, Any], valid: np.ndarray, undefined: dict[str, np.ndarray]
+    ) -> None:
+        if not self.scorer.has_fid:
+            return
+        wanted = pictures if self.truth_statistics is not None else {**pictures, TRUTH: truth.rgb}
+        for name, rgb in wanted.items():
+            there = valid & ~undefined.get(name, np.zeros_like(valid))
+            sums = self.tally.features.get(name, fid.no_photos(inception.WIDTH))
+            self.tally.features[name] = fid.add(sums, self.scorer.features(truth, rgb)[there])
+
+    def show(self, loaded: Loaded, measured: _Batch, places: np.ndarray) -> list[Shown]:
+        """The photos at these places of the batch, with all their pictures; native ones fitted into the canvas."""
+        host = {name: self.devices.fetch(rgb, SPLIT) for name, rgb in measured.pictures.items()}
+        compared = loaded.compared
+        assert compared is not None
+        host[TRUTH] = compared.rgb
+        side = loaded.batch.full_rgb.shape[1]
+        owner = photo_of_crop(loaded.batch, self.devices.local_count)
+        level_boxes = np.asarray(loaded.batch.level_boxes)[:, 0]
+        shown = []
+        for i in places.tolist():
+            height, width = compared.size[i].tolist()
+            share = np.array([width, height]) / max(width, height)
+            boxes = np.rint(level_boxes[owner == i] * np.concatenate([share, share])).astype(np.int32)
+            panels = {name: fitted(rgb[i, :height, :width], side) for name, rgb in host.items()}
+            psnr = {name: float(measured.scores[name]["psnr"][i]) for name in measured.pictures}
+            shown.append(Shown(loaded.names[i], boxes, panels, psnr))
+        return shown
+
+    def rows(self, number: int, loaded: Loaded, measured: _Batch) -> list[_Row]:
+        """One for each valid photo of the batch."""
+        batch, compared = loaded.batch, loaded.compared
+        assert compared is not None
+        owner = photo_of_crop(batch, self.devices.local_count)
+        counts = np.bincount(owner[owner >= 0], minlength=len(batch.full_rgb))
+        of_row: dict[int, list[int]] = {}
+        for place, row in enumerate(measured.truth.object_rows.tolist()):
+            of_row.setdefault(row, []).append(place)
+        return [
+            _Row(
+                number,
+                loaded.names[i],
+                int(counts[i]),
+                {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.scores.items()},
+                compared.objects[i].tolist() if i in of_row else [],
+                [
+                    {s: {m: float(v[k]) for m, v in of.items()} for s, of in measured.object_scores.items()}
+                    for k in of_row.get(i, [])
+                ],
+                *self._failures(loaded, compared, measured.failures, owner, i),
+            )
+            for i in np.flatnonzero(batch.image_valid).tolist()
+        ]
+
+    def _failures(
+        self, loaded: Loaded, compared: Compared, found: failures.Measured | None, owner: np.ndarray, i: int
+    ) -> tuple[dict[str, float], list[float]]:
+        if found is None:
+            return {}, []
+        side = loaded.batch.full_rgb.shape[1]
+        height, width = compared.size[i].tolist()
+        annotated = failures.on_canvas(compared.objects[i], (height, width), side)
+        boxes = np.asarray(loaded.batch.level_boxes)[owner == i, 0]
+        missed = {"missed": failures.missed_share(annotated, boxes, side)}
+        return {m: float(v[i]) for m, v in found.measures.items()} | missed, found.descriptors[i].tolist()
 
 
 def evaluate(
-    model: ModelConfig,
-    variables: Variables,
+    evaluator: Evaluator,
     batches: Iterable[Loaded],
-    devices: Devices,
     *,
-    controls: bool = True,
     shown_photos: int = 0,
     progress: Callable[[int], object] = lambda photos: None,
 ) -> Results:
     """Measure every valid photo of the batches once.
 
     Args:
-      model: the architecture of the variables.
-      variables: ``full`` alone, or all three trees.
-      batches: host batches laid out for ``devices.count`` devices; with several processes, each one's own part.
-      devices: where to run. All processes get the results of all photos; the pictures are the first process's.
-      controls: measure the controls too.
+      evaluator: systems and metrics; made for one evaluation.
+      batches: host batches with the truth (``eval_batches`` with ``compare_at``), laid out for the evaluator's
+        devices; with several processes, each one's own part. All processes get the results of all photos; the
+        pictures are the first process's.
       shown_photos: keep the pictures of this many photos, from the first.
       progress: called with the number of photos after each batch.
 
     Raises:
-      UserError: see ``Evaluator``; or there is not one valid photo.
+      UserError: there is not one valid photo.
     """
-    evaluator = Evaluator(model, variables, devices)
+    devices, tally = evaluator.devices, evaluator.tally
     rows: list[_Row] = []
     shown: list[Shown] = []
-    dropped = skipped = 0
     for number, loaded in enumerate(batches):
-        measured = evaluator.measure(loaded.batch, controls)
+        measured = evaluator.measure(loaded)
         valid = np.flatnonzero(loaded.batch.image_valid)
-        owner = photo_of_crop(loaded.batch, devices.local_count)
-        counts = np.bincount(owner[owner >= 0], minlength=len(loaded.batch.full_rgb))
-        for i in valid.tolist():
-            of_photo = {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.scores.items()}
-            rows.append(_Row(number, loaded.names[i], int(counts[i]), of_photo))
+        rows += evaluator.rows(number, loaded, measured)
         if len(shown) < shown_photos and devices.is_first:
-            shown += _show(loaded, measured, devices, valid[: shown_photos - len(shown)])
-        dropped += loaded.dropped_crops
-        skipped += len(loaded.skipped)
+            shown += evaluator.show(loaded, measured, valid[: shown_photos - len(shown)])
+        tally.dropped += loaded.dropped_crops
+        tally.skipped += len(loaded.skipped)
+        tally.reduced += loaded.compared.reduced if loaded.compared is not None else 0
         progress(len(valid))
-    shares = devices.gather([rows, dropped, skipped])
+    shares = devices.gather([rows, tally.dropped, tally.skipped, tally.reduced, tally.resized, tally.missing])
     # Batch by batch, and in each the processes one after another: the order of one process alone.
     merged = sorted((_Row(*row) for share in shares for row in share[0]), key=lambda row: row.batch)
     if not merged:
         raise UserError("there is no photo to evaluate")
-    scores = {
-        system: {m: np.array([row.scores[system][m] for row in merged]) for m in METRICS}
-        for system in (*SYSTEMS, *CONTROLS)  # in this order: jit sorts the keys
-        if system in merged[0].scores
-    }
-    protocol = describe(model.side, evaluator.systems, tuple(c for c in CONTROLS if c in scores))
+    names = [prediction.name for prediction in evaluator.predictions]
+    missing = {name: sorted(m for share in shares for m in share[5].get(name, [])) for name in names}
+    protocol = describe(evaluator.scorer, tuple(evaluator.colorists.systems), evaluator.colorists.controls)
+    protocol["reduced_photos"] = sum(share[3] for share in shares)
+    protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
+    scores, truth = _scores(merged, evaluator)
     return Results(
         tuple(row.name for row in merged),
         np.array([row.boxes for row in merged]),
@@ -241,18 +258,87 @@ def evaluate(
         sum(share[2] for share in shares),
         protocol,
         tuple(shown),
+        truth,
+        _merged_objects(merged, list(scores)),
+        missing,
+        _distances(evaluator),
+        _facets(merged),
     )
 
 
-def describe(side: int, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:
+def _facets(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
+    """What a photo has once: the share of it in boxes, and the failure finder's scores."""
+    if not rows[0].failures:
+        return {}
+    measures = {m: np.array([row.failures[m] for row in rows]) for m in rows[0].failures}
+    # Without any annotation nothing can be missed: the score would only say so.
+    missed = measures["missed"] if any(row.objects for row in rows) else None
+    found = failures.find(measures, np.array([row.descriptor for row in rows]), missed)
+    return {"covered": measures["covered"], **found}
+
+
+def _scores(
+    rows: Sequence[_Row], evaluator: Evaluator
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Scores of every system, in the order of reading, and what was measured of the truth."""
+    order = (*SYSTEMS, *evaluator.colorists.systems, *(p.name for p in evaluator.predictions), *CONTROLS)
+    scores = {
+        system: {m: np.array([row.scores[system][m] for row in rows]) for m in evaluator.scorer.choice.metrics}
+        for system in dict.fromkeys(order)  # in this order: jit sorts the keys
+        if system in rows[0].scores
+    }
+    truth = {m: np.array([row.scores[TRUTH][m] for row in rows]) for m in COLORFULNESS if m in rows[0].scores[TRUTH]}
+    for of in scores.values():
+        of |= {f"delta_{metric}": np.abs(of[metric] - values) for metric, values in truth.items()}
+    return scores, truth
+
+
+def _merged_objects(rows: Sequence[_Row], systems: Sequence[str]) -> Objects:
+    found = [(i, box, s) for i, row in enumerate(rows) for box, s in zip(row.objects, row.object_scores, strict=True)]
+    if not found:
+        return Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
+    metrics = list(found[0][2][systems[0]])
+    return Objects(
+        np.array([i for i, _, _ in found]),
+        np.array([box for _, box, _ in found], np.int32),
+        {s: {m: np.array([scores[s][m] for _, _, scores in found]) for m in metrics} for s in systems},
+    )
+
+
+def _distances(evaluator: Evaluator) -> dict[str, float]:
+    """FID of every system against the truth, over the photos of all processes."""
+    found = {}
+    for name, own in evaluator.tally.features.items():
+        count, total, products = evaluator.devices.total((np.int64(own.count), own.total, own.products))
+        found[name] = fid.Sums(int(count), total, products).statistics()
+    truth = found.pop(TRUTH, evaluator.truth_statistics)
+    evaluator.truth_statistics = truth
+    return {} if truth is None else {name: fid.distance(one, truth) for name, one in found.items()}
+
+
+def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:
     """The choices behind the numbers, for ``metrics.json``."""
-    missing = [s for s in SYSTEMS if s not in systems]
+    choice: Choice = scorer.choice
+    missing = [s for s in SYSTEMS[1:] if s not in systems] if any(s in SYSTEMS for s in systems) else []
+    at = (
+        f"each photo at its own size, longer sides reduced to {choice.side} pixels, aspect kept; predicted ab resized "
+        "to it bilinearly, without antialiasing"
+        if scorer.native
+        else f"photos resized to {choice.side}x{choice.side}, aspect not kept (Pillow bilinear, antialiased)"
+    )
     return {
-        "systems": list(systems),
+        "systems": ["gray", *systems],
         "systems_left_out": f"{', '.join(missing)}: the weights hold only the full tree" if missing else None,
-        "canvas": side,
-        "pictures": "truth: the photo at the canvas, 8-bit sRGB; prediction: its own L* with the predicted ab, clipped "
-        "to sRGB channel by channel, rounded to 8 bit",
+        "canvas": choice.object_side,
+        "size": "native" if scorer.native else "canvas",
+        "compared_at": at,
+        "metrics": list(choice.metrics),
+        "metrics_left_out": f"{', '.join(choice.left_out)}: the pictures are too small" if choice.left_out else None,
+        "colour_conversion": "sRGB (IEC 61966-2-1), CIE Lab with D65, 2 degrees, as scikit-image",
+        "pictures": "truth: 8-bit sRGB; prediction: its own L* with the predicted ab, clipped to sRGB channel by "
+        "channel, rounded to 8 bit",
+        "remainder": "the last batch is filled up with places that do not count; every photo counts exactly once",
+        "crops": f"each box cut from the original photo and resized to {choice.object_side}x{choice.object_side}",
         "psnr": "dB, 10 log10(255^2 / MSE) per photo over RGB together, then the mean over photos",
         "psnr_cap_db": PSNR_CAP,
         "psnr_cap": "in means a photo counts this much at most (an identical picture is infinite); psnr_capped counts",
@@ -260,6 +346,10 @@ def describe(side: int, systems: tuple[str, ...], controls: tuple[str, ...]) -> 
         "objects": "pixels in the union of the boxes in the batch; windows of SSIM by their centre; photos without "
         "such pixels are left out",
         "background": "pixels outside all boxes; of a photo without boxes, all",
+        "per_object": f"each annotated box cut out of both pictures, resized to {choice.object_side}x"
+        f"{choice.object_side} (bilinear, no antialiasing) and rounded; mean over objects, interval over photos"
+        if scorer.per_object
+        else None,
         "fused": "the fusion tree where a photo has boxes, the full tree elsewhere",
         "controls": {
             "no_boxes": "the fusion tree without any crop",
@@ -269,6 +359,9 @@ def describe(side: int, systems: tuple[str, ...], controls: tuple[str, ...]) -> 
         if controls
         else None,
         "controls_elsewhere": "photos without boxes get the full tree's output, as in fused" if controls else None,
+        "fid": "InceptionV3 of pytorch-fid, 2048 features, 299x299 bilinear without antialiasing, covariance over N - 1"
+        if scorer.has_fid
+        else None,
         "interval_95": f"percentile bootstrap over photos, {RESAMPLES} resamples, fixed seed",
         "precision": "products in full float32 (matmul precision highest)",
     }

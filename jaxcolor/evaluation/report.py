@@ -1,12 +1,15 @@
-"""``report.html``: one file that holds everything: no network, no JavaScript, in light and dark."""
+"""``report.html``: one file that holds everything: tables, distributions, photos, weight maps. No network, any theme.
+
+Tables are in the page as they are; what can be sorted, filtered and flipped is drawn by the plain JavaScript of
+``templates/`` from the JSON texts of ``report_photos``.
+"""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
-from jaxcolor.evaluation.pictures import decibel, panel
-from jaxcolor.evaluation.results import CONTROLS, SYSTEMS, Shown, strict
-from jaxcolor.evaluation.tables import (
-    COLUMNS,
-    TITLES,
-    control_rows,
-    difference_rows,
-    footnotes,
-    system_rows,
-)
+from jaxcolor.evaluation.gallery import Pictured, main_system
+from jaxcolor.evaluation.report_photos import as_script, embed, page_data
+from jaxcolor.evaluation.results import Results, strict
+from jaxcolor.evaluation.tables import difference_rows, footnotes, heading, system_rows, tables
+from jaxcolor.evaluation.tables import title as system_title
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Stage -> (step, loss)."""
@@ -40,23 +37,37 @@ _INK, _LINE, _ACCENT = _PAGE_COLOURS
 def write_report(
     path: Path,
     title: str,
-    metrics: Mapping[str, Any],
-    pictures: Sequence[Shown],
-    curves: Curves,
+    results: Results,
     config: Mapping[str, Any],
-    facts: Mapping[str, str],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    pictured: Iterable[Pictured] = (),
+    curves: Curves | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a report of a training and its evaluation.
+    """Write a report of an evaluation, and of the training before it where its curves are given.
 
     Args:
       path: the HTML file; its folder is made if it is not there.
       title: heading of the page.
-      metrics: from ``Results.to_metrics``, or ``metrics.json`` read back.
-      pictures: photos to show (``Results.pictures``).
-      curves: training loss of each stage, in the order of training; stages without points are left out.
+      results: of all photos.
       config: the run's config as plain JSON types (``config.to_dict``).
+      metrics: ``results.to_metrics()``, if at hand: with thousands of photos its bootstrap takes seconds.
+      pictured: photos of ``results`` to show (``gallery.gallery``); all others show their scores.
+      curves: training loss of each stage, in the order of training; stages without points are left out.
       facts: what else a reader wants to know, such as durations and the machine: name -> text.
+
+    Raises:
+      ValueError: a pictured photo is not one of ``results``.
     """
+    metrics = results.to_metrics() if metrics is None else metrics
+    curves = curves or {}
+    rows = {name: row for row, name in enumerate(results.names)}
+    embedded = []
+    for shown in pictured:
+        if shown.name not in rows:
+            raise ValueError(f"photo {shown.name!r} is pictured, but not in the results")
+        embedded.append(embed(rows[shown.name], shown))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxcolor.evaluation"),
         autoescape=True,
@@ -66,17 +77,16 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         title=title,
-        columns=list(COLUMNS.values()),
-        systems=system_rows(metrics),
-        controls=control_rows(metrics),
-        differences=difference_rows(metrics),
+        photos=len(results.names),
+        tables=tables(metrics),
+        heading=heading,
         footnotes=footnotes(metrics),
-        tiles=_tiles(metrics),
+        tiles=_tiles(metrics, main_system(list(results.scores))),
         protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
         curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
-        pictures=[_picture(shown) for shown in pictures],
-        picture_columns=[TITLES[name] for name in _shown_panels(pictures)],
-        facts=facts,
+        data=Markup(as_script(page_data(results, embedded))),
+        pictures=[(e.row, Markup(e.text)) for e in embedded],
+        facts=facts or {},
         config=json.dumps(strict(config), indent=2, ensure_ascii=False),
     )
     path = Path(path)
@@ -84,41 +94,18 @@ def write_report(
     path.write_text(page, encoding="utf-8")
 
 
-def _tiles(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The head line: PSNR of each system, and by how much it beats the one before."""
-    gains = {row.name: row.cells[0] for row in difference_rows(metrics)}
+def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
+    """The head line: PSNR of each system, and by how much it beats the one before; the main one stands out."""
+    gains = {row.name: row.cells[0] for row in difference_rows(metrics, ["psnr"])}
     tiles, before = [], ""
-    for row in system_rows(metrics):
+    for row in system_rows(metrics, ["psnr"]):
         gain = gains.get(f"{row.name}_minus_{before}")
-        note = f"{gain.text} dB against {TITLES[before]}" if gain is not None else "its own L*, no colour"
-        tiles.append({"title": row.title, "value": row.cells[0].text, "note": note})
+        note = f"{gain.text} dB against {system_title(before)}" if gain is not None else ""
+        if row.name == "gray":
+            note = "its own L*, no colour"
+        tiles.append({"title": row.title, "value": row.cells[0].text, "note": note, "main": row.name == main})
         before = row.name
     return tiles
-
-
-def _shown_panels(pictures: Sequence[Shown]) -> list[str]:
-    """Every panel that the pictures have, in the order of reading."""
-    return [n for n in (*SYSTEMS, "truth", *CONTROLS) if pictures and n in pictures[0].panels]
-
-
-def _picture(shown: Shown) -> dict[str, Any]:
-    panels = [
-        {
-            "title": TITLES[name],
-            "source": _data_uri(panel(shown.panels[name], shown.boxes if name == "truth" else None)),
-            "caption": f"{len(shown.boxes)} {'box' if len(shown.boxes) == 1 else 'boxes'}"
-            if name == "truth"
-            else decibel(shown.psnr[name]),
-        }
-        for name in _shown_panels([shown])
-    ]
-    return {"name": shown.name, "panels": panels}
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def curve_svg(points: Sequence[tuple[int, float]], prefix: str) -> Markup:

@@ -1,4 +1,4 @@
-"""What an evaluation found: one row per photo and system, and the means, intervals and differences over photos."""
+"""What an evaluation found: values of every photo and system, and the means, intervals and differences over them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ import functools
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-METRICS = ("psnr", "ssim", "psnr_objects", "ssim_objects", "psnr_background", "ssim_background")
-"""Of the whole picture, inside the union of the photo's boxes, and outside it."""
-
-SYSTEMS = ("gray", "full", "fused")
-"""ab = 0; the full-image network alone; the dual-branch model (the full tree where a photo has no boxes)."""
-CONTROLS = ("no_boxes", "other_crops")
-"""The dual-branch model with all crops taken away, and with another photo's crops in their place."""
+from jaxcolor.errors import UserError
+from jaxcolor.evaluation.scoring import COLORFULNESS
+from jaxcolor.evaluation.statistics import Mean, mean_over_objects, mean_over_photos
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 
 DIFFERENCES = (("full", "gray"), ("fused", "full"), ("fused", "no_boxes"), ("fused", "other_crops"))
+"""Compared with every other system, too: the last of ``SYSTEMS`` that there is."""
 
 PSNR_CAP = 100.0
 """PSNR of a photo in means, dB, at most: an identical picture is infinitely good, its mean would say nothing else."""
-
-RESAMPLES = 1000
-BOOTSTRAP_SEED = 0
 
 
 class Record(NamedTuple):
@@ -39,19 +35,6 @@ class Record(NamedTuple):
     """How many boxes of the photo were in the batch."""
     metrics: dict[str, float]
     """NaN: not defined for this photo; infinity: nothing differs."""
-
-
-class Mean(NamedTuple):
-    """A mean over photos."""
-
-    value: float | None
-    """None if it is defined for no photo."""
-    interval: tuple[float, float] | None
-    """95% bootstrap interval over photos; None for fewer than 2."""
-    photos: int
-    """For how many photos it is defined."""
-    capped: int
-    """How many of them stood above ``PSNR_CAP``."""
 
 
 class Shown(NamedTuple):
@@ -66,18 +49,18 @@ class Shown(NamedTuple):
     """Whole picture, dB, by system (and control)."""
 
 
-def mean_over_photos(values: Float[np.ndarray, " P"]) -> Mean:
-    """Mean of finite values with its 95% percentile bootstrap interval; NaN are left out, see ``Mean.photos``."""
-    kept = values[~np.isnan(values)].astype(np.float64)
-    if not len(kept):
-        return Mean(None, None, 0, 0)
-    if len(kept) == 1:
-        return Mean(float(kept[0]), None, 1, 0)
-    # The same draws for every metric of as many photos; one row at a time, for sources of any length.
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    means = [kept[rng.integers(len(kept), size=len(kept))].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Mean(float(kept.mean()), (float(low), float(high)), len(kept), 0)
+class Objects(NamedTuple):
+    """Every annotated object by itself; K of all photos."""
+
+    photo: Int[np.ndarray, " K"]
+    """The photo, by its place among the results'."""
+    boxes: Int[np.ndarray, "K 4"]
+    """x0, y0, width, height in pixels of the comparison."""
+    scores: dict[str, dict[str, np.ndarray]]
+    """System or control -> metric -> (K,) float64."""
+
+
+NO_OBJECTS = Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +75,12 @@ class Results:
       skipped_photos: photos that could not be read (``bad_photos`` ``skip``).
       protocol: the choices behind the numbers, in words and numbers.
       pictures: the first few photos, to look at.
+      truth: what is measured of the true photos, metric -> (P,).
+      objects: annotated objects, each by itself.
+      missing: system -> photos of which its folder held no picture.
+      fid: system -> Frechet Inception distance.
+      facets: what a photo has once, whatever the system -> (P,): ``covered``, the share of it in boxes, and the
+        failure finder's scores (``failures.KINDS``).
     """
 
     names: tuple[str, ...]
@@ -101,6 +90,21 @@ class Results:
     skipped_photos: int
     protocol: dict[str, Any]
     pictures: tuple[Shown, ...]
+    truth: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    objects: Objects = NO_OBJECTS
+    missing: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    fid: dict[str, float] = dataclasses.field(default_factory=dict)
+    facets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics of photos, in the order of reading."""
+        return tuple(next(iter(self.scores.values()), ()))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Systems that are neither of ``SYSTEMS`` nor controls."""
+        return tuple(s for s in self.scores if s not in (*SYSTEMS, *CONTROLS))
 
     @functools.cached_property
     def records(self) -> list[Record]:
@@ -126,55 +130,138 @@ class Results:
         """Mean of ``better`` - ``worse`` photo by photo, over the photos for which both are defined."""
         return mean_over_photos(self._capped(better, metric) - self._capped(worse, metric))
 
+    def _object_values(self, system: str, metric: str) -> Float[np.ndarray, " K"]:
+        values = self.objects.scores[system][metric]
+        return np.minimum(values, PSNR_CAP) if metric.startswith("psnr") else values
+
+    def object_mean(self, system: str, metric: str) -> Mean:
+        """Mean over annotated objects, each counting once; the interval draws photos."""
+        return mean_over_objects(self._object_values(system, metric), self.objects.photo)
+
+    def object_difference(self, better: str, worse: str, metric: str) -> Mean:
+        """Mean of ``better`` - ``worse`` object by object."""
+        values = self._object_values(better, metric) - self._object_values(worse, metric)
+        return mean_over_objects(values, self.objects.photo)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        best = next((s for s in reversed(SYSTEMS) if s in self.scores), None)
+        pairs = [(b, w) for b, w in DIFFERENCES if b in self.scores and w in self.scores]
+        return pairs + [(best, other) for other in self.others if best is not None]
+
     def _summary(self, system: str) -> dict[str, Any]:
-        means = {metric: self.mean(system, metric) for metric in METRICS}
-        return {
+        means = {metric: self.mean(system, metric) for metric in self.metrics}
+        summary: dict[str, Any] = {
             **{metric: mean.value for metric, mean in means.items()},
             "interval_95": {metric: mean.interval for metric, mean in means.items()},
             "photos": {metric: mean.photos for metric, mean in means.items()},
             "psnr_capped": {metric: mean.capped for metric, mean in means.items() if metric.startswith("psnr")},
         }
+        for metric in COLORFULNESS:
+            if metric in means and metric in self.truth:
+                there = ~np.isnan(self.scores[system][metric])
+                of_truth = self.truth[metric][there].mean() if there.any() else math.nan
+                own = means[metric].value
+                summary[f"delta_of_mean_{metric}"] = None if own is None else abs(own - of_truth)
+        if system in self.fid:
+            summary["fid"] = self.fid[system]
+        if system in self.objects.scores:
+            of_objects = {m: self.object_mean(system, m) for m in self.objects.scores[system]}
+            summary["per_object"] = {
+                **{metric: mean.value for metric, mean in of_objects.items()},
+                "interval_95": {metric: mean.interval for metric, mean in of_objects.items()},
+                "objects": {metric: mean.photos for metric, mean in of_objects.items()},
+            }
+        return summary
+
+    def _difference(self, better: str, worse: str) -> dict[str, Any]:
+        def told(mean: Mean, counted: str) -> dict[str, Any]:
+            return {"mean": mean.value, "interval_95": mean.interval, counted: mean.photos}
+
+        found: dict[str, Any] = {m: told(self.difference(better, worse, m), "photos") for m in self.metrics}
+        if self.objects.scores:
+            metrics = next(iter(self.objects.scores.values()))
+            found["per_object"] = {m: told(self.object_difference(better, worse, m), "objects") for m in metrics}
+        return found
 
     def to_metrics(self) -> dict[str, Any]:
         """Plain JSON types, without NaN or infinity: what ``metrics.json`` holds.
 
-        ``gray``, ``full``, ``fused`` (those that the weights allow) -> the six metrics, and of each its
-        ``interval_95``, the number of ``photos`` behind it and how many were ``psnr_capped``; ``controls`` -> the
-        same for each control; ``differences`` -> ``<better>_minus_<worse>`` -> metric -> paired mean.
+        ``gray``, ``full``, ``fused`` (those that the weights allow) -> the metrics, and of each its ``interval_95``,
+        the number of ``photos`` behind it and how many were ``psnr_capped``, ``per_object`` values where objects were
+        annotated, ``fid`` and ``delta_of_mean_…`` where measured; ``others`` -> the same for every other system,
+        ``controls`` -> for each control; ``differences`` -> ``<better>_minus_<worse>`` -> metric -> paired mean;
+        ``truth`` -> means of the true photos.
         """
-        differences = {
-            f"{better}_minus_{worse}": {
-                metric: {"mean": mean.value, "interval_95": mean.interval, "photos": mean.photos}
-                for metric in METRICS
-                for mean in [self.difference(better, worse, metric)]
-            }
-            for better, worse in DIFFERENCES
-            if better in self.scores and worse in self.scores
-        }
+        systems = [system for system in SYSTEMS if system in self.scores]
+        summaries = {system: self._summary(system) for system in self.scores}
         return strict(
             {
-                **{system: self._summary(system) for system in SYSTEMS if system in self.scores},
-                "controls": {control: self._summary(control) for control in CONTROLS if control in self.scores},
-                "differences": differences,
+                **{system: summaries[system] for system in systems},
+                "others": {system: summaries[system] for system in self.others},
+                "controls": {control: summaries[control] for control in CONTROLS if control in self.scores},
+                "differences": {f"{b}_minus_{w}": self._difference(b, w) for b, w in self._pairs()},
+                "truth": {metric: mean_over_photos(values).value for metric, values in self.truth.items()},
                 "photos": len(self.names),
                 "photos_with_boxes": int((self.boxes > 0).sum()),
+                "objects": len(self.objects.photo),
                 "dropped_crops": self.dropped_crops,
                 "skipped_photos": self.skipped_photos,
+                "missing": self.missing,
                 "protocol": self.protocol,
             }
         )
 
+    def columns(self) -> dict[str, list[Any]]:
+        """The records as columns, for tables of any kind: ``name``, ``system``, ``boxes`` and the metrics.
+
+        Colourfulness of the truth comes as rows of a system ``truth`` of which nothing else is defined.
+        """
+        rows = [(r.name, r.system, r.boxes, r.metrics) for r in self.records]
+        for i, name in enumerate(self.names if self.truth else ()):
+            rows.append((name, "truth", int(self.boxes[i]), {m: float(v[i]) for m, v in self.truth.items()}))
+        return {
+            "name": [row[0] for row in rows],
+            "system": [row[1] for row in rows],
+            "boxes": [row[2] for row in rows],
+            **{metric: [row[3].get(metric, math.nan) for row in rows] for metric in self.metrics},
+        }
+
     def to_csv(self) -> str:
-        """The records as CSV text: empty where a metric is not defined, ``inf`` where nothing differs."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["name", "system", "boxes", *METRICS])
-        for record in self.records:
-            values = [record.metrics[m] for m in METRICS]
-            writer.writerow(
-                [record.name, record.system, record.boxes, *("" if math.isnan(v) else f"{v:.6g}" for v in values)]
-            )
-        return text.getvalue()
+        """The columns as CSV text: empty where a metric is not defined, ``inf`` where nothing differs."""
+        return _csv(self.columns())
+
+    def objects_to_csv(self) -> str:
+        """A row for each annotated object and system."""
+        metrics = next(iter(self.objects.scores.values()), {})
+        columns: dict[str, list[Any]] = {k: [] for k in ("name", "system", "x0", "y0", "width", "height", *metrics)}
+        for system, scores in self.objects.scores.items():
+            for k, photo in enumerate(self.objects.photo.tolist()):
+                values = (self.names[photo], system, *self.objects.boxes[k].tolist(), *(scores[m][k] for m in metrics))
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+        return _csv(columns)
+
+    def write_parquet(self, path: Path) -> None:
+        """The columns as a Parquet file.
+
+        Raises:
+          UserError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise UserError("Parquet files need pyarrow: pip install jaxcolor[parquet]") from error
+        pyarrow.parquet.write_table(pyarrow.table(self.columns()), path)
+
+
+def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in row])
+    return text.getvalue()
 
 
 def strict(value: Any) -> Any:
@@ -191,6 +278,6 @@ def strict(value: Any) -> Any:
 def flat_metrics(results: Results) -> dict[str, float]:
     """Means as ``<system>_<metric>``, those of the last system also as ``<metric>``; NaN where there is none."""
     systems = [system for system in SYSTEMS if system in results.scores]
-    means = {f"{s}_{m}": results.mean(s, m).value for s in systems for m in METRICS}
+    means = {f"{s}_{m}": results.mean(s, m).value for s in systems for m in results.metrics}
     named = {name: math.nan if value is None else value for name, value in means.items()}
-    return {**named, **{m: named[f"{systems[-1]}_{m}"] for m in METRICS}}
+    return {**named, **{m: named[f"{systems[-1]}_{m}"] for m in results.metrics}}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +15,55 @@ import jax
 from PIL import Image
 from tqdm import tqdm
 
-from jaxcolor.config import Config, ModelConfig, to_dict
+import jaxcolor
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
+from jaxcolor.data.photo_sets.coco import coco_instances
 from jaxcolor.data.photos import DataError, Source
-from jaxcolor.data.pipeline import eval_batches
-from jaxcolor.data.sources import make_source
+from jaxcolor.data.pipeline import CompareAt, eval_batches
+from jaxcolor.data.sources import PhotoSource, make_source
+from jaxcolor.errors import UserError
+from jaxcolor.evaluation.gallery import choose, gallery
+from jaxcolor.evaluation.metrics import fid
 from jaxcolor.evaluation.pictures import contact_sheet
-from jaxcolor.evaluation.protocol import evaluate
+from jaxcolor.evaluation.predictions import Predictions
+from jaxcolor.evaluation.protocol import Evaluator, evaluate
+from jaxcolor.evaluation.report import Curves, write_report
 from jaxcolor.evaluation.results import Results, flat_metrics, strict
+from jaxcolor.evaluation.scoring import Scorer
+from jaxcolor.evaluation.systems import Checkpoint, Colorists, check_names
+from jaxcolor.evaluation.tables import latex, markdown
 from jaxcolor.models.dual_branch import Variables
 from jaxcolor.parallel import Devices
 from jaxcolor.weights.released import load
 
+METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+
 
 def eval_source(config: Config, model: ModelConfig) -> Source:
-    """The source of ``config.eval``.
+    """The source of ``config.eval``; with the annotations of COCO's downloads, if they are there and wanted.
 
     Raises:
       DataError: it cannot be used.
     """
     try:
-        return make_source(config.eval.data, model.side)
+        return make_source(_with_annotations(config.eval), model.side)
     except DataError as error:
         # Sources call their fields data.…; here they are those of config.eval.
         raise DataError(f"eval.{error}" if str(error).startswith("data.") else str(error)) from error
+
+
+def _with_annotations(config: EvalConfig) -> DataConfig:
+    """The data of an evaluation, which measures annotated objects also where detections are coloured."""
+    data = config.data
+    if data.source != "coco" or data.truth_boxes_path or not config.per_object:
+        return data
+    try:
+        annotations = coco_instances(Path(data.path), data.split)
+    except DataError as error:
+        if data.box_choice != "ground_truth":  # which cannot do without, and says so itself
+            print(f"annotated objects are not measured by themselves: {error}", file=sys.stderr)
+        return data
+    return dataclasses.replace(data, truth_boxes_path=str(annotations))
 
 
 class DuringTraining:
@@ -59,20 +87,50 @@ class DuringTraining:
 def measure(
     config: Config, model: ModelConfig, variables: Variables, controls: bool = True, source: Source | None = None
 ) -> Results:
-    """Evaluate variables on the source of ``config.eval``, on all devices, with a progress bar on standard error.
+    """``compare`` for one set of variables.
 
     Args:
-      config: ``eval`` says on what; ``mapping`` how devices are used. Its ``model`` is not read.
+      config: ``eval`` says on what.
       model: the architecture of the variables.
       variables: ``full`` alone, or all three trees.
       controls: measure the controls too.
+      source: that of ``config.eval``, if it is open already; the progress bar then vanishes at the end.
+
+    Raises:
+      DataError: the source cannot be used.
+      UserError: see ``compare``.
+    """
+    return compare(config, [Checkpoint("", model, variables)], controls=controls, source=source)
+
+
+def compare(
+    config: Config,
+    checkpoints: Sequence[Checkpoint],
+    predictions: Sequence[Predictions] = (),
+    *,
+    controls: bool = True,
+    source: Source | None = None,
+) -> Results:
+    """Evaluate systems on the source of ``config.eval``, on all devices, with a progress bar on standard error.
+
+    Args:
+      config: ``eval`` says on what; ``mapping`` how devices are used. Its ``model`` is read only where there is no
+        checkpoint, and only for the side of the canvas.
+      checkpoints: the weights that are studied, without a name, and others.
+      predictions: result pictures of others.
+      controls: measure the controls of the nameless checkpoint too.
       source: that source, if it is open already.
 
     Raises:
       DataError: the source cannot be used.
-      UserError: see ``protocol.evaluate``.
+      UserError: names that clash, weights without ``full``, metrics that there are not or whose weights cannot be
+        used, not one valid photo.
     """
+    check_names([*(c.name for c in checkpoints if c.name), *(p.name for p in predictions)])
+    model = checkpoints[0].model if checkpoints else config.model
     devices = Devices.all(config.mapping)
+    colorists = Colorists(checkpoints, devices, controls)
+    scorer = Scorer(config.eval, model.side, devices)
     during = source is not None
     source = source if source is not None else eval_source(config, model)
     photos = min(config.eval.photos or len(source), len(source))
@@ -87,6 +145,7 @@ def measure(
         photos=config.eval.photos,
         process_index=devices.process_index,
         process_count=devices.process_count,
+        compare_at=CompareAt(scorer.choice.side, scorer.native),
     )
     # Every process shows its own share of the work; one bar is enough.
     share = -(-photos // devices.process_count)
@@ -94,19 +153,47 @@ def measure(
         batches,
         tqdm(total=share, desc="evaluate", unit="photo", leave=not during, disable=not devices.is_first) as bar,
     ):
-        results = evaluate(
-            model,
-            variables,
-            batches,
-            devices,
-            controls=controls,
-            shown_photos=config.eval.sheet_photos,
-            progress=bar.update,
-        )
-    laid_out = {"batch_size": batch_size, "devices": devices.count, "source": source.describe()}
-    return dataclasses.replace(
-        results, protocol={**results.protocol, **laid_out, "data": to_dict(config.eval.data), "model": to_dict(model)}
-    )
+        known = fid_source(config.eval, model.side, source)
+        kept = _kept_statistics(config.eval, known, devices)
+        evaluator = Evaluator(colorists, scorer, devices, predictions, config.eval.data.threads, kept)
+        results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=bar.update)
+    if kept is None and evaluator.truth_statistics is not None and config.eval.fid_truth and devices.is_first:
+        found = evaluator.truth_statistics
+        fid.cached(Path(config.eval.fid_truth), known, lambda: found)
+    laid_out = {
+        "batch_size": batch_size,
+        "devices": devices.count,
+        "source": source.describe(),
+        "box_choice": config.eval.data.box_choice,
+        "boxes_per_photo": config.eval.data.boxes_per_photo,
+        "published": config.eval.published,
+        "predictions": {prediction.name: str(prediction.folder) for prediction in predictions},
+        "data": to_dict(config.eval.data),
+        "model": to_dict(model),
+    }
+    return dataclasses.replace(results, protocol={**results.protocol, **laid_out})
+
+
+def fid_source(config: EvalConfig, canvas: int, source: Source) -> dict[str, Any]:
+    """What the statistics of the truth depend on: the photos, their size, the network."""
+    if not config.inception:
+        return {}
+    with open(config.inception, "rb") as file:
+        network = hashlib.file_digest(file, "sha256").hexdigest()
+    identity = source.identity() if isinstance(source, PhotoSource) else source.describe()
+    size = [config.native_side, "native"] if config.size == "native" else [canvas, "canvas"]
+    return {"photos": strict(identity), "count": config.photos, "size": size, "network": network}
+
+
+def _kept_statistics(config: EvalConfig, known: Mapping[str, Any], devices: Devices) -> fid.Statistics | None:
+    """The statistics of the truth from an earlier evaluation, if they were kept."""
+    if not (config.inception and config.fid_truth):
+        return None
+    path = fid.cache_file(Path(config.fid_truth), known)
+    # All processes do as the first one, whatever they see.
+    if not devices.gather(path.exists())[0]:
+        return None
+    return fid.cached(path.parent, known, lambda: fid.load(path)[0])
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -114,51 +201,154 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(strict(values), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_results(results: Results, workdir: Path) -> dict[str, Any]:
-    """Write ``metrics.json``, ``per_photo.csv`` and, if pictures were kept, ``contact_sheet.png``.
+def write_results(results: Results, workdir: Path, parquet: bool = False) -> dict[str, Any]:
+    """Write ``metrics.json``, ``tables.md``, ``tables.tex``, ``per_photo.csv`` and what else there is.
+
+    That is ``per_object.csv`` if objects were annotated, ``contact_sheet.png`` if pictures were kept, and
+    ``per_photo.parquet`` if asked for.
 
     Args:
       results: what was measured.
       workdir: made if it is not there; files of an earlier evaluation are replaced.
+      parquet: write that file too.
 
     Returns:
       What ``metrics.json`` holds (``Results.to_metrics``).
+
+    Raises:
+      UserError: ``parquet`` without pyarrow.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     metrics = results.to_metrics()
-    write_json(workdir / "metrics.json", metrics)
+    write_json(workdir / METRICS_FILE, metrics)
+    (workdir / "tables.md").write_text(markdown(metrics, intervals=True) + "\n", encoding="utf-8")
+    (workdir / "tables.tex").write_text(latex(metrics), encoding="utf-8")
     (workdir / "per_photo.csv").write_text(results.to_csv(), encoding="utf-8")
+    if parquet:
+        results.write_parquet(workdir / "per_photo.parquet")
+    if results.objects.scores:
+        (workdir / "per_object.csv").write_text(results.objects_to_csv(), encoding="utf-8")
     if results.pictures:
         contact_sheet(results.pictures).save(workdir / "contact_sheet.png")
     return metrics
 
 
-def run_evaluation(
-    config: Config, model: ModelConfig, variables: Variables, workdir: Path, controls: bool = True
-) -> dict[str, Any]:
-    """``measure`` and ``write_results`` in one: evaluate, write the files, return the metrics.
+def write_page(
+    config: Config,
+    checkpoints: Sequence[Checkpoint],
+    predictions: Sequence[Predictions] = (),
+    *,
+    source: Source,
+    results: Results,
+    metrics: Mapping[str, Any],
+    path: Path,
+    controls: bool = True,
+    curves: Curves | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """The report of what ``compare`` found; of several processes all must call it, and the first one writes.
 
-    Of several processes, the first one writes.
-    """
-    results = measure(config, model, variables, controls)
-    return write_results(results, Path(workdir)) if jax.process_index() == 0 else results.to_metrics()
-
-
-def evaluate_weights(config: Config, weights: Path, workdir: Path, controls: bool = True) -> dict[str, Any]:
-    """``run_evaluation`` on a released file, whose own config decides the architecture.
-
-    Where ``config.model`` differs from it, a line on standard error says in what.
+    Args:
+      config: as for ``compare``, and the next two; ``eval.report_photos`` says of how many photos there are pictures.
+      checkpoints: weights.
+      predictions: result pictures of others.
+      source: the one that was measured.
+      results: what was found.
+      metrics: ``results.to_metrics()``.
+      path: of the page.
+      controls: whether controls were measured.
+      curves: of the training before (``report.write_report``).
+      facts: what else a reader wants to know.
 
     Raises:
-      OSError: the file cannot be read, or the results cannot be written.
-      UserError: the file or the source cannot be used.
+      UserError: photos that changed since.
+      OSError: the page cannot be written.
     """
-    released = load(weights)
-    of_file, of_flags = to_dict(released.config), to_dict(config.model)
-    differing = [name for name, value in of_file.items() if value != of_flags[name]]
-    if differing:
-        described = ", ".join(f"{name} {of_file[name]}, not {of_flags[name]}" for name in differing)
-        print(f"model: as in {weights}, whatever the config says ({described})", file=sys.stderr)
+    rows = choose(results, config.eval.report_photos)
+    shown = gallery(config, checkpoints, predictions, source=source, results=results, rows=rows, controls=controls)
+    if jax.process_index() == 0:
+        title = f"jaxcolor: {config.name or 'evaluation'}"
+        write_report(path, title, results, to_dict(config), metrics=metrics, pictured=shown, curves=curves, facts=facts)
+    else:
+        deque(shown, maxlen=0)
+
+
+def read_checkpoint(name: str, path: Path) -> Checkpoint:
+    """A released file as a checkpoint; float64 weights let JAX compute in float64.
+
+    Raises:
+      OSError: the file cannot be read.
+      UserError: it is none of ours.
+    """
+    released = load(path)
     if released.config.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    return run_evaluation(config, released.config, released.variables, workdir, controls)
+    return Checkpoint(name, released.config, released.variables)
+
+
+def evaluate_files(
+    config: Config,
+    weights: Path | None,
+    workdir: Path,
+    *,
+    checkpoints: Mapping[str, Path] | None = None,
+    predictions: Mapping[str, Path] | None = None,
+    controls: bool = True,
+    parquet: bool = False,
+) -> dict[str, Any]:
+    """``compare``, ``write_results`` and ``write_page`` for files and folders; of several processes the first writes.
+
+    The weights' own config decides the architecture; where ``config.model`` differs from it, a line on standard error
+    says in what.
+
+    Args:
+      config: ``eval`` says on what.
+      weights: the released file that is studied; None: only other systems.
+      workdir: of the results.
+      checkpoints: name -> released file of other systems.
+      predictions: name -> folder of result pictures.
+      controls: measure the controls too.
+      parquet: write ``per_photo.parquet`` too.
+
+    Returns:
+      The metrics.
+
+    Raises:
+      OSError: a file cannot be read, or the results cannot be written.
+      UserError: a file, a folder, a name or the source cannot be used; nothing to measure.
+    """
+    files = {"": weights} if weights is not None else {}
+    loaded = [read_checkpoint(name, path) for name, path in {**files, **(checkpoints or {})}.items()]
+    folders = [Predictions(name, folder) for name, folder in (predictions or {}).items()]
+    if not loaded and not folders:
+        raise UserError("there is nothing to evaluate: give --weights, --checkpoint or --predictions")
+    if weights is not None:
+        of_file, of_flags = to_dict(loaded[0].model), to_dict(config.model)
+        differing = [name for name, value in of_file.items() if value != of_flags[name]]
+        if differing:
+            described = ", ".join(f"{name} {of_file[name]}, not {of_flags[name]}" for name in differing)
+            print(f"model: as in {weights}, whatever the config says ({described})", file=sys.stderr)
+    source = eval_source(config, loaded[0].model if loaded else config.model)
+    results = compare(config, loaded, folders, controls=controls, source=source)
+    metrics = write_results(results, workdir, parquet) if jax.process_index() == 0 else results.to_metrics()
+    names = {"weights": str(weights)} if weights is not None else {}
+    others = {name: str(path) for name, path in {**(checkpoints or {}), **(predictions or {})}.items()}
+    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    facts = {
+        **names,
+        **others,
+        "devices": device,
+        "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}",
+    }
+    write_page(
+        config,
+        loaded,
+        folders,
+        source=source,
+        results=results,
+        metrics=metrics,
+        path=workdir / REPORT_FILE,
+        controls=controls,
+        facts=facts,
+    )
+    return metrics

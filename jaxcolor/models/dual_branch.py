@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
-from jaxcolor.batch import LEVELS, Array, Batch
+from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models.backbone import Backbone, BackboneOutput, network_input, parameter_type
 from jaxcolor.models.fusion import Blend, FusionNetwork, FusionOutput, membership
@@ -46,6 +46,7 @@ class LabBatch(NamedTuple):
     crop: Picture
     image_index: Int[jax.Array, " M"]
     level_boxes: Int[jax.Array, "M L 4"]
+    crop_mask: Bool[Array, "M S S"] = NO_MASKS
 
 
 class Prediction(NamedTuple):
@@ -95,7 +96,7 @@ def _init(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
     return {
         "full": networks.full.init(keys[0], inputs),
         "instance": networks.instance.init(keys[1], inputs),
-        "fusion": networks.fusion.init(keys[2], inputs, taps, index, boxes),
+        "fusion": networks.fusion.init(keys[2], inputs, taps, index, boxes, jnp.zeros((1, 8, 8), bool)),
     }
 
 
@@ -117,6 +118,7 @@ def to_lab(batch: Batch, config: ModelConfig) -> LabBatch:
         picture(batch.crop_rgb, config),
         jnp.asarray(batch.image_index),
         jnp.asarray(batch.level_boxes),
+        jnp.asarray(batch.crop_mask),
     )
 
 
@@ -138,11 +140,11 @@ def run_fusion(
     instance_taps: Mapping[str, jax.Array],
     image_index: jax.Array,
     level_boxes: jax.Array,
+    crop_mask: Array = NO_MASKS,
 ) -> FusionOutput:
-    """The fusion network on full pictures' inputs, given the features of their crops."""
-    return cast(
-        FusionOutput, networks.fusion.apply(variables["fusion"], inputs, instance_taps, image_index, level_boxes)
-    )
+    """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them)."""
+    arguments = (inputs, instance_taps, image_index, level_boxes, crop_mask)
+    return cast(FusionOutput, networks.fusion.apply(variables["fusion"], *arguments))
 
 
 def predict(networks: Networks, variables: Variables, batch: Batch) -> Prediction:
@@ -157,7 +159,7 @@ def predict(networks: Networks, variables: Variables, batch: Batch) -> Predictio
     inputs = network_input(lab.full.luminance)
     full_ab = run_full(networks, variables, inputs).ab
     taps = run_instance(networks, variables, network_input(lab.crop.luminance), lab.image_index).taps
-    output = run_fusion(networks, variables, inputs, taps, lab.image_index, lab.level_boxes)
+    output = run_fusion(networks, variables, inputs, taps, lab.image_index, lab.level_boxes, lab.crop_mask)
     has_boxes = membership(lab.image_index, inputs.shape[0]).any(axis=1)
     ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
     return Prediction(ab, full_ab, output.ab, output.blends)

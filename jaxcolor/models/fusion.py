@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
+from jaxcolor.batch import NO_MASKS, Array
 from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
 from jaxcolor.models.backbone import (
     DECODER_TAPS,
@@ -48,7 +49,7 @@ def fused_taps(layers: str | tuple[str, ...]) -> tuple[str, ...]:
     Raises:
       ConfigError: a name that is no tap, or no tap at all.
     """
-    groups = {"all": ENCODER_TAPS + DECODER_TAPS, "encoder": ENCODER_TAPS, "decoder": DECODER_TAPS}
+    groups = {"none": (), "all": ENCODER_TAPS + DECODER_TAPS, "encoder": ENCODER_TAPS, "decoder": DECODER_TAPS}
     if isinstance(layers, str) and layers in groups:
         return groups[layers]
     names = [n.strip() for n in layers.split(",")] if isinstance(layers, str) else layers
@@ -56,7 +57,7 @@ def fused_taps(layers: str | tuple[str, ...]) -> tuple[str, ...]:
     if unknown or not names:
         wrong = ", ".join(map(repr, unknown)) or "no layer"
         known = ", ".join(groups["all"])
-        raise ConfigError(f"fusion.layers: {wrong} is not all, encoder, decoder, or names out of {known}")
+        raise ConfigError(f"fusion.layers: {wrong} is not none, all, encoder, decoder, or names out of {known}")
     return tuple(n for n in groups["all"] if n in names)
 
 
@@ -99,12 +100,48 @@ def softmax_blend(
 def box_mask_blend(
     inside: Bool[jax.Array, "M H W"], image_index: Int[jax.Array, " M"], images: int, dtype: jnp.dtype
 ) -> Blend:
-    """Inside boxes the covering instances in equal parts, elsewhere the full image: the paper's ablation."""
+    """Inside boxes (or masks) the covering instances in equal parts, elsewhere the full image: the paper's ablation."""
     member = membership(image_index, images)
     weight = (inside & member.any(axis=0)[:, None, None]).astype(dtype)
     covering = sum_per_image(weight, member)
     photo = jnp.where(image_index >= 0, image_index, 0)
     return Blend((covering == 0).astype(dtype), weight / jnp.maximum(covering, 1)[photo])
+
+
+def inside_masks(
+    crop_mask: Bool[Array, "K S S"], boxes: Int[jax.Array, "M 4"], height: int, width: int
+) -> Bool[jax.Array, "M {height} {width}"]:
+    """Which pixels of a tap's grid each instance's mask covers by at least half of their area; none outside its box.
+
+    Args:
+      crop_mask: of each crop, on the crop's own grid; so masks lie on a tap where the crops' features do.
+      boxes: x0, y0, width, height of each crop on the tap's grid.
+      height: of the grid.
+      width: of the grid.
+
+    Raises:
+      ConfigError: there are no masks.
+    """
+    if len(crop_mask) != len(boxes):
+        raise ConfigError(
+            "model.fusion.strategy: 'truth_mask' weighs by annotated masks, and these photos come without; "
+            "data.masks (with data.box_choice 'ground_truth') reads them"
+        )
+    rows = _covered_map(boxes[:, 1], boxes[:, 3], height, crop_mask.shape[1])
+    columns = _covered_map(boxes[:, 0], boxes[:, 2], width, crop_mask.shape[2])
+    covered = jnp.einsum("myi,mij,mxj->myx", rows, jnp.asarray(crop_mask, rows.dtype), columns, precision="highest")
+    return covered >= 0.5 - 1e-4  # rounding must not decide on what is half
+
+
+def _covered_map(
+    start: Int[jax.Array, " M"], size: Int[jax.Array, " M"], out_side: int, in_side: int
+) -> Float[jax.Array, "M {out_side} {in_side}"]:
+    """The share of each of ``out_side`` pixels that each of ``in_side`` samples, spread over the box, lies on."""
+    scale = in_side / jnp.maximum(size, 1)[:, None, None]
+    pixel = (jnp.arange(out_side) - start[:, None])[..., None]
+    sample = jnp.arange(in_side)
+    shared = jnp.minimum((pixel + 1) * scale, sample + 1) - jnp.maximum(pixel * scale, sample)
+    return jnp.where((pixel >= 0) & (pixel < size[:, None, None]), jnp.maximum(shared, 0) / scale, 0)
 
 
 class WeightHead(nn.Module):
@@ -140,11 +177,13 @@ class FusionModule(nn.Module):
         instance_feature: Float[jax.Array, "M h w C"],
         image_index: Int[jax.Array, " M"],
         boxes: Int[jax.Array, "M 4"],
+        crop_mask: Bool[Array, "K S S"] = NO_MASKS,
     ) -> tuple[Float[jax.Array, "B H W C"], Blend]:
         """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
 
-        Features of padding crops count for nothing but must be finite, as those of ``dual_branch.run_instance`` are:
-        to zero them here would be one more pass over the largest arrays there are.
+        ``crop_mask`` (M, S, S) is read by the strategy ``truth_mask`` alone. Features of padding crops count for
+        nothing but must be finite, as those of ``dual_branch.run_instance`` are: to zero them here would be one more
+        pass over the largest arrays there are.
         """
         images, height, width, _ = full_feature.shape
         fusion: FusionConfig = self.config.fusion
@@ -156,6 +195,8 @@ class FusionModule(nn.Module):
             placed_logit = resample.paste(instance_logit, boxes, height, width)[..., 0]
             weights = softmax_blend(full_logit, placed_logit, inside, image_index, fusion.outside)
         else:
+            if fusion.strategy == "truth_mask":
+                inside = inside_masks(crop_mask, boxes, height, width)
             weights = box_mask_blend(inside, image_index, images, real)
         fused = blend(full_feature, weights.full, instance_feature, weights.instance, image_index, boxes)
         return fused, weights
@@ -184,6 +225,7 @@ class FusionNetwork(nn.Module):
         instance_taps: Mapping[str, jax.Array],
         image_index: Int[jax.Array, " M"],
         level_boxes: Int[jax.Array, "M L 4"],
+        crop_mask: Bool[Array, "K S S"] = NO_MASKS,
     ) -> FusionOutput:
         """Run the trunk in inference mode (as the reference trains and tests it) with fusion at the chosen taps.
 
@@ -192,6 +234,7 @@ class FusionNetwork(nn.Module):
           instance_taps: features of the M crops from the instance network, by tap.
           image_index: the photo of each crop, -1 for padding.
           level_boxes: x0, y0, width, height of each crop's box at each level.
+          crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.
         """
         levels = {t.name: t.level for t in TAPS}
         modules: dict[str, Callable[..., tuple[jax.Array, Blend]]] = {
@@ -204,7 +247,7 @@ class FusionNetwork(nn.Module):
             if name not in modules:
                 return feature
             boxes = level_boxes[:, levels[name]]
-            fused[name], blends[name] = modules[name](feature, instance_taps[name], image_index, boxes)
+            fused[name], blends[name] = modules[name](feature, instance_taps[name], image_index, boxes, crop_mask)
             return fused[name]
 
         ab = Backbone(self.config, name="trunk")(inputs, at_tap=at_tap).ab

@@ -119,6 +119,11 @@ def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
             f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over "
             f"{devices.count} devices{parts}"
         )
+    if stage.name == "fusion" and config.model.fusion.strategy == "truth_mask" and not config.data.masks:
+        raise configs.ConfigError(
+            "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks (and data.box_choice "
+            "'ground_truth')"
+        )
     if settings.flip and config.data.source == "scenes":
         raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
 

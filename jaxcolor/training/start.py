@@ -30,17 +30,24 @@ def load_start(config: Config) -> Released:
         raise ConfigError(f"start_form: {config.start_form!r} is for .pth files; {path} is none")
     else:
         start = released.load(path)
-    differences = compare(to_dict(_as_run(start.config, config.model)), to_dict(config.model))
+    differences = compare(to_dict(_as_run(start, config.model)), to_dict(config.model))
     if differences:
         lines = "\n  ".join(differences)
         raise ConfigError(f"start_from: {path} holds another model:\n  {lines}")
     return start._replace(note=f"started from {path.name}" + (f" ({start.note})" if start.note else ""))
 
 
-def _as_run(start: ModelConfig, run: ModelConfig) -> ModelConfig:
-    """The start's config, but for what says nothing about weights that are there: initialisation, type of computing."""
-    compute_dtype = run.compute_dtype if parameter_type(start) == parameter_type(run) else start.compute_dtype
-    return dataclasses.replace(start, init=run.init, head_init=run.head_init, compute_dtype=compute_dtype)
+def _as_run(start: Released, run: ModelConfig) -> ModelConfig:
+    """The start's config, but for what says nothing about weights that are there.
+
+    That is initialisation, the type of computing, and fusion where there is no such tree.
+    """
+    config = start.config
+    compute_dtype = run.compute_dtype if parameter_type(config) == parameter_type(run) else config.compute_dtype
+    fusion = config.fusion if "fusion" in start.variables else run.fusion
+    return dataclasses.replace(
+        config, init=run.init, head_init=run.head_init, compute_dtype=compute_dtype, fusion=fusion
+    )
 
 
 def _from_reference(path: Path, config: Config) -> Released:

@@ -160,10 +160,10 @@ def _fusion_losses(
     batch: LabBatch,
 ) -> Losses:
     """Stage fusion: every network in inference mode; low-chroma photos, or those with only such crops, are left out."""
-    full, crop, index, level_boxes = batch
+    full, crop, index, level_boxes, masks = batch
     trees = {**frozen, "fusion": variables}
     taps = dual_branch.run_instance(networks, trees, network_input(crop.luminance), index).taps
-    output = dual_branch.run_fusion(networks, trees, network_input(full.luminance), taps, index, level_boxes)
+    output = dual_branch.run_fusion(networks, trees, network_input(full.luminance), taps, index, level_boxes, masks)
     crop_valid = losses.colourful(crop.ab, config.low_chroma)
     valid = losses.colourful(full.ab, config.low_chroma) & losses.any_crop(crop_valid, index, full.ab.shape[0])
     return losses.picture_loss(output.ab, full.ab), valid, variables["batch_stats"]

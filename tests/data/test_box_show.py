@@ -113,6 +113,7 @@ class TestSheet:
             np.array(boxes, np.int32).reshape(-1, 4),
             np.linspace(0.9, 0.5, len(boxes), dtype=np.float32),
             DroppedBoxes(),
+            np.arange(len(boxes)),
         )
 
     def test_draws_where_the_box_is(self):
@@ -142,8 +143,9 @@ class TestSheet:
 
 def test_best():
     boxes = np.arange(12, dtype=np.int32).reshape(3, 4)
-    kept = best(UsableBoxes(boxes, np.array([0.1, 0.9, 0.5], np.float32), DroppedBoxes()), 2)
+    kept = best(UsableBoxes(boxes, np.array([0.1, 0.9, 0.5], np.float32), DroppedBoxes(), np.array([0, 3, 4])), 2)
     assert kept.boxes.tolist() == boxes[[1, 2]].tolist()
+    assert kept.rows.tolist() == [3, 4]
 
 
 class TestCommand:

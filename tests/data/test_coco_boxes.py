@@ -16,6 +16,7 @@ from jaxcolor.data.box_stores.coco import read_detections, read_instances
 from jaxcolor.data.box_stores.opening import open_store
 from jaxcolor.data.box_stores.store import (
     BoxStore,
+    MaskedStore,
     MissingBoxesError,
     check_complete,
     photo_key,
@@ -95,6 +96,38 @@ class TestInstances:
         with pytest.raises(DataError, match=rf"wrong\.json: {message}") as caught:
             read_instances(path)
         assert one_line(caught)
+
+    def test_masks_in_the_order_of_the_boxes(self, tmp_path):
+        square = [[0, 0, 4, 0, 4, 4, 0, 4]]
+        entries = [
+            annotation(1, 7, segmentation=square),
+            annotation(2, 3, segmentation={"size": [2, 2], "counts": [1, 3]}),
+            annotation(3, 7, segmentation=[[4, 2, 6, 2, 6, 3, 4, 3]]),
+            annotation(4, 7, iscrowd=1),  # needs none
+        ]
+        content = {"images": [image(7, "b.jpg"), image(3, "a.jpg"), image(5, "c.jpg")], "annotations": entries}
+        path = write_json(tmp_path / "i.json", content)
+        assert not isinstance(open_store(path), MaskedStore)
+        store = pickle.loads(pickle.dumps(open_store(path, masks=True)))
+        assert isinstance(store, MaskedStore)
+        assert isinstance(store, BoxStore)
+        first, second = store.masks("b", (8, 5))
+        assert len(store.read("b").boxes) == 2
+        assert first.shape == (5, 8)
+        assert (first.sum(), second.sum()) == (16, 2)
+        assert store.masks("c", (8, 5)) == store.masks("gone", (8, 5)) == []
+        assert store.masks("a", (2, 2))[0].tolist() == [[False, True], [True, True]]
+        with pytest.raises(DataError, match=r"i\.json: photo a: a mask of 2 x 2 pixels for a photo of 8 x 5"):
+            store.masks("a", (8, 5))
+
+    def test_masks_that_are_not_there(self, tmp_path):
+        path = write_json(tmp_path / "i.json", {"images": [image(7, "b.jpg")], "annotations": [annotation(1, 7)]})
+        assert len(open_store(path).read("b").boxes) == 1
+        with pytest.raises(DataError, match=r"i\.json: annotation 0: no mask: 'segmentation' is absent"):
+            open_store(path, masks=True)
+        path = write_json(tmp_path / "d.json", [detection(1)])
+        with pytest.raises(DataError, match=r"d\.json: boxes of kind coco_detections come without masks; data\.masks"):
+            open_store(path, masks=True)
 
     def test_other_files(self, tmp_path):
         with pytest.raises(DataError, match=r"w\.json: no 'images' in it; it has 'info'"):

@@ -85,9 +85,9 @@ def test_boxes_of_one_score_are_dropped_evenly():
 
 def test_without_crops_or_full_pictures():
     batch, dropped = pack([made_up(0, []), None], device_count=2, capacity=0, side=SIDE, with_full=False)
-    assert [len(x) for x in batch] == [0, 0, 0, 0, 2]
+    assert [len(x) for x in batch] == [0, 0, 0, 0, 2, 0]
     assert batch.level_boxes.shape == (0, 4, 4)
-    assert [x.dtype for x in batch] == [np.uint8, np.uint8, np.int32, np.int32, bool]
+    assert [x.dtype for x in batch] == [np.uint8, np.uint8, np.int32, np.int32, bool, bool]
     assert dropped == 0
 
 

@@ -7,12 +7,14 @@ from PIL import Image
 
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import ModelConfig
+from jaxcolor.data.compared import Compared
 from jaxcolor.data.packing import pack
 from jaxcolor.data.pipeline import Loaded
 from jaxcolor.data.preprocess import Example
+from tests.small import FEW
 
 SIDE = 32
-MODEL = ModelConfig(side=SIDE, width=0.0625, head_init="he")
+MODEL = ModelConfig(side=SIDE, width=0.0625, head_init="he", fusion=FEW.fusion)
 
 
 def photo(rng: np.random.Generator, side: int = SIDE) -> np.ndarray:
@@ -34,7 +36,12 @@ def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo:
     batch, dropped = pack(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert dropped == 0
     names = tuple("" if e is None else f"photo{i}" for i, e in enumerate(examples))
-    return Loaded(batch, names, dropped_crops=0, skipped=(), gray_photos=0)
+    side = batch.full_rgb.shape[1]
+    size = np.full((len(examples), 2), side, np.int32)
+    # The annotated objects are the boxes themselves.
+    objects = tuple(np.zeros((0, 4), np.int32) if e is None else e.level_boxes[:, 0] for e in examples)
+    compared = Compared(batch.full_rgb, size, objects, 0)
+    return Loaded(batch, names, dropped_crops=0, skipped=(), gray_photos=0, compared=compared)
 
 
 BOXES = [

@@ -8,14 +8,13 @@ import pytest
 
 from jaxcolor.models.dual_branch import init
 from tests.evaluation.batches import MODEL
+from tests.small import quick_compiles
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _fast_compiles() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def _fast_compiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with quick_compiles(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="package")

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -6,11 +7,14 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from jaxcolor import color
-from jaxcolor.config import ModelConfig
+from jaxcolor.config import EvalConfig, ModelConfig
 from jaxcolor.data.pipeline import Loaded
 from jaxcolor.errors import UserError
-from jaxcolor.evaluation.protocol import Evaluator, evaluate, systems_of
-from jaxcolor.evaluation.results import CONTROLS, METRICS, SYSTEMS, Results
+from jaxcolor.evaluation.predictions import Predictions
+from jaxcolor.evaluation.protocol import Evaluator, evaluate
+from jaxcolor.evaluation.results import Results
+from jaxcolor.evaluation.scoring import BASIC, Scorer
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS, Checkpoint, Colorists
 from jaxcolor.models.dual_branch import build, predict
 from jaxcolor.parallel import Devices
 from tests.evaluation.batches import BOXES, MODEL, SIDE, example, loaded
@@ -28,9 +32,23 @@ def batches(size: int, device_count: int) -> list[Loaded]:
     return result
 
 
-def run(variables: dict[str, Any], size: int, device_count: int, mapping: str = "shard_map", **kwargs: Any) -> Results:
+def run(
+    variables: dict[str, Any],
+    size: int,
+    device_count: int,
+    mapping: str = "shard_map",
+    *,
+    controls: bool = True,
+    shown_photos: int = 0,
+    metrics: str = "",
+    predictions: Sequence[Predictions] = (),
+    others: Sequence[Checkpoint] = (),
+) -> Results:
     devices = Devices.all(mapping, jax.devices()[:device_count])
-    return evaluate(MODEL, variables, batches(size, device_count), devices, **kwargs)
+    colorists = Colorists([Checkpoint("", MODEL, variables), *others], devices, controls)
+    scorer = Scorer(EvalConfig(metrics=metrics), SIDE, devices)
+    evaluator = Evaluator(colorists, scorer, devices, predictions)
+    return evaluate(evaluator, batches(size, device_count), shown_photos=shown_photos)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +129,7 @@ def assert_close(found: Results, expected: Results) -> None:
     assert found.names == expected.names
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     for system, scores in expected.scores.items():
-        for metric in METRICS:
+        for metric in BASIC:
             # One colour in a thousand may round the other way on another layout.
             np.testing.assert_allclose(found.scores[system][metric], scores[metric], atol=0.01)
 
@@ -157,9 +175,17 @@ def test_weights_of_the_full_tree_alone(variables: dict[str, Any], results: Resu
 
 def test_what_cannot_be_evaluated_is_refused(variables: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="without the tree 'full'; the weights hold instance"):
-        systems_of({"instance": variables["instance"]})
+        run({"instance": variables["instance"]}, 8, 1)
     devices = Devices.all("shard_map", jax.devices()[:1])
     with pytest.raises(UserError, match="at least 11 pixels for SSIM, not 8"):
-        Evaluator(ModelConfig(side=8, width=0.0625), {"full": variables["full"]}, devices)
+        Scorer(EvalConfig(), 8, devices)
+    full = {"full": variables["full"]}
+    with pytest.raises(UserError, match="old: its canvas is 64 pixels wide, that of the others 32"):
+        Colorists([Checkpoint("", MODEL, full), Checkpoint("old", ModelConfig(side=64), full)], devices, False)
+    evaluator = Evaluator(
+        Colorists([Checkpoint("", MODEL, full)], devices, False), Scorer(EvalConfig(metrics=""), SIDE, devices), devices
+    )
     with pytest.raises(UserError, match="no photo"):
-        evaluate(MODEL, {"full": variables["full"]}, [], devices)
+        evaluate(evaluator, [])
+    with pytest.raises(ValueError, match="without the truth"):
+        evaluator.measure(loaded([example(0, [])])._replace(compared=None))

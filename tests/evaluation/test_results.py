@@ -1,17 +1,22 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxcolor.evaluation.results import CONTROLS, METRICS, PSNR_CAP, SYSTEMS, Results, mean_over_photos, strict
-from jaxcolor.evaluation.tables import COLUMNS, markdown
+from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, strict
+from jaxcolor.evaluation.scoring import BASIC
+from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
+from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
+from jaxcolor.evaluation.tables import columns, latex, markdown, tables
 
 
 def make(psnr: dict[str, list[float]]) -> Results:
     photos = len(next(iter(psnr.values())))
-    scores = {s: {m: np.full(photos, 0.5) for m in METRICS} | {"psnr": np.array(v)} for s, v in psnr.items()}
+    scores = {s: {m: np.full(photos, 0.5) for m in BASIC} | {"psnr": np.array(v)} for s, v in psnr.items()}
     names = tuple(f"p{i}" for i in range(photos))
     return Results(names, np.ones(photos, int), scores, 3, 0, {"canvas": 32, "psnr_cap_db": PSNR_CAP}, ())
 
@@ -48,7 +53,7 @@ def test_metrics_are_strict_json_with_the_agreed_keys() -> None:
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     for part in (*(metrics[s] for s in SYSTEMS), *(metrics["controls"][c] for c in CONTROLS)):
         assert part["psnr"] is None
-        assert set(METRICS) <= set(part)
+        assert set(BASIC) <= set(part)
     assert metrics["photos"] == metrics["photos_with_boxes"] == 2
     assert metrics["dropped_crops"] == 3
     assert strict({"a": (np.float32(1.5), float("inf"), np.int64(2), "x", None)}) == {"a": [1.5, None, 2, "x", None]}
@@ -65,18 +70,115 @@ def test_the_csv_has_a_row_for_each_photo_and_system() -> None:
     ]
 
 
-def test_the_table_shows_systems_controls_gains_and_what_was_left_out() -> None:
+def test_the_tables_show_systems_controls_gains_and_what_was_left_out() -> None:
     values = {"gray": [20.0, 22.0], "full": [25.0, 27.0], "fused": [30.0, np.inf]}
-    text = markdown(make(values | {c: [24.0, np.nan] for c in CONTROLS}).to_metrics())
-    lines = text.splitlines()
-    assert set(COLUMNS) == set(METRICS)
-    table = [line for line in lines if line.startswith("|")]
-    assert len({len(line) for line in table}) == 1
-    cells = {c[0]: c[1] for c in ([part.strip() for part in line.strip("|").split("|")] for line in table)}
+    metrics = make(values | {c: [24.0, np.nan] for c in CONTROLS}).to_metrics()
+    text = markdown(metrics)
+    assert set(columns(metrics)) == set(BASIC)
+    for block in text.split("\n\n")[:-1]:
+        assert len({len(line) for line in block.splitlines()}) == 1
+    first = text.split("\n\n")[0].splitlines()
+    cells = {c[0]: c[1] for c in ([part.strip() for part in line.strip("|").split("|")] for line in first)}
     assert cells["gray"] == "21.00"
     assert cells["full \N{MINUS SIGN} gray"] == "+5.00"
     assert cells["fused \N{MINUS SIGN} other crops"] == "+6.00"
-    assert "2 photos at 32x32 pixels, 2 with boxes" in text
+    assert "2 photos, 2 with boxes; at 32x32 pixels" in text
     assert "3 crops did not fit" in text
     assert "PSNR above 100 dB counts as that much in means (1 times)" in text
     assert "1 photos had no other photo's crops" in text
+    assert "21.00 (20.00 … 22.00)" in markdown(metrics, intervals=True)
+
+
+def full_results() -> Results:
+    """Two photos, three objects, a system of somebody else that lacks a photo."""
+    photos = {"psnr": [20.0, 30.0], "ssim": [0.5, 0.7], "colorfulness_hs": [10.0, 30.0], "lpips_alex": [0.1, 0.3]}
+    systems = ("gray", "fused", "theirs")
+    scores = {name: {m: np.array(v) + i for m, v in photos.items()} for i, name in enumerate(systems)}
+    for values in scores["theirs"].values():
+        values[1] = np.nan
+    objects = {name: {"psnr": np.array([10.0, 20.0, 60.0]) + i} for i, name in enumerate(scores)}
+    return Results(
+        ("p0", "p_1"),
+        np.array([2, 1]),
+        scores,
+        0,
+        0,
+        {"canvas": 32, "psnr_cap_db": PSNR_CAP, "published": "coco_stuff"},
+        (),
+        truth={"colorfulness_hs": np.array([21.0, 23.0])},
+        objects=Objects(np.array([0, 0, 1]), np.array([[0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 3, 3]]), objects),
+        missing={"theirs": ["p_1"]},
+        fid={"gray": 12.5, "fused": 3.0},
+    )
+
+
+def test_other_systems_objects_and_colourfulness() -> None:
+    metrics = full_results().to_metrics()
+    assert metrics["gray"]["delta_of_mean_colorfulness_hs"] == pytest.approx(abs(20 - 22))
+    # Where a photo is missing, the truth of the others is what its mean is compared with.
+    assert metrics["others"]["theirs"]["delta_of_mean_colorfulness_hs"] == pytest.approx(abs(12 - 21))
+    assert metrics["others"]["theirs"]["photos"]["psnr"] == 1
+    assert metrics["differences"]["fused_minus_theirs"]["psnr"] == {"mean": -1, "interval_95": None, "photos": 1}
+    assert metrics["fused"]["per_object"]["psnr"] == pytest.approx(31)
+    assert metrics["fused"]["per_object"]["objects"]["psnr"] == 3
+    assert metrics["differences"]["fused_minus_theirs"]["per_object"]["psnr"]["mean"] == pytest.approx(-1)
+    assert (metrics["gray"]["fid"], metrics["truth"]["colorfulness_hs"]) == (12.5, 22)
+
+
+def test_tables_name_what_is_published_and_what_is_missing() -> None:
+    metrics = full_results().to_metrics()
+    assert [table.title for table in tables(metrics)] == [
+        "Whole picture",
+        "Colourfulness",
+        "Each annotated object by itself",
+    ]
+    text = markdown(metrics)
+    assert "| Su et al. 2020 (published)" in text
+    assert "theirs: no picture of 1 photos, which miss in its row (p_1)." in text
+    whole = text.split("\n\n")[0]
+    assert re.search(r"\| gray +\| +25\.00 \| +0\.6000 \| +0\.2000 \| +12\.50 \|", whole)
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    text = latex(full_results().to_metrics())
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert r"p\_1" in text
+    assert r"$\uparrow$" in text
+    assert r"LPIPS alex $\downarrow$" in text
+    for part in text.split("\n\n"):
+        (columns_said,) = re.findall(r"\\begin\{tabular\}\{l(r+)\}", part)
+        rows = [line for line in part.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns_said)}
+
+
+def test_objects_of_one_photo_are_drawn_together() -> None:
+    values = np.array([0.0] * 50 + [10.0] * 50)
+    together = mean_over_objects(values, np.repeat([0, 1], 50))
+    apart = mean_over_objects(values, np.arange(100))
+    assert together.value == apart.value == 5
+    assert together.interval == (0, 10)
+    assert apart.interval is not None
+    assert apart.interval[0] > 3
+    assert mean_over_objects(np.array([np.nan]), np.array([0])) == (None, None, 0, 0)
+    assert mean_over_objects(np.array([1.0, 3.0]), np.array([4, 4])) == (2.0, None, 2, 0)
+
+
+def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    results = full_results()
+    results.write_parquet(tmp_path / "r.parquet")
+    table = parquet.read_table(tmp_path / "r.parquet").to_pydict()
+    rows = list(csv.DictReader(io.StringIO(results.to_csv())))
+    assert len(rows) == len(table["name"]) == 8
+    for i, row in enumerate(rows):
+        assert row["system"] == table["system"][i]
+        for metric in results.metrics:
+            value = float(row[metric]) if row[metric] else np.nan
+            np.testing.assert_allclose(value, table[metric][i], rtol=1e-5)
+    assert [row["system"] for row in rows[-2:]] == ["truth", "truth"]
+    objects = list(csv.DictReader(io.StringIO(results.objects_to_csv())))
+    assert [(o["name"], o["psnr"]) for o in objects if o["system"] == "fused"] == [
+        ("p0", "11"),
+        ("p0", "21"),
+        ("p_1", "61"),
+    ]

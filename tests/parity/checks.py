@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcolor import boxes, color
 from jaxcolor.config import Config, ModelConfig, StageConfig
+from jaxcolor.evaluation.metrics import lpips
 from jaxcolor.models import dual_branch
 from jaxcolor.models.backbone import network_input
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
@@ -30,13 +31,14 @@ LOSS_TOLERANCE = 1e-8
 FIRST_LOSS_TOLERANCE_FLOAT32 = 1e-5
 GRADIENT_TOLERANCE = 1e-6
 STATISTICS_TOLERANCE = 1e-8
+LPIPS_TOLERANCE = 1e-4
 
 BOX_INPUTS = ["x0", "y0", "x1", "y1", "width", "height", "level_size"]
 BOX_OUTPUTS = ["L_pad", "R_pad", "T_pad", "B_pad", "box_width", "box_height"]
 
 Golden = Mapping[str, np.ndarray]
 States = Mapping[str, Mapping[str, np.ndarray]]
-"""Network (GComp, G, GF) -> its state dict."""
+"""Network (GComp, G, GF, and the trunks of LPIPS: alexnet, squeezenet1_1, vgg16) -> its state dict."""
 
 
 class Row(NamedTuple):
@@ -71,6 +73,7 @@ def relative(ours: Any, theirs: np.ndarray) -> float:
 def check_folder(folder: Path, seed: int) -> Iterator[Row]:
     """A row for every quantity of every ``.npz`` file in ``folder``; weights are made from ``shapes.json``."""
     shapes = json.loads((folder / "shapes.json").read_text())
+    shapes |= {lpips.PUBLISHED_TRUNK[net]: lpips.trunk_shapes(net) for net in lpips.NETS}
     files = sorted(folder.glob("*.npz"))
     if not files:
         raise ValueError("no .npz files here")
@@ -80,8 +83,9 @@ def check_folder(folder: Path, seed: int) -> Iterator[Row]:
         if check is None:
             yield Row(path.stem)
             continue
-        if check in NEEDS_WEIGHTS and not states:
-            states = {n: state_dict(n, shapes[n], seed) for n in names.REFERENCE_NETWORKS.values()}
+        for network in NEEDS_WEIGHTS.get(check, ()):
+            if network not in states:
+                states[network] = state_dict(network, shapes[network], seed)
         with np.load(path, allow_pickle=False) as golden, jax.default_device(jax.devices("cpu")[0]):
             for r in check(dict(golden), states):
                 yield r._replace(name=f"{path.stem}/{r.name}")
@@ -240,6 +244,18 @@ def _lab_batch(golden: Golden, dtype: Any) -> dual_branch.LabBatch:
     return dual_branch.LabBatch(full, crop, np.zeros(len(crops), np.int32), level_boxes)
 
 
+_lpips = jax.jit(lpips.distance, static_argnames="net")
+
+
+def check_lpips(golden: Golden, states: States) -> Iterator[Row]:
+    """Pictures in [0, 1]; the real linear heads on trunks of recipe weights."""
+    first, second = (2 * jnp.asarray(golden[key]) - 1 for key in ("image_a", "image_b"))
+    for net in lpips.NETS:
+        params = lpips.params_from_state(net, states[lpips.PUBLISHED_TRUNK[net]])
+        found = _lpips(params, net, first, second)
+        yield row(f"lpips_{net} (relative)", relative(found, golden[f"lpips_{net}"]), LPIPS_TOLERANCE)
+
+
 Check = Callable[[Golden, States], Iterator[Row]]
 CHECKS: dict[str, Check] = {
     "color": check_color,
@@ -247,8 +263,15 @@ CHECKS: dict[str, Check] = {
     "forward": check_forward,
     "train_full": check_train_full,
     "train_fusion": check_train_fusion,
+    "lpips": check_lpips,
 }
-NEEDS_WEIGHTS = (check_forward, check_train_full, check_train_fusion)
+NEEDS_WEIGHTS: dict[Check, tuple[str, ...]] = {
+    check_forward: tuple(names.REFERENCE_NETWORKS.values()),
+    check_train_full: tuple(names.REFERENCE_NETWORKS.values()),
+    check_train_fusion: tuple(names.REFERENCE_NETWORKS.values()),
+    check_lpips: tuple(lpips.PUBLISHED_TRUNK.values()),
+}
+"""Check -> the networks whose weights it asks for."""
 
 
 def _find_check(stem: str) -> Check | None:

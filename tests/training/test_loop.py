@@ -310,6 +310,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
             "full.batch_size: 16 photos cannot be split evenly over 8 devices, each in 4 parts (accumulate)",
         ),
         ({"full": stage(5, flip=True)}, "full.flip: a mirrored scene shows other classes in the same colours"),
+        (
+            {"model": dataclasses.replace(FEW, fusion=FusionConfig(strategy="truth_mask"))},
+            "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks",
+        ),
         ({"full": stage(5, trained="fusion")}, "full.trained: 'fusion' leaves nothing to train in this model"),
         ({"model": dataclasses.replace(FEW, compute_dtype="float64")}, "JAX_ENABLE_X64=1"),
         ({"log_every": 0}, "config.log_every: 0 is less than 1"),

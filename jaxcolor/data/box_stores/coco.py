@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxcolor.data.archive import read_bytes
-from jaxcolor.data.box_stores.store import TableStore, photo_key
+from jaxcolor.data.box_stores.store import MaskedTable, TableStore, photo_key
+from jaxcolor.data.masks import Masks, Polygons, Runs, parse_segmentation
 from jaxcolor.data.photos import DataError
 
 ImageId = int | str
@@ -68,7 +69,7 @@ def read_detections(path: Path, images: Path | None = None) -> TableStore:
     )
 
 
-def read_instances(path: Path) -> TableStore:
+def read_instances(path: Path, masks: bool = False) -> TableStore:
     """An instances file: annotated boxes, each with score 1; those of crowds are left out and counted in ``note``.
 
     Every image in it has an entry, if only without boxes.
@@ -76,6 +77,8 @@ def read_instances(path: Path) -> TableStore:
     Args:
       path: the JSON file, with ``images`` (``id``, ``file_name``) and ``annotations`` (``id``, ``image_id``, ``bbox``,
         ``iscrowd``, 0 where it is absent).
+      masks: read ``segmentation`` too, which every annotation but those of crowds must then have; the table is a
+        ``MaskedTable``.
 
     Raises:
       DataError: no such file, no JSON, or something in it that the format does not allow; names the entry.
@@ -84,6 +87,7 @@ def read_instances(path: Path) -> TableStore:
     keys = _image_keys(path, _group(path, content, "images"))
     numbers = {image: number for number, image in enumerate(keys)}
     boxes, owners, crowds = [], [], 0
+    found: list[Polygons | Runs] = []
     seen: set[ImageId] = set()
     for where, entry in _named(path, "annotation", _group(path, content, "annotations")):
         own = _image_id(where, entry, "id")
@@ -102,11 +106,13 @@ def read_instances(path: Path) -> TableStore:
             continue
         owners.append(numbers[image])
         boxes.append(box)
+        if masks:
+            found.append(parse_segmentation(where, entry.get("segmentation")))
     note = f"{crowds} of {crowds + len(boxes)} annotations are of crowds: left out" if crowds else ""
-    scores = np.ones(len(boxes), np.float32)
-    return TableStore(
-        path, "coco_instances", tuple(keys.values()), np.array(owners, np.int64), _boxes_array(boxes), scores, note
-    )
+    names, owned, scores = tuple(keys.values()), np.array(owners, np.int64), np.ones(len(boxes), np.float32)
+    if masks:
+        return MaskedTable(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, Masks(found))
+    return TableStore(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note)
 
 
 def _load(path: Path) -> Any:

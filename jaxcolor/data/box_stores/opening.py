@@ -13,7 +13,7 @@ from jaxcolor.data.box_stores.voc import voc_store
 from jaxcolor.data.photos import DataError
 
 
-def open_store(path: Path, kind: StoreKind | None = None, images: Path | None = None) -> BoxStore:
+def open_store(path: Path, kind: StoreKind | None = None, images: Path | None = None, masks: bool = False) -> BoxStore:
     """The box store at a path.
 
     Args:
@@ -21,21 +21,24 @@ def open_store(path: Path, kind: StoreKind | None = None, images: Path | None = 
         a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
       kind: what it is; None: found out by ``find_kind``.
       images: for COCO detection results alone, a JSON file whose ``images`` name them, see ``coco.read_detections``.
+      masks: for an instances file alone, whether the masks are wanted too: the store is then a ``MaskedStore``.
 
     Raises:
-      DataError: it is not there, of no kind, or cannot be read.
+      DataError: it is not there, of no kind, cannot be read, or has no masks.
     """
     if not path.exists() and inside_zip(path) is None:
         raise DataError(f"{path}: no such folder or file of boxes")
     kind = kind or find_kind(path)
     if images is not None and kind != "coco_detections":
         raise DataError(f"{images}: a file of images is for COCO detection results; {path} is {kind}")
+    if masks and kind != "coco_instances":
+        raise DataError(f"{path}: boxes of kind {kind} come without masks; data.masks needs COCO's instances file")
     if (kind in ("coco_detections", "coco_instances")) == path.is_dir():
         raise DataError(f"{path}: a {'folder' if path.is_dir() else 'file'}; boxes of kind {kind} are none")
     if kind == "coco_detections":
         return read_detections(path, images)
     if kind == "coco_instances":
-        return read_instances(path)
+        return read_instances(path, masks)
     if kind == "packed":
         return PackedStore(path)
     return npz_store(path) if kind == "npz" else voc_store(path)

@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from jaxcolor.data.box_files import BoxFile, read_boxes
+from jaxcolor.data.masks import Masks, draw
 from jaxcolor.data.photos import DataError
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES
 
@@ -59,6 +60,23 @@ class BoxStore(Protocol):
 
     def absent(self, key: str) -> str:
         """That a photo has no entry, in words that name the place where it would be."""
+        ...
+
+
+@runtime_checkable
+class MaskedStore(BoxStore, Protocol):
+    """A box store whose boxes have masks."""
+
+    def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
+        """The pixels of each of the photo's boxes, in the order of ``read``; none for a photo without an entry.
+
+        Args:
+          key: of the photo.
+          size: its width and height in pixels.
+
+        Raises:
+          DataError: a mask is that of a photo of another size.
+        """
         ...
 
 
@@ -212,6 +230,7 @@ class TableStore:
         self._numbers = {key: number for number, key in enumerate(keys)}
         self._boxes = boxes[order]
         self._scores = scores[order]
+        self._order = order
         self._starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(keys)))])
 
     def __len__(self) -> int:
@@ -226,12 +245,44 @@ class TableStore:
 
     def read(self, key: str) -> BoxFile:
         """The photo's boxes."""
-        number = self._numbers.get(key)
-        if number is None:
+        rows = self._rows(key)
+        if rows is None:
             raise MissingBoxesError(self.absent(key))
-        rows = slice(int(self._starts[number]), int(self._starts[number + 1]))
         return BoxFile(self._boxes[rows], self._scores[rows])
+
+    def _rows(self, key: str) -> slice | None:
+        """Where the photo's boxes are."""
+        number = self._numbers.get(key)
+        return None if number is None else slice(int(self._starts[number]), int(self._starts[number + 1]))
 
     def absent(self, key: str) -> str:
         """Names the file and the photo."""
         return f"{self.path}: no boxes for photo {key}"
+
+
+class MaskedTable(TableStore):
+    """A table whose boxes have masks."""
+
+    def __init__(
+        self,
+        path: Path,
+        kind: StoreKind,
+        keys: Sequence[str],
+        owners: Int[np.ndarray, " N"],
+        boxes: Float32[np.ndarray, "N 4"],
+        scores: Float32[np.ndarray, " N"],
+        note: str,
+        masks: Masks,
+    ) -> None:
+        """As ``TableStore``; ``masks`` in the order of the boxes given."""
+        super().__init__(path, kind, keys, owners, boxes, scores, note)
+        self._masks = masks
+
+    def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
+        """See ``MaskedStore``."""
+        rows = self._rows(key)
+        found = () if rows is None else (self._masks[number] for number in self._order[rows].tolist())
+        try:
+            return [draw(mask, size) for mask in found]
+        except ValueError as error:
+            raise DataError(f"{self.path}: photo {key}: {error}") from error

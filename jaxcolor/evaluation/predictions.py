@@ -1,0 +1,102 @@
+"""Anyone's result pictures: files in a folder, matched to the photos by their stems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+from PIL import Image
+
+from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_image
+from jaxcolor.errors import UserError
+
+
+class Found(NamedTuple):
+    """The pictures of a batch of B photos."""
+
+    rgb: UInt8[np.ndarray, "B H W 3"]
+    """Each in the upper left corner, black where there is none."""
+    there: Bool[np.ndarray, " B"]
+    resized: int
+    """How many were of another size than the comparison."""
+
+
+class Predictions:
+    """The pictures of one system, in a folder. Files are read only when their photo comes."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Lists the folder.
+
+        Args:
+          name: of the system.
+          folder: pictures of any size; each photo's is the file of the same stem, whatever its suffix.
+
+        Raises:
+          UserError: there is no such folder, it holds no pictures, or two of one stem.
+        """
+        self.name = name
+        self.folder = folder
+        if not folder.is_dir():
+            raise UserError(f"predictions {name}: {folder} is no folder")
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+        if not files:
+            raise UserError(f"predictions {name}: {folder} holds no pictures ({', '.join(PHOTO_SUFFIXES)})")
+        self._files: dict[str, Path] = {}
+        for path in files:
+            other = self._files.setdefault(path.stem, path)
+            if other != path:
+                raise UserError(f"predictions {name}: {other.name} and {path.name} in {folder} have the same stem")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, names: Sequence[str], size: Int[np.ndarray, "B 2"], side: int, threads: int) -> Found:
+        """The pictures of a batch.
+
+        Args:
+          names: of the photos; an empty one has no picture.
+          size: height and width at which each is compared; a picture of another size is resized to it, with the
+            filter that the truth is resized with (Pillow's bilinear one, antialiased).
+          side: of the canvas they lie on.
+          threads: how many read.
+
+        Raises:
+          DataError: a picture cannot be read.
+        """
+        rgb = np.zeros((len(names), side, side, 3), np.uint8)
+        rows = [row for row, name in enumerate(names) if name in self._files]
+
+        def place(row: int) -> bool:
+            height, width = size[row].tolist()
+            image = read_image(self._files[names[row]])
+            fits = image.size == (width, height)
+            made = image if fits else image.resize((width, height), Image.Resampling.BILINEAR)
+            rgb[row, :height, :width] = np.asarray(made)
+            return not fits
+
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            resized = sum(pool.map(place, rows))
+        there = np.zeros(len(names), bool)
+        there[rows] = True
+        return Found(rgb, there, resized)
+
+
+def parse_named(flag: str, texts: Sequence[str]) -> dict[str, Path]:
+    """``NAME=PATH`` arguments.
+
+    Raises:
+      UserError: one of another form, or a name given twice.
+    """
+    named: dict[str, Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (equals and name.strip() and path.strip()):
+            raise UserError(f"--{flag}={text}: give a name and a path, as in --{flag}=NAME=PATH")
+        if name.strip() in named:
+            raise UserError(f"--{flag}={text}: {name.strip()} is given twice")
+        named[name.strip()] = Path(path.strip())
+    return named
