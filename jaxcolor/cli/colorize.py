@@ -30,14 +30,16 @@ def add_colorize(subparsers: Subparsers) -> None:
 def colorize(options: argparse.Namespace) -> None:
     """Colour ``options.photos`` into ``options.output``."""
     from jaxcolor.colorize_files import colorize_files
+    from jaxcolor.compile_cache import compile_cache
 
-    colorize_files(
-        options.photos,
-        options.weights,
-        options.output,
-        boxes=options.boxes,
-        missing_boxes=options.missing_boxes,
-        boxes_per_photo=options.boxes_per_photo,
-        batch_size=options.batch,
-        replace=options.force,
-    )
+    with compile_cache():
+        colorize_files(
+            options.photos,
+            options.weights,
+            options.output,
+            boxes=options.boxes,
+            missing_boxes=options.missing_boxes,
+            boxes_per_photo=options.boxes_per_photo,
+            batch_size=options.batch,
+            replace=options.force,
+        )

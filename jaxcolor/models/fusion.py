@@ -181,9 +181,9 @@ class FusionModule(nn.Module):
     ) -> tuple[Float[jax.Array, "B H W C"], Blend]:
         """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
 
-        ``crop_mask`` (M, S, S) is read by the strategy ``truth_mask`` alone.
-        Features of padding crops count for nothing but must be finite, as those of ``dual_branch.run_instance`` are:
-        to zero them here would be one more pass over the largest arrays there are.
+        ``crop_mask`` (M, S, S) is read by the strategy ``truth_mask`` alone. Features of padding crops count for
+        nothing but must be finite, as those of ``dual_branch.run_instance`` are: to zero them here would be one more
+        pass over the largest arrays there are.
         """
         images, height, width, _ = full_feature.shape
         fusion: FusionConfig = self.config.fusion

@@ -2,8 +2,8 @@
 
 An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
 So plain convolutions with 2x2 windows, their results interleaved, give the same numbers from the same parameters. The
-kernel gradients of XLA's own transposed convolution take 8 to 13 times as long on CPU and 5 times on an H100 (see
-``docs/performance.md``).
+gradients of XLA's own transposed convolution take 8 to 13 times as long on CPU (``benchmarks/RESULTS.md``); those of
+one convolution over all phases are slow on GPU (``docs/performance.md``).
 """
 
 from __future__ import annotations

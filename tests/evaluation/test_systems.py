@@ -15,11 +15,11 @@ from jaxcolor.colorize import join
 from jaxcolor.config import Config, DataConfig, EvalConfig
 from jaxcolor.data.photos import DataError
 from jaxcolor.errors import UserError
-from jaxcolor.evaluation.metrics import fid, inception
+from jaxcolor.evaluation.metrics import fid, inception, lpips
 from jaxcolor.evaluation.predictions import Predictions, parse_named
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.run import compare, evaluate_files
-from jaxcolor.evaluation.scoring import OBJECTS_A_GROUP, Scorer, Truth, choose
+from jaxcolor.evaluation.scoring import OBJECTS_A_GROUP, Scorer, Truth, choose, score
 from jaxcolor.evaluation.systems import Checkpoint, check_names
 from jaxcolor.models.backbone import network_input
 from jaxcolor.models.dual_branch import build, picture, run_full
@@ -166,6 +166,25 @@ def test_another_checkpoint_is_one_system(variables: dict[str, Any]) -> None:
         np.testing.assert_array_equal(found.scores["again"][metric], values)
     np.testing.assert_allclose(found.scores["alone"]["psnr"], found.scores["full"]["psnr"], atol=0.01)
     assert "fused_minus_again" in found.to_metrics()["differences"]
+
+
+def test_metrics_where_jax_may_compute_in_float64() -> None:
+    """As it does once weights in float64 are evaluated."""
+    rng = np.random.default_rng(0)
+    pair = rng.integers(0, 256, (2, 2, 64, 64, 3), dtype=np.uint8)
+    size, objects = np.array([[40, 64], [64, 64]], np.int32), np.ones((2, 64, 64), bool)
+    choice = choose(EvalConfig(), 64)
+
+    def scores() -> dict[str, np.ndarray]:
+        networks = {name: lpips.load(net) for name, net in (("lpips_alex", "alex"), ("lpips_squeeze", "squeeze"))}
+        function = jax.jit(lambda networks, *arrays: score(choice, networks, *arrays))
+        return jax.device_get(function(networks, pair[0], pair[1], size, objects))
+
+    expected = scores()
+    with jax.enable_x64(True):
+        found = scores()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, err_msg=name)
 
 
 def test_colourfulness_of_the_truth(variables: dict[str, Any]) -> None:

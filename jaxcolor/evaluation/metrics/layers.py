@@ -26,10 +26,10 @@ def conv(
     stride: int = 1,
     padding: Pair = (0, 0),
 ) -> Float[jax.Array, "B h w F"]:
-    """``torch.nn.Conv2d``: zeros outside, extents rounded down."""
+    """``torch.nn.Conv2d``: zeros outside, extents rounded down; in float32, also where JAX may compute in float64."""
     out = jax.lax.conv_general_dilated(
-        x,
-        kernel,
+        x.astype(jnp.float32),
+        kernel.astype(jnp.float32),
         window_strides=(stride, stride),
         padding=[(p, p) for p in padding],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),

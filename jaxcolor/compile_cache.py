@@ -1,0 +1,40 @@
+"""Compiled programs kept from run to run, for commands whose time would otherwise go into compiling."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+
+def folder() -> Path:
+    """Where they lie: in the user's folder for caches, apart for each machine, as their instructions may differ."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "jaxcolor" / "compiled" / (platform.node() or "machine")
+
+
+@contextmanager
+def compile_cache() -> Iterator[None]:
+    """Keep what is compiled in the block and takes a second or more, in ``folder()``.
+
+    Where JAX has been told of a folder (``JAX_COMPILATION_CACHE_DIR``) that one is used, and none where its cache is
+    turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        yield
+        return
+    _use(str(folder()))
+    try:
+        yield
+    finally:
+        _use(None)
+
+
+def _use(path: str | None) -> None:
+    jax.config.update("jax_compilation_cache_dir", path)
+    compilation_cache.reset_cache()  # whether there is a cache is otherwise decided at the first compile of a process
