@@ -141,10 +141,13 @@ def test_evaluation_counts_every_photo_once(trained, tmp_path):
         finish(start("eval.py", folder, *layout, f"--weights={weights}", "--workdir=e", "--nocontrols"))
         metrics[layout] = json.loads((folder / "e" / "metrics.json").read_text())
         lines = (folder / "e" / "per_photo.csv").read_text().splitlines()
-        assert len(lines) == 1 + 13 * 3  # a line a photo and system
+        assert len(lines) == 1 + 13 * (3 + 1)  # a line for each photo and system, and its truth
+        objects = (folder / "e" / "per_object.csv").read_text().splitlines()[1:]
+        assert len(objects) == 3 * metrics[layout]["objects"] > 3 * 13
+        assert (folder / "e" / "report.html").stat().st_size > 0
         metrics[layout]["lines"], metrics[layout]["rows"] = [line.split(",")[:3] for line in lines], lines[1:]
     assert metrics[1, 8]["lines"] == metrics[2, 4]["lines"]
     for layout, found in metrics.items():
-        rows = [[float(cell) for cell in line.split(",")[3:]] for line in found.pop("rows")]
+        rows = [[float(cell or "nan") for cell in line.split(",")[3:]] for line in found.pop("rows")]
         metrics[layout] = np.array(rows)
-    np.testing.assert_allclose(metrics[2, 4], metrics[1, 8], rtol=1e-4)
+    np.testing.assert_allclose(metrics[2, 4], metrics[1, 8], rtol=1e-4, atol=1e-4)
