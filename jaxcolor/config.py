@@ -314,7 +314,7 @@ class Config:
     """Checkpoints of steps that this divides are kept for good; a multiple of ``checkpoint_every``. 0: none."""
     keep_best: str = ""
     """Metric of the evaluation during training whose best checkpoint is kept: ``psnr`` keeps the highest, with a minus
-    in front, ``-lpips``, the lowest. Empty: none."""
+    in front, ``-lpips_alex``, the lowest. Empty: none."""
     resume: Literal["auto", "never", "must"] = "auto"
     """``auto``: go on with the run that the workdir holds, or begin one. ``never``: refuse a workdir that holds one.
     ``must``: refuse one that does not, say where a volume was not mounted."""
