@@ -27,8 +27,8 @@ def test_the_trunk_is_the_backbones_convolutions() -> None:
     full = fused_flops(model(layers="none"), 0)
     masks = fused_flops(model(layers=("conv1_2",), strategy="box_mask"), 1)
     first_two = 2 * 16 * 16 * 9 * (4 * 4 + 4 * 4)
-    pasted = 2 * (16 * 16 * 16 * 4) * 2  # rows, then columns, of a feature of 4 channels
-    assert masks - full == pytest.approx(first_two + pasted, rel=0.1)
+    # To blend row by row, as processors do, is next to nothing.
+    assert masks - full == pytest.approx(first_two, rel=0.02)
 
 
 def test_parameters() -> None:

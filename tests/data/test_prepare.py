@@ -149,6 +149,7 @@ def test_other_names_and_formats(tmp_path):
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_a_tfrecord_preparation_is_left_to_convert(tmp_path):
     imagenet_tars(tmp_path / "tars", TRAIN, VALIDATION)
     code = (
