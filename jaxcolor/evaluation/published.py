@@ -2,7 +2,7 @@
 
 Su, Chu, Huang: Instance-aware Image Colorization, CVPR 2020, Table 1 (whole pictures) and Table 2 (instances of
 COCO-Stuff, annotated boxes). How they were computed is not said in all points, and nobody has reproduced them; see
-docs/evaluation.md before comparing.
+docs/evaluation.md before comparing. Typed by hand and not yet compared with the print: look there before quoting them.
 """
 
 from __future__ import annotations
