@@ -286,7 +286,11 @@ def name_of(config: ModelConfig) -> str:
 BATCH = batch([example(0, [[1, 1, 9, 9], [3, 3, 15, 16]]), example(1), example(2, [[0, 0, 16, 16]])], capacity=3)
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=name_of)
+# The default itself is compiled for the goldens, too.
+FAST = [pytest.param(v, id=name_of(v), marks=[pytest.mark.slow] if v == MODEL else []) for v in VARIANTS]
+
+
+@pytest.mark.parametrize("config", FAST)
 def test_every_variant_builds_and_runs(config: ModelConfig) -> None:
     """Not compiled as a whole: operations that variants share are compiled once."""
     # Photos 0 and 2 are the same but for their crops.

@@ -167,6 +167,7 @@ def test_pmap_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
 
+@pytest.mark.slow
 def test_a_sharded_run_goes_on_on_fewer_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints know neither devices nor how the optimizer's state lay on them; averages are what comes out."""
     config = dataclasses.replace(

@@ -53,7 +53,7 @@ SLOW_PMAP = pytest.param("pmap", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("mapping", ["shard_map", SLOW_PMAP])
-@pytest.mark.parametrize("devices", [4, 1])
+@pytest.mark.parametrize("devices", [pytest.param(4, marks=pytest.mark.slow), 1])
 def test_the_next_step_on_fewer_devices(
     devices: int, mapping: str, finished_wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
