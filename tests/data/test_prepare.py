@@ -128,7 +128,10 @@ BAD_TARS = {
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("damage", BAD_TARS)
+# Each starts TensorFlow anew; one of them is enough for every day.
+@pytest.mark.parametrize(
+    "damage", [pytest.param(bad, marks=[pytest.mark.slow] if i else []) for i, bad in enumerate(BAD_TARS)]
+)
 def test_what_is_wrong_with_the_tar_files_is_named(tmp_path, damage):
     damage(imagenet_tars(tmp_path / "tars", TRAIN, VALIDATION))
     status, printed, said = prepare(tmp_path)
