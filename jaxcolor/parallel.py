@@ -170,10 +170,17 @@ class Devices:
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths.tolist(), strict=True)]
 
     def total(self, tree: Any) -> Any:
-        """Host arrays added up over the processes; all must call it."""
+        """Host arrays added up over the processes, in their own type; all must call it."""
         if self.process_count == 1:
             return tree
-        return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x)).sum(axis=0), tree)
+
+        def added(part: Any) -> np.ndarray:
+            own = np.asarray(part)
+            # As bytes: on its way through JAX float64 would become float32.
+            rows = multihost_utils.process_allgather(np.frombuffer(own.tobytes(), np.uint8))
+            return np.stack([np.frombuffer(row.tobytes(), own.dtype).reshape(own.shape) for row in rows]).sum(axis=0)
+
+        return jax.tree.map(added, tree)
 
     def map(
         self, function: Callable[..., Any], takes: Sequence[Any], gives: Sequence[Any], donate: Sequence[int] = ()

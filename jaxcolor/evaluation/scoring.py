@@ -53,7 +53,7 @@ class Choice(NamedTuple):
     """What is measured; hashable, for compiled programs to be kept by."""
 
     more: tuple[str, ...]
-    """Beyond ``BASIC``, in the order of ``WITHOUT_FILES``."""
+    """Beyond ``BASIC``."""
     side: int
     """Of the canvas that compared pictures lie on."""
     object_side: int

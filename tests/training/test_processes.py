@@ -151,3 +151,34 @@ def test_evaluation_counts_every_photo_once(trained, tmp_path):
         rows = [[float(cell or "nan") for cell in line.split(",")[3:]] for line in found.pop("rows")]
         metrics[layout] = np.array(rows)
     np.testing.assert_allclose(metrics[2, 4], metrics[1, 8], rtol=1e-4, atol=1e-4)
+
+
+TOTALS = """
+import sys
+import jax, numpy as np
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from jaxcolor.parallel import Devices
+devices, own = Devices.all("shard_map"), int(sys.argv[2])
+count, sums = devices.total((np.int64(2**40 + own), np.array([[1.0, 1e-12], [own, 3.0]])))
+assert count == 2**41 + 1 and sums.dtype == np.float64, (count, sums)
+assert (sums == [[2.0, 2e-12], [1.0, 6.0]]).all() and (sums - 2)[0, 0] == 0, sums
+one = devices.total((np.array([1 + 1e-12]),))[0]
+assert one[0] == 2 + 2e-12, one
+"""
+
+
+@pytest.mark.slow
+def test_sums_keep_all_their_digits():
+    port = free_port()
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOTALS, f"localhost:{port}", str(index)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for index in range(2)
+    ]
+    finish(started)
