@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,18 +75,6 @@ def add(sums: Sums, features: Float[np.ndarray, "B D"]) -> Sums:
     if not np.isfinite(wide).all():
         raise StatisticsError("features of FID that are NaN or infinite: a photo without pixels, or damaged weights")
     return Sums(sums.count + len(wide), sums.total + wide.sum(axis=0), sums.products + wide.T @ wide)
-
-
-def merge(parts: Iterable[Sums]) -> Sums:
-    """The sums over all of the parts, each of other photos: those of several processes, say.
-
-    Raises:
-      ValueError: no part.
-    """
-    first, *others = parts
-    for part in others:
-        first = Sums(first.count + part.count, first.total + part.total, first.products + part.products)
-    return first
 
 
 def distance(first: Statistics, second: Statistics) -> float:
