@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 
 from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
+from jaxcolor.models.conv import Conv
 from jaxcolor.models.narrow import NarrowConv, ToFew
 from jaxcolor.models.norm import make_norm
 from jaxcolor.models.relu import leaky_relu, relu
@@ -169,17 +170,8 @@ class Backbone(nn.Module):
         def channels(full_width: int) -> int:
             return max(1, round(full_width * self.config.width))
 
-        def conv(name: str, x: jax.Array, features: int, dilation: int = 1) -> jax.Array:
-            return nn.Conv(
-                channels(features),
-                (3, 3),
-                kernel_dilation=dilation,
-                padding=dilation,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                kernel_init=kernel.conv,
-                name=name,
-            )(x)
+        def conv(name: str, x: jax.Array, features: int, dilation: int = 1, more_bias: Any = 0.0) -> jax.Array:
+            return Conv(channels(features), dtype, param_dtype, kernel.conv, dilation, name=name)(x, more_bias)
 
         def narrow(name: str, x: jax.Array, features: int) -> jax.Array:
             return NarrowConv(channels(features), dtype, param_dtype, kernel.conv, name=name)(x)
@@ -207,8 +199,8 @@ class Backbone(nn.Module):
         def up(number: int, x: jax.Array, skip: jax.Array, skip_name: str, features: int) -> jax.Array:
             """Twice the side, plus a shortcut; tapped before the ReLU, handed on (and recorded) after it."""
             name = f"conv{number}_up"
-            upsampled = UpConv(channels(features), dtype, param_dtype, kernel.up, name=name)(x)
-            taps[name] = relu(tap(name, upsampled + conv(skip_name, skip, features)))
+            upsampled, bias = UpConv(channels(features), dtype, param_dtype, kernel.up, name=name)(x)
+            taps[name] = relu(tap(name, upsampled + conv(skip_name, skip, features, more_bias=bias)))
             return taps[name]
 
         conv1_2 = block(1, inputs.astype(dtype), 64, 2)

@@ -28,7 +28,6 @@ from jaxcolor.models.backbone import (
 )
 from jaxcolor.models.blending import blend, membership, sum_per_image
 from jaxcolor.models.narrow import NarrowConv
-from jaxcolor.models.relu import relu
 
 UNCOVERED = 1e5
 """Added to the full image's logit where no box covers: only the full image counts there (reference code)."""
@@ -155,12 +154,7 @@ class WeightHead(nn.Module):
         inner = self.config.fusion.head_channels
         dtype, param_dtype = jnp.dtype(self.config.compute_dtype), parameter_type(self.config)
         init = initializers(self.config.head_init).conv
-        feature = relu(
-            nn.Conv(inner, (3, 3), padding=1, dtype=dtype, param_dtype=param_dtype, kernel_init=init, name="conv1")(
-                feature
-            )
-        )
-        for i, features in ((2, inner), (3, 1)):
+        for i, features in enumerate((inner, inner, 1), start=1):
             feature = NarrowConv(features, dtype, param_dtype, init, name=f"conv{i}")(feature)
         return feature
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,20 +11,57 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxcolor.batch import Array
 from jaxcolor.models.relu import relu
 
 GROUP = 4
-"""Neighbours of a row that are computed as one pixel of as many times the channels, where that is worth it."""
+"""Neighbours of a row that ``grouped`` computes as one pixel."""
+MATRIX_UNIT = 64
+"""Channels that a GPU's matrix units work on at a time, at least."""
+
+Way = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def group_for(x: jax.Array) -> int:
-    """How many neighbours to take together: here it is chosen, and nowhere else.
+def way_for(x: Float[Array, "B H W C"]) -> Way:
+    """How a layer with few channels in or out is computed here: this is chosen in this function, and nowhere else.
 
-    A GPU's matrix units work on 64 channels and more at a time: four times the multiplications, three quarters of them
-    by zeros, take a third of the time. Other devices, and float32, are as fast or faster without.
+    A GPU's matrix units work on 64 channels and more at a time. With few channels in, four times the multiplications,
+    three quarters of them by zeros, take a third of the time; with many in and few out, a third of the kernel at a
+    time takes half. Other devices, and float32, are as fast or faster without.
     """
-    worth_it = jax.default_backend() == "gpu" and x.dtype == jnp.bfloat16
-    return GROUP if worth_it and x.shape[2] % GROUP == 0 else 1
+    if jax.default_backend() != "gpu" or x.dtype != jnp.bfloat16:
+        return plain
+    if x.shape[3] >= MATRIX_UNIT:
+        return by_columns
+    return grouped if x.shape[2] % GROUP == 0 else plain
+
+
+def plain(
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
+) -> Float[jax.Array, "B H W F"]:
+    """3x3, stride 1, zero padding, then ReLU."""
+    return relu(_convolve(x, kernel, padding=(1, 1)) + bias)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
+    """Stride 1; ``padding`` of rows and of columns, on both sides."""
+    around = [(rows, rows) for rows in padding]
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def by_columns(
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
+) -> Float[jax.Array, "B H W F"]:
+    """``plain`` with the three columns of the kernel as three times the features of one, added up where they meet."""
+    features = kernel.shape[3]
+    columns = kernel.transpose(0, 2, 1, 3).reshape(3, 1, kernel.shape[2], 3 * features)
+    parts = _convolve(x, columns, padding=(1, 0))
+    real = jnp.promote_types(x.dtype, jnp.float32)
+    total = bias.astype(real)
+    for i in range(3):  # what the left column gives belongs to the pixel to the right, and so on
+        part = parts[..., i * features : (i + 1) * features].astype(real)
+        total += jax.lax.pad(part, jnp.zeros((), real), ((0, 0, 0), (0, 0, 0), (1 - i, i - 1, 0), (0, 0, 0)))
+    return relu(total.astype(x.dtype))
 
 
 def grouped_kernel(kernel: Float[jax.Array, "3 3 C F"], group: int) -> Float[jax.Array, "3 3 {group}*C {group}*F"]:
@@ -38,26 +76,22 @@ def grouped_kernel(kernel: Float[jax.Array, "3 3 C F"], group: int) -> Float[jax
     return spread.reshape(3, 3, group * kernel.shape[2], group * kernel.shape[3])
 
 
-def narrow_conv(
-    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"], group: int
+def grouped(
+    x: Float[jax.Array, "B H W C"],
+    kernel: Float[jax.Array, "3 3 C F"],
+    bias: Float[jax.Array, " F"],
+    group: int = GROUP,
 ) -> Float[jax.Array, "B H W F"]:
-    """3x3, stride 1, zero padding, then ReLU, on ``group`` neighbours at a time; they must divide the width."""
+    """``plain`` on ``group`` neighbours at a time; they must divide the width."""
     batch, height, width, channels = x.shape
-    if group > 1:
-        kernel, bias = grouped_kernel(kernel, group), jnp.tile(bias, group)
-    y = jax.lax.conv_general_dilated(
-        x.reshape(batch, height, width // group, group * channels),
-        kernel,
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    together = x.reshape(batch, height, width // group, group * channels)
     # Bias and ReLU before the way back: XLA computes them with the convolution only where nothing lies between.
-    return relu(y + bias).reshape(batch, height, width, y.shape[-1] // group)
+    y = plain(together, grouped_kernel(kernel, group), jnp.tile(bias, group))
+    return y.reshape(batch, height, width, kernel.shape[3])
 
 
 class NarrowConv(nn.Module):
-    """``nn.Conv(features, (3, 3), padding=1)`` and ReLU for few channels.
+    """``nn.Conv(features, (3, 3), padding=1)`` and ReLU, for few channels in or out.
 
     Attributes:
       features: channels out.
@@ -77,7 +111,7 @@ class NarrowConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         x = x.astype(self.dtype)
-        return narrow_conv(x, jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype), group_for(x))
+        return way_for(x)(x, jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype))
 
 
 @jax.custom_vjp

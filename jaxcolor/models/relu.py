@@ -2,6 +2,9 @@
 
 The gradients of ``jax.nn`` ask the argument. It is then kept beside the result, which is as large, and XLA cannot
 compute the ReLU as part of the convolution before it. The numbers are the same.
+
+ReLU's asks whether the result is other than 0, not whether it is above: of "the larger of x and 0 is above 0" XLA makes
+"x is above 0", and is back at the argument. (So gradients flow where the result is NaN; those of ``jax.nn`` do not.)
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _relu_backward(y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(y > 0, gradient, 0),)
+    return (jnp.where(y != 0, gradient, 0),)
 
 
 relu.defvjp(_relu_forward, _relu_backward)

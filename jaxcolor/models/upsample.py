@@ -1,13 +1,15 @@
-"""The 4x4 transposed convolution of stride 2, written as four 2x2 convolutions, one for each phase of the output.
+"""The 4x4 transposed convolution of stride 2, and the two ways in which it is computed.
 
 An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
-So plain convolutions with 2x2 windows, their results interleaved, give the same numbers from the same parameters. The
-gradients of XLA's own transposed convolution take 8 to 13 times as long on CPU (``benchmarks/RESULTS.md``); those of
-one convolution over all phases are slow on GPU (``docs/performance.md``).
+So four plain convolutions with 2x2 windows, one for each phase of the output, give the same numbers from the same
+parameters once their results are interleaved (``by_phases``). XLA's own transposed convolution (``directly``) needs no
+interleaving, and on GPU it is faster, and so is its gradient to the input; its kernel gradient takes 8 times as long
+there, and on CPU both gradients do (``docs/performance.md``, ``benchmarks/RESULTS.md``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +17,59 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def by_phases(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
+    """As four convolutions."""
+    # Output row 2m + a sees input row m + a - 1 + r through tap 3 - (2r + a), for r = 0, 1; columns alike.
+    taps = kernel[::-1, ::-1].swapaxes(2, 3)  # 2r + a, 2s + b, in, out
+
+    def phase(a: int, b: int) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x, taps[a::2, b::2], (1, 1), padding=((1 - a, a), (1 - b, b)), dimension_numbers=LAYOUT
+        )
+
+    zero = jnp.zeros((), x.dtype)
+    # Spread out with zeros between and added up: unlike stacking and reshaping, compiled into what comes next.
+    spread = [
+        jax.lax.pad(phase(a, b), zero, ((0, 0, 0), (a, 1 - a, 1), (b, 1 - b, 1), (0, 0, 0)))
+        for a in range(2)
+        for b in range(2)
+    ]
+    return sum(spread[1:], spread[0])
+
+
+def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    taps = kernel[::-1, ::-1].swapaxes(2, 3)
+    return jax.lax.conv_general_dilated(
+        x, taps, (1, 1), padding=((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=LAYOUT
+    )
+
+
+@jax.custom_vjp
+def directly(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
+    """As one transposed convolution whose kernel gradient is that of ``by_phases``."""
+    return _direct(x, kernel)
+
+
+def _directly_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    (to_x,) = jax.linear_transpose(lambda x: _direct(x, kernel), x)(gradient)
+    (to_kernel,) = jax.linear_transpose(lambda kernel: by_phases(x, kernel), kernel)(gradient)
+    return to_x, to_kernel
+
+
+directly.defvjp(lambda x, kernel: (_direct(x, kernel), (x, kernel)), _directly_backward)
+
+
+def way_for() -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """How it is computed here: this is chosen in this function, and nowhere else."""
+    return by_phases if jax.default_backend() == "cpu" else directly
+
 
 class UpConv(nn.Module):
-    """Twice the side: ``torch.nn.ConvTranspose2d(C, features, 4, stride=2, padding=1)``.
+    """Twice the side: ``torch.nn.ConvTranspose2d(C, features, 4, stride=2, padding=1)``, its bias apart.
 
     Its variables are those of ``flax.linen.ConvTranspose(features, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)),
     transpose_kernel=True)``: ``kernel`` (4, 4, features, C) and ``bias`` (features,).
@@ -35,29 +87,13 @@ class UpConv(nn.Module):
     kernel_init: Any
 
     @nn.compact
-    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B 2*H 2*W {self.features}"]:
-        """The feature at twice its side."""
-        channels = x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (4, 4, self.features, channels), self.param_dtype)
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"]
+    ) -> tuple[Float[jax.Array, "B 2*H 2*W {self.features}"], Float[jax.Array, " {self.features}"]]:
+        """The feature at twice its side, and the bias that is to be added to it.
+
+        A sum with another convolution takes one bias for both, and no pass over the feature for its own.
+        """
+        kernel = self.param("kernel", self.kernel_init, (4, 4, self.features, x.shape[-1]), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-
-        # Output row 2m + a sees input row m + a - 1 + r through tap 3 - (2r + a), for r = 0, 1; columns alike.
-        taps = jnp.asarray(kernel, self.dtype)[::-1, ::-1].swapaxes(2, 3)  # 2r + a, 2s + b, in, out
-
-        def phase(a: int, b: int) -> jax.Array:
-            return jax.lax.conv_general_dilated(
-                x.astype(self.dtype),
-                taps[a::2, b::2],
-                window_strides=(1, 1),
-                padding=((1 - a, a), (1 - b, b)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-
-        zero = jnp.zeros((), self.dtype)
-        # Spread out with zeros between and added up: unlike stacking and reshaping, compiled into what comes next.
-        spread = [
-            jax.lax.pad(phase(a, b), zero, ((0, 0, 0), (a, 1 - a, 1), (b, 1 - b, 1), (0, 0, 0)))
-            for a in range(2)
-            for b in range(2)
-        ]
-        return sum(spread[1:], spread[0]) + bias.astype(self.dtype)
+        return way_for()(x.astype(self.dtype), jnp.asarray(kernel, self.dtype)), jnp.asarray(bias)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,50 +9,67 @@ import numpy as np
 import pytest
 
 from jaxcolor.models import narrow
-from jaxcolor.models.narrow import NarrowConv, ToFew, group_for, narrow_conv, to_few
+from jaxcolor.models.narrow import NarrowConv, ToFew, by_columns, grouped, plain, to_few, way_for
 
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-@pytest.mark.parametrize("group", [1, 2, 4, 8])
-def test_neighbours_taken_together_give_the_same_numbers(group):
+WAYS = [plain, by_columns, *(functools.partial(grouped, group=group) for group in (1, 2, 4, 8))]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_numbers_of_flax(way):
     x, kernel = normal(0, 2, 5, 8, 3), normal(1, 3, 3, 3, 6)
     bias = normal(2, 6)
     expected = nn.relu(nn.Conv(6, (3, 3), padding=1).apply({"params": {"kernel": kernel, "bias": bias}}, x))
-    np.testing.assert_allclose(narrow_conv(x, kernel, bias, group), expected, atol=1e-5)
+    np.testing.assert_allclose(way(x, kernel, bias), expected, atol=1e-5)
 
 
-def test_and_the_same_gradients():
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_and_the_same_gradients(way):
     x, kernel, bias, flowing = normal(0, 2, 3, 8, 3), normal(1, 3, 3, 3, 2), normal(3, 2), normal(2, 2, 3, 8, 2)
 
-    def gradients(group):
-        return jax.grad(lambda *a: (narrow_conv(*a, group) * flowing).sum(), argnums=(0, 1, 2))(x, kernel, bias)
+    def gradients(way):
+        return jax.grad(lambda *a: (way(*a) * flowing).sum(), argnums=(0, 1, 2))(x, kernel, bias)
 
-    for ours, theirs in zip(gradients(4), gradients(1), strict=True):
+    for ours, theirs in zip(gradients(way), gradients(plain), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("group", [1, 4])
-def test_the_layer_is_flaxs(monkeypatch, group):
-    monkeypatch.setattr(narrow, "group_for", lambda x: group)
+def test_columns_are_added_up_in_more_digits_than_they_are_kept_in():
+    x, kernel, bias = normal(0, 1, 8, 8, 64), normal(1, 3, 3, 64, 4), normal(2, 4)
+    exact = np.asarray(plain(x, kernel, bias), np.float64)
+
+    def error(way):
+        found = way(*(value.astype(jnp.bfloat16) for value in (x, kernel, bias)))
+        assert found.dtype == jnp.bfloat16
+        return np.linalg.norm(np.asarray(found, np.float64) - exact) / np.linalg.norm(exact)
+
+    assert error(by_columns) < 1.2 * error(plain) < 0.01
+
+
+@pytest.mark.parametrize("way", [plain, grouped, by_columns])
+def test_the_layer_is_flaxs(monkeypatch, way):
+    monkeypatch.setattr(narrow, "way_for", lambda x: way)
     ours = NarrowConv(5, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
-    plain = nn.Conv(5, (3, 3), padding=1, kernel_init=nn.initializers.normal(0.3))
+    plain_layer = nn.Conv(5, (3, 3), padding=1, kernel_init=nn.initializers.normal(0.3))
     x = normal(0, 1, 4, 4, 2)
     variables = ours.init(jax.random.key(1), x)
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain.init(jax.random.key(1), x))
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain_layer.init(jax.random.key(1), x))
     variables["params"]["bias"] = jnp.arange(5.0)
-    np.testing.assert_allclose(ours.apply(variables, x), nn.relu(plain.apply(variables, x)), atol=1e-5)
+    np.testing.assert_allclose(ours.apply(variables, x), nn.relu(plain_layer.apply(variables, x)), atol=1e-5)
 
 
-def test_groups_are_for_gpus_and_bfloat16(monkeypatch):
-    x = jnp.zeros((1, 8, 8, 4), jnp.bfloat16)
-    assert group_for(x) == 1
+def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
+    few, many = (jnp.zeros((1, 8, 8, channels), jnp.bfloat16) for channels in (4, 64))
+    assert way_for(few) is way_for(many) is plain
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert group_for(x) == 4
-    assert group_for(x[:, :, :6]) == 1
-    assert group_for(x.astype(jnp.float32)) == 1
+    assert way_for(few) is grouped
+    assert way_for(many) is by_columns
+    assert way_for(few[:, :, :6]) is plain
+    assert way_for(few.astype(jnp.float32)) is way_for(many.astype(jnp.float32)) is plain
 
 
 def test_to_few_is_a_matrix_product():

@@ -6,7 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.models.upsample import UpConv
+from jaxcolor.models import upsample
+from jaxcolor.models.upsample import UpConv, by_phases, directly, way_for
+
+
+@pytest.fixture(params=[by_phases, directly], ids=["phases", "direct"], autouse=True)
+def way(request, monkeypatch):
+    monkeypatch.setattr(upsample, "way_for", lambda: request.param)
+
+
+def test_phases_are_for_cpus(monkeypatch):
+    assert way_for() is by_phases
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert way_for() is directly
 
 
 def both(features, channels, height, width):
@@ -18,12 +30,17 @@ def both(features, channels, height, width):
     return ours, plain, variables, x
 
 
+def summed(module, variables, x):
+    result = module.apply(variables, x)
+    return sum(result[1:], result[0]) if isinstance(result, tuple) else result
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (8, 8)])
 def test_equals_the_transposed_convolution(height, width):
     ours, plain, variables, x = both(3, 4, height, width)
     expected = plain.apply(variables, x)
     assert expected.shape == (2, 2 * height, 2 * width, 3)
-    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(summed(ours, variables, x), expected, atol=1e-5)
 
 
 def test_gradients_equal_too():
@@ -31,7 +48,7 @@ def test_gradients_equal_too():
     weights = jnp.asarray(np.random.default_rng(2).standard_normal((2, 8, 12, 3)), jnp.float32)
 
     def gradients(module):
-        return jax.grad(lambda v, x: (module.apply(v, x) * weights).sum(), argnums=(0, 1))(variables, x)
+        return jax.grad(lambda v, x: (summed(module, v, x) * weights).sum(), argnums=(0, 1))(variables, x)
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradients(ours), gradients(plain))
 
@@ -44,4 +61,4 @@ def test_equals_pytorch():
         layer.weight.copy_(torch.tensor(np.asarray(variables["params"]["kernel"]).transpose(3, 2, 0, 1)))
         layer.bias.copy_(torch.tensor(np.asarray(variables["params"]["bias"])))
         expected = layer(torch.tensor(np.asarray(x).transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(summed(ours, variables, x), expected, atol=1e-5)

@@ -1,0 +1,46 @@
+"""The 3x3 convolution of the backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+
+class Conv(nn.Module):
+    """``nn.Conv(features, (3, 3), padding=dilation, kernel_dilation=dilation)``, with the same variables.
+
+    Attributes:
+      features: channels out.
+      dtype: type of the computation.
+      param_dtype: type of the parameters.
+      kernel_init: initialiser of the kernel.
+      dilation: of the kernel.
+    """
+
+    features: int
+    dtype: Any
+    param_dtype: Any
+    kernel_init: Any
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], more_bias: Float[jax.Array, " F"] | float = 0.0
+    ) -> Float[jax.Array, "B H W {self.features}"]:
+        """The convolution; ``more_bias`` is added to its bias, before either is rounded to ``dtype``."""
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        around = (self.dilation, self.dilation)
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            jnp.asarray(kernel, self.dtype),
+            window_strides=(1, 1),
+            padding=(around, around),
+            rhs_dilation=around,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + jnp.asarray(bias + more_bias, self.dtype)
