@@ -29,6 +29,7 @@ from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
+from jaxcolor.compile_options import compiler_options
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.models import dual_branch, narrow
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
@@ -142,7 +143,7 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
     def make() -> Any:
         return devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
 
-    frozen = devices.replicate({tree: trees[tree] for tree in stage.frozen})
+    frozen = devices.replicate(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
     return make, (devices.replicate(state), frozen, devices.split(made_up(row)))
 
 
@@ -158,9 +159,11 @@ def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any,
         def fused_ab(variables: Any, batch: Batch) -> jax.Array:
             return dual_branch.predict(networks, variables, batch).fused_ab
 
-        return jax.jit(fused_ab if row.boxes else full_ab)
+        options = compiler_options(row.photos * (1 + (row.places or row.boxes)))
+        return jax.jit(fused_ab if row.boxes else full_ab, compiler_options=options)
 
-    return make, (jax.device_put(dual_branch.init(config.model, 0)), jax.device_put(made_up(row)))
+    variables = dual_branch.frozen(dual_branch.init(config.model, 0), config.model)
+    return make, (jax.device_put(variables), jax.device_put(made_up(row)))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from PIL import Image
 from jaxcolor import color
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import best_scores, clean_boxes
+from jaxcolor.compile_options import jit_prediction
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.packing import pack
 from jaxcolor.data.preprocess import Example, example
@@ -46,16 +47,18 @@ class Colorizer:
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.uses_boxes = all(tree in variables for tree in dual_branch.TREES)
-        self._variables = jax.device_put(dict(variables))
+        self._variables = jax.device_put(dual_branch.frozen(variables, config))
         networks = dual_branch.build(config)
 
         def full_ab(variables: Any, batch: Batch) -> jax.Array:
             luminance = dual_branch.picture(batch.full_rgb, config).luminance
             return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
 
-        # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
-        self._fused_ab = jax.jit(lambda variables, batch: dual_branch.predict(networks, variables, batch).fused_ab)
-        self._full_ab = jax.jit(full_ab)
+        def fused_ab(variables: Any, batch: Batch) -> jax.Array:
+            # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
+            return dual_branch.predict(networks, variables, batch).fused_ab
+
+        self._fused_ab, self._full_ab = jit_prediction(fused_ab), jit_prediction(full_ab)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, boxes_per_photo: int = 8) -> Colorizer:

@@ -51,6 +51,9 @@ TAPS = (
 ENCODER_TAPS = tuple(t.name for t in TAPS[:7])
 DECODER_TAPS = tuple(t.name for t in TAPS[7:])
 
+LEAKY_SLOPE = 0.2
+"""Of the last ReLU below 0."""
+
 HINT_MASK_EMPTY = -0.5
 """Value of the hint mask where no colour hint is given; +0.5 where one is."""
 
@@ -221,11 +224,12 @@ class Backbone(nn.Module):
         conv9_3 = tap("conv9_3", norm("norm9", x))
 
         x = up(10, conv9_3, conv1_2, "short1_10", 128)
-        x = leaky_relu(conv("conv10_2", x, 128), 0.2)
-        conv10_2 = tap("conv10_2", x)
-
+        x = conv("conv10_2", x, 128)
+        conv10_2 = tap("conv10_2", leaky_relu(x, LEAKY_SLOPE))
+        to_ab = ToFew(2, dtype, param_dtype, kernel.output, name="output")
+        # Where nothing takes the tap's place, the ReLU is left to the output, which need not store it.
+        output = to_ab(x, LEAKY_SLOPE) if at_tap is None else to_ab(conv10_2)
         # tanh in at least float32: bfloat16 has too few digits for smooth colour.
-        output = ToFew(2, dtype, param_dtype, kernel.output, name="output")(conv10_2)
         ab = jnp.tanh(output.astype(jnp.promote_types(dtype, jnp.float32)))
         logits = None
         if self.class_head and (classify or self.is_initializing()):

@@ -28,6 +28,12 @@ def sum_per_image(values: Float[jax.Array, "M ..."], member: Bool[jax.Array, "B 
     return jnp.einsum("bm,m...->b...", member.astype(values.dtype), values, precision="highest")
 
 
+def of_own_image(values: Float[jax.Array, "B ..."], member: Bool[jax.Array, "B M"]) -> Float[jax.Array, "M ..."]:
+    """Each crop's photo's values, which must be finite; 1 for padding. The gradient is summed as ``sum_per_image`` does."""
+    own = jnp.einsum("bm,b...->m...", member.astype(values.dtype), values, precision="highest")
+    return jnp.where(member.any(axis=0).reshape(-1, *[1] * (values.ndim - 1)), own, 1)
+
+
 def blend(
     full_feature: Float[jax.Array, "B H W C"],
     full_weight: Float[jax.Array, "B H W"],

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
@@ -103,6 +104,20 @@ def _init(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
 def abstract(config: ModelConfig) -> dict[str, Any]:
     """Shapes and types of all three trees, computed without making them."""
     return jax.eval_shape(lambda: init(config, 0))
+
+
+def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:
+    """Variables that are not trained: kernels in the type of the computation, so that no call converts them again.
+
+    Host arrays; what is computed from them is the same to the last bit.
+    """
+    dtype = jnp.dtype(config.compute_dtype)
+
+    def converted(path: Any, leaf: Any) -> np.ndarray:
+        host = np.asarray(leaf)
+        return host.astype(dtype) if path[-1].key == "kernel" else host
+
+    return cast(dict[str, Any], jax.tree_util.tree_map_with_path(converted, dict(variables)))
 
 
 def picture(rgb: Array, config: ModelConfig) -> Picture:

@@ -26,7 +26,7 @@ from jaxcolor.models.backbone import (
     initializers,
     parameter_type,
 )
-from jaxcolor.models.blending import blend, membership, sum_per_image
+from jaxcolor.models.blending import blend, membership, of_own_image, sum_per_image
 from jaxcolor.models.narrow import NarrowConv
 
 UNCOVERED = 1e5
@@ -93,7 +93,7 @@ def softmax_blend(
     full = jnp.exp(full_logit - peak)
     instance = jnp.exp(instance_logit - peak[photo])
     total = full + sum_per_image(instance, member)
-    return Blend(full / total, instance / total[photo])
+    return Blend(full / total, instance / of_own_image(total, member))
 
 
 def box_mask_blend(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxcolor.batch import Array
-from jaxcolor.models.relu import relu
+from jaxcolor.models.conv import add_bias
+from jaxcolor.models.relu import leaky_relu, relu
 
 GROUP = 4
 """Neighbours of a row that ``grouped`` computes as one pixel."""
@@ -40,7 +43,7 @@ def plain(
     x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
 ) -> Float[jax.Array, "B H W F"]:
     """3x3, stride 1, zero padding, then ReLU."""
-    return relu(_convolve(x, kernel, padding=(1, 1)) + bias)
+    return relu(add_bias(_convolve(x, kernel, padding=(1, 1)), bias))
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
@@ -53,13 +56,11 @@ def by_columns(
     x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
 ) -> Float[jax.Array, "B H W F"]:
     """``plain`` with the three columns of the kernel as three times the features of one, added up where they meet."""
-    features = kernel.shape[3]
-    columns = kernel.transpose(0, 2, 1, 3).reshape(3, 1, kernel.shape[2], 3 * features)
-    parts = _convolve(x, columns, padding=(1, 0))
+    columns = kernel.transpose(0, 2, 1, 3).reshape(3, 1, kernel.shape[2], 3 * kernel.shape[3])
     real = jnp.promote_types(x.dtype, jnp.float32)
     total = bias.astype(real)
-    for i in range(3):  # what the left column gives belongs to the pixel to the right, and so on
-        part = parts[..., i * features : (i + 1) * features].astype(real)
+    for i, part in enumerate(jnp.split(_convolve(x, columns, padding=(1, 0)).astype(real), 3, axis=3)):
+        # What the left column gives belongs to the pixel to the right, and so on.
         total += jax.lax.pad(part, jnp.zeros((), real), ((0, 0, 0), (0, 0, 0), (1 - i, i - 1, 0), (0, 0, 0)))
     return relu(total.astype(x.dtype))
 
@@ -135,6 +136,43 @@ def _to_few_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
 to_few.defvjp(lambda x, kernel: (to_few(x, kernel), (x, kernel)), _to_few_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def leaky_to_few(
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "C F"], slope: float
+) -> Float[jax.Array, "B H W F"]:
+    """``to_few(leaky_relu(x, slope), kernel)`` that stores nothing of the size of ``x``; on NVIDIA GPUs alone."""
+    from jaxcolor.models import few_kernel
+
+    return few_kernel.leaky_to_few(x, kernel, slope)
+
+
+def _leaky_to_few_backward(
+    slope: float, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    real = jnp.promote_types(x.dtype, jnp.float32)
+    wide, weights, flowing = x.astype(real), kernel.astype(real), gradient.astype(real)
+    slopes = jnp.where(wide >= 0, 1.0, slope).astype(real)
+    features = range(kernel.shape[1])
+    to_x = slopes * sum(flowing[..., f, None] * weights[:, f] for f in features)
+    to_kernel = [(slopes * wide * flowing[..., f, None]).sum(axis=(0, 1, 2)) for f in features]
+    return to_x.astype(x.dtype), jnp.stack(to_kernel, axis=1).astype(kernel.dtype)
+
+
+leaky_to_few.defvjp(lambda x, kernel, slope: (leaky_to_few(x, kernel, slope), (x, kernel)), _leaky_to_few_backward)
+
+
+def leaky_way_for(x: Float[Array, "B H W C"]) -> Callable[[jax.Array, jax.Array, float], jax.Array]:
+    """How ``to_few`` of a leaky ReLU is computed here: this is chosen in this function, and nowhere else."""
+    if jax.default_backend() == "gpu" and x.dtype == jnp.bfloat16:
+        with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
+            from jaxcolor.models import few_kernel
+
+            if few_kernel.fits(x.shape):
+                return leaky_to_few
+    return lambda x, kernel, slope: to_few(leaky_relu(x, slope), kernel)
+
+
 class ToFew(nn.Module):
     """``nn.Conv(features, (1, 1))`` to very few features; attributes as those of ``NarrowConv``."""
 
@@ -144,8 +182,12 @@ class ToFew(nn.Module):
     kernel_init: Any
 
     @nn.compact
-    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W {self.features}"]:
-        """The features."""
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], slope: float | None = None
+    ) -> Float[jax.Array, "B H W {self.features}"]:
+        """The features of ``x``, or, given a slope, of its leaky ReLU."""
         kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        return to_few(x.astype(self.dtype), jnp.asarray(kernel[0, 0], self.dtype)) + bias.astype(self.dtype)
+        x, taps = x.astype(self.dtype), jnp.asarray(kernel[0, 0], self.dtype)
+        few = to_few(x, taps) if slope is None else leaky_way_for(x)(x, taps, slope)
+        return few + bias.astype(self.dtype)

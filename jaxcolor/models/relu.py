@@ -36,8 +36,11 @@ relu.defvjp(_relu_forward, _relu_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def leaky_relu(x: Float[jax.Array, ...], slope: float) -> Float[jax.Array, ...]:
-    """``jax.nn.leaky_relu``; the slope must be above 0."""
-    return jnp.where(x >= 0, x, slope * x)
+    """``jax.nn.leaky_relu``; the slope must be above 0 and at most 1."""
+    real = jnp.promote_types(x.dtype, jnp.float32)
+    # The larger of two, in float32: so it can be compiled into a matrix product that follows.
+    wide = x.astype(real)
+    return jnp.maximum(wide, slope * wide).astype(x.dtype)
 
 
 def _leaky_forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Array]:

@@ -3,7 +3,7 @@
 An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
 So four plain convolutions with 2x2 windows, one for each phase of the output, give the same numbers from the same
 parameters once their results are interleaved (``by_phases``). XLA's own transposed convolution (``directly``) needs no
-interleaving, and on GPU it is faster, and so is its gradient to the input; its kernel gradient takes 8 times as long
+interleaving, and on GPU it is faster, and so is its gradient to the input; its kernel gradient takes 5 times as long
 there, and on CPU both gradients do (``docs/performance.md``, ``benchmarks/RESULTS.md``).
 """
 
@@ -47,16 +47,32 @@ def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
+def _transposed_by_phases(y: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The way back from output to input, a 4x4 convolution of stride 2, phase by phase of ``y``.
+
+    So are the phases padded, which have to be cut out anyway, and not the input: cuDNN cannot pad one side alone.
+    """
+
+    def phase(a: int, b: int) -> jax.Array:
+        own = jnp.pad(y[:, a::2, b::2], ((0, 0), (a, 1 - a), (b, 1 - b), (0, 0)))
+        taps = kernel[1 - a :: 2, 1 - b :: 2]  # features, which come in here, are its third axis
+        return jax.lax.conv_general_dilated(own, taps, (1, 1), "VALID", dimension_numbers=LAYOUT)
+
+    first, *others = (phase(a, b) for a in range(2) for b in range(2))
+    return sum(others, first)
+
+
 @jax.custom_vjp
 def directly(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
-    """As one transposed convolution whose kernel gradient is that of ``by_phases``."""
+    """As one transposed convolution, its kernel gradient by phases."""
     return _direct(x, kernel)
 
 
 def _directly_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     (to_x,) = jax.linear_transpose(lambda x: _direct(x, kernel), x)(gradient)
-    (to_kernel,) = jax.linear_transpose(lambda kernel: by_phases(x, kernel), kernel)(gradient)
+    # The sum of gradient x directly(x, kernel) is that of x times the way back from the gradient.
+    (to_kernel,) = jax.linear_transpose(lambda kernel: _transposed_by_phases(gradient, kernel), kernel)(x)
     return to_x, to_kernel
 
 

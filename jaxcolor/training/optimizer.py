@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
+from jaxcolor.batch import Array
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.training.layout import SHARDED, WHOLE, Flat, Layout
 
@@ -97,9 +98,7 @@ class Optimizer:
           rate: the learning rate.
         """
         layout = self.layout
-        # Kept apart from what follows: kernel gradients of a GPU's convolutions come transposed, and compiled into one
-        # with that transposition the sum for the norm takes ten times as long.
-        gradients = jax.lax.optimization_barrier(layout.summed(gradients))
+        gradients = jax.tree.map(_row_major, layout.summed(gradients))
         own = layout.own(trained)
         norm = jnp.sqrt(layout.total(optax.tree.norm(gradients, squared=True)))
         if self.clip_norm:
@@ -112,6 +111,15 @@ class Optimizer:
             newest = {"params": own, "batch_stats": batch_stats}
             average = jax.tree.map(lambda old, new: old + share * (new - old), average, newest)
         return Updated(layout.whole(own, trained), OptState(rule, average), norm)
+
+
+def _row_major(gradient: Float[Array, ...]) -> jax.Array:
+    """The gradient, laid out in memory as its parameter is.
+
+    Those of a GPU's convolutions are not. Brought into line here, once, everything after is computed in place; compiled
+    into the update, XLA copies what it wrote.
+    """
+    return jax.lax.optimization_barrier(jnp.ravel(gradient)).reshape(gradient.shape)
 
 
 def _share_of_newest(decay: float, count: Int[jax.Array, ""]) -> Float[jax.Array, ""]:

@@ -19,6 +19,7 @@ from jaxcolor.data.photos import Source
 from jaxcolor.data.pipeline import train_batches
 from jaxcolor.data.preprocess import Augment
 from jaxcolor.errors import UserError
+from jaxcolor.models import dual_branch
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.dumps import dump_state, listed
@@ -82,7 +83,7 @@ def train(
     )
     start = int(state.step)
     on_device = placement.put(state)
-    frozen = devices.replicate({tree: trees[tree] for tree in stage.frozen})
+    frozen = devices.replicate(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
 
     def read(start_step: int) -> Batches:
         return train_batches(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -54,6 +55,17 @@ def test_weights_of_a_photo_sum_to_one(prediction: Prediction) -> None:
         np.testing.assert_allclose(total, 1, atol=1e-6)
         assert (blend.full[1] == 1).all()
         assert (blend.full[2] < 1).all()
+
+
+def test_frozen_variables_compute_the_same_to_the_last_bit() -> None:
+    config = dataclasses.replace(FEW, compute_dtype="bfloat16")
+    networks, tree = dual_branch.build(config), variables(FEW)
+    kept = dual_branch.frozen(tree, config)
+    assert kept["full"]["params"]["conv1_1"]["kernel"].dtype == jnp.bfloat16
+    assert kept["full"]["params"]["norm1"]["scale"].dtype == np.float32
+    assert jax.tree.map(np.shape, kept) == jax.tree.map(np.shape, tree)
+    run = jax.jit(lambda tree: dual_branch.predict(networks, tree, BATCH).ab)
+    np.testing.assert_array_equal(run(kept), run(tree))
 
 
 def test_garbage_in_padding_changes_no_bit(predict: Predict, prediction: Prediction) -> None:

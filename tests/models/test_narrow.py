@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from jaxcolor.models import narrow
-from jaxcolor.models.narrow import NarrowConv, ToFew, by_columns, grouped, plain, to_few, way_for
+from jaxcolor.models.narrow import (
+    NarrowConv,
+    ToFew,
+    by_columns,
+    grouped,
+    leaky_to_few,
+    leaky_way_for,
+    plain,
+    to_few,
+    way_for,
+)
+from jaxcolor.models.relu import leaky_relu
 
 
 def normal(seed, *shape):
@@ -83,3 +94,35 @@ def test_to_few_is_a_matrix_product():
     variables = plain.init(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, layer.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
     np.testing.assert_allclose(layer.apply(variables, x), plain.apply(variables, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8, 16), (1, 8, 8, 64)])
+def test_leaky_to_few_is_the_two_together(shape):
+    x, kernel, flowing = normal(0, *shape), normal(1, shape[3], 2), normal(2, *shape[:3], 2)
+
+    def both(x, kernel):
+        return to_few(leaky_relu(x, 0.2), kernel)
+
+    (ours, back), (theirs, their_back) = (jax.vjp(f, x, kernel) for f in (lambda x, k: leaky_to_few(x, k, 0.2), both))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for mine, yours in zip(back(flowing), their_back(flowing), strict=True):
+        np.testing.assert_allclose(mine, yours, atol=1e-4)
+
+
+def test_the_layer_after_a_leaky_relu(monkeypatch):
+    x = normal(0, 1, 4, 8, 16)
+    layer = ToFew(2, jnp.float32, jnp.float32, nn.initializers.normal(1.0))
+    variables = layer.init(jax.random.key(0), x)
+    expected = layer.apply(variables, nn.leaky_relu(x, 0.2))
+    for way in (leaky_way_for(x), leaky_to_few):
+        monkeypatch.setattr(narrow, "leaky_way_for", lambda x, way=way: way)
+        np.testing.assert_allclose(layer.apply(variables, x, 0.2), expected, atol=1e-5)
+
+
+def test_the_kernel_is_for_gpus_and_for_shapes_that_fit(monkeypatch):
+    x = jnp.zeros((1, 8, 8, 64), jnp.bfloat16)
+    assert leaky_way_for(x) is not leaky_to_few
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert leaky_way_for(x) is leaky_to_few
+    for other in (x[..., :48], x[:, :, :7], x[..., :8], x.astype(jnp.float32)):
+        assert leaky_way_for(other) is not leaky_to_few

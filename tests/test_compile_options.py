@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcolor import compile_options
+from jaxcolor.compile_options import FEW, compiler_options, jit_prediction
+from jaxcolor.data.packing import pack
+from jaxcolor.data.preprocess import Example
+
+
+def batch_of(photos):
+    filled: list[Example | None] = [None] * photos
+    return pack(filled, device_count=1, capacity=0, side=8, with_full=True)[0]
+
+
+def test_graphs_are_for_few_pictures_on_gpus(monkeypatch):
+    assert compiler_options(1) is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiler_options(FEW) == {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
+    assert compiler_options(FEW + 1) is None
+
+
+def test_this_xla_knows_the_option():
+    options = {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
+    compiled = jax.jit(lambda x: x + 1).lower(jnp.ones(3)).compile(compiler_options=options)
+    np.testing.assert_array_equal(compiled(jnp.ones(3)), 2)
+
+
+def test_a_prediction_is_compiled_once_for_each_set_of_options_and_shape(monkeypatch):
+    traced = []
+
+    def prediction(variables, batch):
+        traced.append(len(batch.full_rgb))
+        return batch.full_rgb.sum() + variables
+
+    few = {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
+    monkeypatch.setattr(compile_options, "compiler_options", lambda pictures: few if pictures < 3 else None)
+    jitted = jit_prediction(prediction)
+    for photos in (1, 3, 1, 3):
+        assert int(jitted(jnp.ones(()), batch_of(photos))) == 1
+    assert traced == [1, 3]
