@@ -135,7 +135,7 @@ def test_a_stage_that_began_from_another_result_is_refused(copied: Path, monkeyp
     loop.run(config, copied)
     loop.run(config, copied)
     shutil.rmtree(copied / "full")
-    anew = dataclasses.replace(ONLY_FULL, full=stage(1, learning_rate=1e-2))
+    anew = dataclasses.replace(ONLY_FULL, full=stage(1))
     loop.run(anew, copied)
     both = dataclasses.replace(anew, stages=("full", "instance"), instance=stage(1))
     with pytest.raises(CheckpointError, match=r"begun_from\.full: '[0-9a-f]{16}' -> '[0-9a-f]{16}'"):
