@@ -54,6 +54,7 @@ class Row:
     """For crops, of each photo; 0: as many as boxes."""
     calls: int = 5
     """In a round."""
+    cuda_graphs: bool = False
 
 
 ROWS = {
@@ -63,6 +64,7 @@ ROWS = {
     "train_fusion": Row("fusion", 8, boxes=8, calls=3),
     "train_fusion_16": Row("fusion", 16, boxes=8, calls=3),
     "predict_1": Row("predict", 1, boxes=8, calls=10),
+    "predict_1_graphs": Row("predict", 1, boxes=8, calls=10, cuda_graphs=True),
     "predict_8": Row("predict", 8, boxes=8),
     "predict_16": Row("predict", 16, boxes=8, calls=3),
     "predict_8_with_3": Row("predict", 8, boxes=3),
@@ -128,7 +130,8 @@ def compiled(config: Config, row: Row) -> Work:
     with mock.patch.object(narrow, "way_for", return_value=narrow.plain):  # what it multiplies by zeros is no work
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
-    program = make().lower(*arguments).compile()
+    pictures = row.photos * (1 + (row.places or row.boxes))
+    program = make().lower(*arguments).compile(compiler_options=compiler_options(pictures, row.cuda_graphs))
     seconds = time.perf_counter() - began
     return Work(program, list(arguments), row.work != "predict", flops, seconds)
 
@@ -159,8 +162,7 @@ def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any,
         def fused_ab(variables: Any, batch: Batch) -> jax.Array:
             return dual_branch.predict(networks, variables, batch).fused_ab
 
-        options = compiler_options(row.photos * (1 + (row.places or row.boxes)))
-        return jax.jit(fused_ab if row.boxes else full_ab, compiler_options=options)
+        return jax.jit(fused_ab if row.boxes else full_ab)
 
     variables = dual_branch.frozen(dual_branch.init(config.model, 0), config.model)
     return make, (jax.device_put(variables), jax.device_put(made_up(row)))

@@ -15,11 +15,11 @@ def batch_of(photos):
     return pack(filled, device_count=1, capacity=0, side=8, with_full=True)[0]
 
 
-def test_graphs_are_for_few_pictures_on_gpus(monkeypatch):
-    assert compiler_options(1) is None
+def test_graphs_are_for_few_pictures_on_gpus_if_asked_for(monkeypatch):
+    assert compiler_options(1, cuda_graphs=True) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options(FEW) == {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
-    assert compiler_options(FEW + 1) is None
+    assert compiler_options(FEW, cuda_graphs=True) == {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
+    assert compiler_options(FEW, cuda_graphs=False) is compiler_options(FEW + 1, cuda_graphs=True) is None
 
 
 def test_this_xla_knows_the_option():
@@ -36,8 +36,8 @@ def test_a_prediction_is_compiled_once_for_each_set_of_options_and_shape(monkeyp
         return batch.full_rgb.sum() + variables
 
     few = {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
-    monkeypatch.setattr(compile_options, "compiler_options", lambda pictures: few if pictures < 3 else None)
-    jitted = jit_prediction(prediction)
+    monkeypatch.setattr(compile_options, "compiler_options", lambda pictures, asked: few if pictures < 3 else None)
+    jitted = jit_prediction(prediction, cuda_graphs=True)
     for photos in (1, 3, 1, 3):
         assert int(jitted(jnp.ones(()), batch_of(photos))) == 1
     assert traced == [1, 3]
