@@ -21,8 +21,8 @@ PIXELS = 32
 
 def fits(shape: tuple[int, ...]) -> bool:
     """Whether the kernel computes features of such a shape (B, H, W, C)."""
-    channels = shape[3]
-    return channels >= 16 and channels & (channels - 1) == 0 and math.prod(shape[:3]) % PIXELS == 0
+    pixels, channels = math.prod(shape[:3]), shape[3]
+    return channels >= 16 and channels & (channels - 1) == 0 and pixels > 0 and pixels % PIXELS == 0
 
 
 def _kernel(x: Any, weights: Any, out: Any, *, slope: float) -> None:

@@ -23,8 +23,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxcolor.config import Config, to_dict
 from jaxcolor.errors import UserError
-from jaxcolor.training.differences import compare, compare_shapes, shapes
+from jaxcolor.training.differences import compare, compare_shapes, completed, shapes
 from jaxcolor.training.records import describe_code
 from jaxcolor.training.step import TrainState
 
@@ -175,7 +176,8 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"{self.folder}: no checkpoint here")
         record = self._json(step, _RECORD)
-        theirs, reasons = amend({k: v for k, v in self._json(step, _SETTINGS).items() if k in settings}, step)
+        stored = {k: v for k, v in self._json(step, _SETTINGS).items() if k in settings}
+        theirs, reasons = amend(completed(stored, settings, to_dict(Config())), step)
         about_settings = compare(_without_data(theirs), _without_data(settings))
         about_data = compare(theirs.get("data", {}), settings.get("data", {}), "data.")
         if "data" in record and "data" in self._origin:

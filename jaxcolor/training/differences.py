@@ -22,6 +22,20 @@ def compare(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str = "")
     return lines
 
 
+def completed(theirs: Mapping[str, Any], ours: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``theirs``, and those fields of ``ours`` that its version did not have yet, at their defaults.
+
+    A new field's default is what was done before there was the field.
+    """
+    filled = dict(theirs)
+    for key in ours.keys() & defaults.keys():
+        if key not in filled:
+            filled[key] = defaults[key]
+        elif all(isinstance(tree[key], Mapping) for tree in (filled, ours, defaults)):
+            filled[key] = completed(filled[key], ours[key], defaults[key])
+    return filled
+
+
 Shapes = dict[tuple[str, str, str], str]
 """(What an array is, its module, its name) -> type and shape: ``('params', 'conv1_1', 'kernel')`` -> ``float32[3,3]``.
 """

@@ -124,5 +124,5 @@ def test_the_kernel_is_for_gpus_and_for_shapes_that_fit(monkeypatch):
     assert leaky_way_for(x) is not leaky_to_few
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert leaky_way_for(x) is leaky_to_few
-    for other in (x[..., :48], x[:, :, :7], x[..., :8], x.astype(jnp.float32)):
+    for other in (x[..., :48], x[:, :, :7], x[..., :8], x[:0], x.astype(jnp.float32)):
         assert leaky_way_for(other) is not leaky_to_few
