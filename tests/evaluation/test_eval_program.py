@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxcolor.evaluation.scoring import BASIC
 from jaxcolor.weights.released import save
-from tests.conftest import QUICK
+from tests import quick
 from tests.evaluation.batches import MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ def run(*flags: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick.FLAGS}",
     }
     command = [sys.executable, "eval.py", *flags]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

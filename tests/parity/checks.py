@@ -22,6 +22,7 @@ from jaxcolor.training import stages, step
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.weights import names
 from jaxcolor.weights.reference import variables_from_state
+from tests import quick
 from tests.recipe import state_dict
 
 OUTPUT_TOLERANCE = 1e-5
@@ -125,8 +126,7 @@ def _level_boxes(golden: Golden) -> np.ndarray:
 
 
 # As in use, whatever the tests' conftest.py asks of XLA.
-_IN_USE = {"xla_cpu_use_fusion_emitters": True, "xla_cpu_max_isa": ""}
-_jit = functools.partial(jax.jit, compiler_options=_IN_USE)
+_jit = functools.partial(jax.jit, compiler_options=quick.AS_IN_USE)
 
 # Variables are arguments: XLA would fold them as constants, for minutes. Made once, for all goldens of one size.
 _NETWORKS = dual_branch.build(ModelConfig())
