@@ -31,7 +31,7 @@ from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.compile_options import compiler_options
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.models import dual_branch, narrow
+from jaxcolor.models import dual_branch, narrow, upsample
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops
 from jaxcolor.training.optimizer import make_optimizer
@@ -127,7 +127,11 @@ class Work(NamedTuple):
 def compiled(config: Config, row: Row) -> Work:
     """The program of a row."""
     make, arguments = (_prediction if row.work == "predict" else _training)(config, row)
-    with mock.patch.object(narrow, "way_for", return_value=narrow.plain):  # what it multiplies by zeros is no work
+    # What is multiplied by zeros, or computed for nobody, is no work.
+    with (
+        mock.patch.object(narrow, "way_for", return_value=narrow.plain),
+        mock.patch.object(upsample, "way_for", return_value=upsample.by_phases),
+    ):
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
     pictures = row.photos * (1 + (row.places or row.boxes))

@@ -1,4 +1,4 @@
-"""What XLA is told so that the tests' many small programs compile fast, and how to have one compiled as users do."""
+"""What XLA is told so that the tests' many small programs compile fast; the goldens are compared without it."""
 
 import importlib.metadata
 import platform
@@ -11,12 +11,9 @@ _OLD_LOOPS = (
 
 # Each program in one piece: pytest's processes keep the cores busy.
 FLAGS = "--xla_cpu_parallel_codegen_split_count=1"
-AS_IN_USE: dict[str, bool | str] = {}
-"""``compiler_options`` that undo what of ``FLAGS`` touches numbers."""
 
 if _OLD_LOOPS:
     # XLA's older way of writing loops takes half the time where programs are many and what they compute is small. Which
     # product is rounded before it is added is then up to what XLA puts in one loop; without instructions that do both
     # at once, as before AVX2, two programs of the same formulas still give the same bits.
     FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
-    AS_IN_USE = {"xla_cpu_use_fusion_emitters": True, "xla_cpu_max_isa": ""}

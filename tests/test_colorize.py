@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor import color
+from jaxcolor import color, colorize
 from jaxcolor.cli import main
 from jaxcolor.colorize import Colorizer, join, rounded_up
 from jaxcolor.config import FusionConfig
@@ -95,6 +96,20 @@ def test_compiled_once_for_all_sizes(colorizer: Colorizer, caplog: pytest.LogCap
             colorizer(gray_photo(height, width, seed=number), boxes)
             colorizer(gray_photo(height, width, seed=number))
     assert [r.getMessage() for r in caplog.records if "ompil" in r.getMessage()] == []
+
+
+def test_kernels_are_kept_in_the_type_of_the_computation() -> None:
+    config = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
+    kept = Colorizer(config, calm())._variables["full"]["params"]["conv1_1"]
+    assert (kept["kernel"].dtype, kept["bias"].dtype) == (jnp.bfloat16, np.float32)
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_graphs_are_asked_for_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch, cuda_graphs: bool) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(colorize, "jit_prediction", lambda function, cuda_graphs: asked.append(cuda_graphs))
+    Colorizer(CONFIG, {"full": calm()["full"]}, cuda_graphs=cuda_graphs)
+    assert asked == [cuda_graphs] * 2
 
 
 class TestBoxes:

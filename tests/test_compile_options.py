@@ -29,15 +29,19 @@ def test_this_xla_knows_the_option():
 
 
 def test_a_prediction_is_compiled_once_for_each_set_of_options_and_shape(monkeypatch):
-    traced = []
+    asked, traced = [], []
+
+    def options(pictures, cuda_graphs):
+        asked.append((pictures, cuda_graphs))
+        return {"xla_gpu_enable_command_buffer": compile_options.GRAPHS} if pictures <= FEW else None
 
     def prediction(variables, batch):
         traced.append(len(batch.full_rgb))
         return batch.full_rgb.sum() + variables
 
-    few = {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
-    monkeypatch.setattr(compile_options, "compiler_options", lambda pictures, asked: few if pictures < 3 else None)
+    monkeypatch.setattr(compile_options, "compiler_options", options)
     jitted = jit_prediction(prediction, cuda_graphs=True)
-    for photos in (1, 3, 1, 3):
+    for photos in (1, FEW + 1, 1, FEW + 1):
         assert int(jitted(jnp.ones(()), batch_of(photos))) == 1
-    assert traced == [1, 3]
+    assert traced == [1, FEW + 1]
+    assert asked == [(FEW, True), (FEW + 1, True)]

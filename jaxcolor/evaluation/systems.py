@@ -16,7 +16,7 @@ from jaxcolor.config import ModelConfig
 from jaxcolor.errors import UserError
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
 from jaxcolor.models.backbone import network_input
-from jaxcolor.models.dual_branch import TREES, Networks, Variables, build, picture, predict, run_full
+from jaxcolor.models.dual_branch import TREES, Networks, Variables, build, frozen, picture, predict, run_full
 from jaxcolor.models.fusion import membership
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
 
@@ -120,7 +120,8 @@ class Colorists:
                     f"{checkpoints[0].model.side}; their numbers could not be compared"
                 )
             kept = TREES if checkpoint.has_fusion else ("full",)
-            self._loaded.append((checkpoint, devices.replicate({tree: checkpoint.variables[tree] for tree in kept})))
+            variables = frozen({tree: checkpoint.variables[tree] for tree in kept}, checkpoint.model)
+            self._loaded.append((checkpoint, devices.replicate(variables)))
         studied = next((c for c in checkpoints if not c.name), None)
         self.controls = CONTROLS if controls and studied is not None and studied.has_fusion else ()
 

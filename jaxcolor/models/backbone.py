@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float
 from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
 from jaxcolor.models.conv import Conv
-from jaxcolor.models.narrow import NarrowConv, ToFew
+from jaxcolor.models.few import ToFew
+from jaxcolor.models.narrow import NarrowConv
 from jaxcolor.models.norm import make_norm
 from jaxcolor.models.relu import leaky_relu, relu
 from jaxcolor.models.upsample import UpConv

@@ -29,7 +29,10 @@ def sum_per_image(values: Float[jax.Array, "M ..."], member: Bool[jax.Array, "B 
 
 
 def of_own_image(values: Float[jax.Array, "B ..."], member: Bool[jax.Array, "B M"]) -> Float[jax.Array, "M ..."]:
-    """Each crop's photo's values, which must be finite; 1 for padding. The gradient is a ``sum_per_image``."""
+    """Each crop's photo's values; 1 for padding. The gradient is a ``sum_per_image``.
+
+    Values must be finite: those of one photo that are not spoil the crops of all.
+    """
     own = jnp.einsum("bm,b...->m...", member.astype(values.dtype), values, precision="highest")
     return jnp.where(member.any(axis=0).reshape(-1, *[1] * (values.ndim - 1)), own, 1)
 

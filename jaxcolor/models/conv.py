@@ -1,13 +1,43 @@
-"""The 3x3 convolution of the backbone, and its bias."""
+"""Convolution as all layers call it, its bias, and the 3x3 convolution of the backbone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
+
+
+def convolve(
+    x: Float[jax.Array, "B H W C"],
+    kernel: Float[jax.Array, "h w C F"],
+    padding: Sequence[tuple[int, int]],
+    *,
+    dilation: int = 1,
+    spread: int = 1,
+) -> Float[jax.Array, "B _ _ F"]:
+    """A convolution of stride 1.
+
+    Args:
+      x: what is convolved.
+      kernel: what with.
+      padding: of rows and of columns, before and after.
+      dilation: of the kernel.
+      spread: pixels of ``x`` are this far apart, with zeros between: a transposed convolution.
+    """
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        padding,
+        lhs_dilation=(spread, spread),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
 
 SLOW_COLUMNS = 256
 """So many channels a GPU sums, pixel by pixel, at 60% of its memory's speed; (128, 2) of them at 80%."""
@@ -23,7 +53,7 @@ def _add_bias_backward(bias: jax.Array, gradient: jax.Array) -> tuple[jax.Array,
     channels = gradient.shape[3]
     columns = (channels // 2, 2) if channels == SLOW_COLUMNS else (channels,)
     real = jnp.promote_types(gradient.dtype, jnp.float32)
-    return gradient, gradient.reshape(-1, *columns).astype(real).sum(axis=0).reshape(channels).astype(bias.dtype)
+    return gradient, gradient.reshape(-1, *columns).sum(axis=0, dtype=real).reshape(channels).astype(bias.dtype)
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
@@ -54,12 +84,5 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         around = (self.dilation, self.dilation)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            jnp.asarray(kernel, self.dtype),
-            window_strides=(1, 1),
-            padding=(around, around),
-            rhs_dilation=around,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolve(x.astype(self.dtype), jnp.asarray(kernel, self.dtype), (around, around), dilation=self.dilation)
         return add_bias(y, jnp.asarray(bias + more_bias, self.dtype))

@@ -1,4 +1,4 @@
-"""``narrow.leaky_to_few`` as a kernel for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
+"""``few.leaky_to_few`` as a kernel for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
 
 Written in Pallas for Triton, as ``blend_kernel``; XLA computes no ReLU with a matrix product that follows it.
 """
@@ -35,7 +35,7 @@ def _kernel(x: Any, weights: Any, out: Any, *, slope: float) -> None:
         triton.store(out.at[pixel, feature], (leaky * weight[None, :]).sum(axis=1).astype(out.dtype))
 
 
-def leaky_to_few(
+def forward(
     x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "C F"], slope: float
 ) -> Float[jax.Array, "B H W F"]:
     """The leaky ReLU of ``x`` times ``kernel``."""

@@ -36,9 +36,8 @@ relu.defvjp(_relu_forward, _relu_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def leaky_relu(x: Float[jax.Array, ...], slope: float) -> Float[jax.Array, ...]:
-    """``jax.nn.leaky_relu``; the slope must be above 0 and at most 1."""
+    """``jax.nn.leaky_relu``, but for the slope, which is not rounded to the type of ``x``; above 0 and at most 1."""
     real = jnp.promote_types(x.dtype, jnp.float32)
-    # The larger of two, in float32: so it can be compiled into a matrix product that follows.
     wide = x.astype(real)
     return jnp.maximum(wide, slope * wide).astype(x.dtype)
 
@@ -49,7 +48,9 @@ def _leaky_forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Array]:
 
 
 def _leaky_backward(slope: float, y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(y >= 0, gradient, slope * gradient),)
+    real = jnp.promote_types(y.dtype, jnp.float32)
+    wide = gradient.astype(real)
+    return (jnp.where(y >= 0, wide, slope * wide).astype(y.dtype),)
 
 
 leaky_relu.defvjp(_leaky_forward, _leaky_backward)

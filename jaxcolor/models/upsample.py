@@ -3,8 +3,9 @@
 An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
 So four plain convolutions with 2x2 windows, one for each phase of the output, give the same numbers from the same
 parameters once their results are interleaved (``by_phases``). XLA's own transposed convolution (``directly``) needs no
-interleaving, and on GPU it is faster, and so is its gradient to the input; its kernel gradient takes 5 times as long
-there, and on CPU both gradients do (``docs/performance.md``, ``benchmarks/RESULTS.md``).
+interleaving, and on GPU it is faster, and so is its gradient to the input; its kernel gradient takes 3 to 4 times
+as long there. On CPU it takes 1.2 to 1.8 times as long forward, and 8 to 13 times with both gradients
+(``docs/performance.md``, ``benchmarks/RESULTS.md``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+from jaxcolor.models.conv import convolve
 
 
 def by_phases(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
@@ -26,9 +27,7 @@ def by_phases(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"
     taps = kernel[::-1, ::-1].swapaxes(2, 3)  # 2r + a, 2s + b, in, out
 
     def phase(a: int, b: int) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x, taps[a::2, b::2], (1, 1), padding=((1 - a, a), (1 - b, b)), dimension_numbers=LAYOUT
-        )
+        return convolve(x, taps[a::2, b::2], ((1 - a, a), (1 - b, b)))
 
     zero = jnp.zeros((), x.dtype)
     # Spread out with zeros between and added up: unlike stacking and reshaping, compiled into what comes next.
@@ -42,9 +41,7 @@ def by_phases(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"
 
 def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = kernel[::-1, ::-1].swapaxes(2, 3)
-    return jax.lax.conv_general_dilated(
-        x, taps, (1, 1), padding=((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=LAYOUT
-    )
+    return convolve(x, taps, ((2, 2), (2, 2)), spread=2)
 
 
 def _transposed_by_phases(y: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -56,7 +53,7 @@ def _transposed_by_phases(y: jax.Array, kernel: jax.Array) -> jax.Array:
     def phase(a: int, b: int) -> jax.Array:
         own = jnp.pad(y[:, a::2, b::2], ((0, 0), (a, 1 - a), (b, 1 - b), (0, 0)))
         taps = kernel[1 - a :: 2, 1 - b :: 2]  # features, which come in here, are its third axis
-        return jax.lax.conv_general_dilated(own, taps, (1, 1), "VALID", dimension_numbers=LAYOUT)
+        return convolve(own, taps, ((0, 0), (0, 0)))
 
     first, *others = (phase(a, b) for a in range(2) for b in range(2))
     return sum(others, first)

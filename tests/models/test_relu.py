@@ -23,6 +23,15 @@ def test_value_and_gradient_are_those_of_jax(ours, flaxs, dtype):
         np.testing.assert_array_equal(*(np.asarray(v, np.float32) for v in values))
 
 
+def test_the_slope_is_not_rounded_to_bfloat16():
+    x, flowing = (jnp.asarray(np.random.default_rng(i).standard_normal(500), jnp.bfloat16) for i in range(2))
+    y, back = jax.vjp(lambda x: leaky_relu(x, 0.2), x)
+    exact, exact_back = jax.vjp(lambda x: jax.nn.leaky_relu(x, 0.2), x.astype(jnp.float32))
+    np.testing.assert_array_equal(*(np.asarray(v.astype(jnp.bfloat16), np.float32) for v in (y, exact)))
+    gradients = back(flowing)[0], exact_back(flowing.astype(jnp.float32))[0]
+    np.testing.assert_array_equal(*(np.asarray(v.astype(jnp.bfloat16), np.float32) for v in gradients))
+
+
 @pytest.mark.parametrize("ours", [relu, lambda x: leaky_relu(x, 0.2)], ids=["relu", "leaky"])
 def test_nan_stays_nan(ours):
     assert np.isnan(ours(jnp.array([jnp.nan]))).all()

@@ -13,6 +13,7 @@ from jaxcolor.models.upsample import UpConv, by_phases, directly, way_for
 @pytest.fixture(params=[by_phases, directly], ids=["phases", "direct"], autouse=True)
 def way(request, monkeypatch):
     monkeypatch.setattr(upsample, "way_for", lambda: request.param)
+    return request.param
 
 
 def test_phases_are_for_cpus(monkeypatch):
@@ -51,6 +52,16 @@ def test_gradients_equal_too():
         return jax.grad(lambda v, x: (summed(module, v, x) * weights).sum(), argnums=(0, 1))(variables, x)
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradients(ours), gradients(plain))
+
+
+def test_gradients_of_no_pictures_and_in_bfloat16(way):
+    x, kernel, flowing = jnp.ones((0, 2, 3, 4)), jnp.ones((4, 4, 5, 4)), jnp.ones((0, 4, 6, 5))
+    y, back = jax.vjp(way, x, kernel)
+    assert (y.shape, *(g.shape for g in back(flowing))) == (flowing.shape, x.shape, kernel.shape)
+    assert not back(flowing)[1].any()
+    short = jnp.ones((1, 2, 2, 3), jnp.bfloat16), jnp.ones((4, 4, 2, 3), jnp.bfloat16)
+    y, back = jax.vjp(way, *short)
+    assert {y.dtype, *(g.dtype for g in back(y))} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_equals_pytorch():

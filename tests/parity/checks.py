@@ -22,7 +22,6 @@ from jaxcolor.training import stages, step
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.weights import names
 from jaxcolor.weights.reference import variables_from_state
-from tests import quick
 from tests.recipe import state_dict
 
 OUTPUT_TOLERANCE = 1e-5
@@ -125,14 +124,11 @@ def _level_boxes(golden: Golden) -> np.ndarray:
     return golden["level_boxes"].transpose(1, 0, 2)[..., [0, 2, 4, 5]].astype(np.int32)
 
 
-# As in use, whatever the tests' conftest.py asks of XLA.
-_jit = functools.partial(jax.jit, compiler_options=quick.AS_IN_USE)
-
 # Variables are arguments: XLA would fold them as constants, for minutes. Made once, for all goldens of one size.
 _NETWORKS = dual_branch.build(ModelConfig())
-_run_full = _jit(lambda variables, inputs: dual_branch.run_full(_NETWORKS, variables, inputs, classify=True))
-_run_instance = _jit(functools.partial(dual_branch.run_instance, _NETWORKS))
-_run_fusion = _jit(functools.partial(dual_branch.run_fusion, _NETWORKS))
+_run_full = jax.jit(lambda variables, inputs: dual_branch.run_full(_NETWORKS, variables, inputs, classify=True))
+_run_instance = jax.jit(functools.partial(dual_branch.run_instance, _NETWORKS))
+_run_fusion = jax.jit(functools.partial(dual_branch.run_fusion, _NETWORKS))
 
 
 def check_forward(golden: Golden, states: States) -> Iterator[Row]:
@@ -188,7 +184,7 @@ def _check_training(name: str, golden: Golden, states: States) -> Iterator[Row]:
         yield row("running statistics (float64)", max(errors), STATISTICS_TOLERANCE)
     take, *arguments = _set_up(name, golden, states, "float32")
     # Asked for the loss alone, XLA leaves the gradients out.
-    first = _jit(lambda *arguments: take(*arguments)[1].loss)(*arguments)
+    first = jax.jit(lambda *arguments: take(*arguments)[1].loss)(*arguments)
     yield row("first loss (float32, relative)", relative([first], golden["losses"][:1]), FIRST_LOSS_TOLERANCE_FLOAT32)
 
 
@@ -229,7 +225,7 @@ class Run(NamedTuple):
 
 
 def _train(name: str, training: _Training, steps: int) -> Run:
-    take, state = _jit(training.take), training.state
+    take, state = jax.jit(training.take), training.state
     losses, gradients = [], {}
     for i in range(steps):
         state, scalars = take(state, training.frozen, training.batch)
@@ -262,7 +258,7 @@ def _lab_batch(golden: Golden, dtype: Any) -> dual_branch.LabBatch:
     return dual_branch.LabBatch(full, crop, np.zeros(len(crops), np.int32), level_boxes)
 
 
-_lpips = _jit(lpips.distance, static_argnames="net")
+_lpips = jax.jit(lpips.distance, static_argnames="net")
 
 
 def check_lpips(golden: Golden, states: States) -> Iterator[Row]:

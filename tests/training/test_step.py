@@ -103,7 +103,7 @@ def run(
     accumulate = stages.stage_config(config, stages.STAGES[stage]).accumulate
     trees = variables(config.model)
     state = placement.put(before)
-    frozen = devices.replicate({t: trees[t] for t in stages.STAGES[stage].frozen})
+    frozen = devices.replicate(dual_branch.frozen({t: trees[t] for t in stages.STAGES[stage].frozen}, config.model))
     scalars = []
     for each in [given] * steps + list(then):
         batch = packed(stage, each, count * accumulate)

@@ -1,0 +1,101 @@
+"""The layer to very few features, and the leaky ReLU before it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxcolor.batch import Array
+from jaxcolor.models.relu import leaky_relu
+
+
+@jax.custom_vjp
+def to_few(x: Float[jax.Array, "... C"], kernel: Float[jax.Array, "C F"]) -> Float[jax.Array, "... F"]:
+    """``x @ kernel`` for very few features.
+
+    Its gradient to ``x`` is written as a sum over the features: so compiled into the operation before, it is never
+    stored, while a matrix product would write an array of the size of ``x``.
+    """
+    return jnp.dot(x, kernel)
+
+
+def _to_few_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    real = jnp.promote_types(x.dtype, jnp.float32)
+    wide, flowing = kernel.astype(real), gradient.astype(real)
+    to_x = sum(flowing[..., f, None] * wide[:, f] for f in range(kernel.shape[1]))
+    return jnp.asarray(to_x, x.dtype), jnp.einsum("...c,...f->cf", x, gradient)
+
+
+to_few.defvjp(lambda x, kernel: (to_few(x, kernel), (x, kernel)), _to_few_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def leaky_to_few(
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "C F"], slope: float
+) -> Float[jax.Array, "B H W F"]:
+    """``to_few(leaky_relu(x, slope), kernel)`` that stores nothing of the size of ``x``; for GPUs."""
+    from jaxcolor.models import few_kernel
+
+    return few_kernel.forward(x, kernel, slope)
+
+
+def _leaky_to_few_backward(
+    slope: float, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    real = jnp.promote_types(x.dtype, jnp.float32)
+    wide, weights, flowing = x.astype(real), kernel.astype(real), gradient.astype(real)
+    slopes = jnp.where(wide >= 0, 1.0, slope).astype(real)
+    features = range(kernel.shape[1])
+    to_x = slopes * sum(flowing[..., f, None] * weights[:, f] for f in features)
+    to_kernel = [(slopes * wide * flowing[..., f, None]).sum(axis=(0, 1, 2)) for f in features]
+    return to_x.astype(x.dtype), jnp.stack(to_kernel, axis=1).astype(kernel.dtype)
+
+
+leaky_to_few.defvjp(lambda x, kernel, slope: (leaky_to_few(x, kernel, slope), (x, kernel)), _leaky_to_few_backward)
+
+
+def leaky_way_for(x: Float[Array, "B H W C"]) -> Callable[[jax.Array, jax.Array, float], jax.Array]:
+    """How ``to_few`` of a leaky ReLU is computed here: this is chosen in this function, and nowhere else."""
+    if jax.default_backend() == "gpu" and x.dtype == jnp.bfloat16:
+        with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
+            from jaxcolor.models import few_kernel
+
+            if few_kernel.fits(x.shape):
+                return leaky_to_few
+    return lambda x, kernel, slope: to_few(leaky_relu(x, slope), kernel)
+
+
+class ToFew(nn.Module):
+    """``nn.Conv(features, (1, 1))`` to very few features.
+
+    Attributes:
+      features: channels out.
+      dtype: type of the computation.
+      param_dtype: type of the parameters.
+      kernel_init: initialiser of the kernel.
+    """
+
+    features: int
+    dtype: Any
+    param_dtype: Any
+    kernel_init: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], slope: float | None = None
+    ) -> Float[jax.Array, "B H W {self.features}"]:
+        """The features of ``x``, or, given a slope, of its leaky ReLU."""
+        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        x, taps = x.astype(self.dtype), jnp.asarray(kernel[0, 0], self.dtype)
+        few = to_few(x, taps) if slope is None else leaky_way_for(x)(x, taps, slope)
+        return few + bias.astype(self.dtype)
