@@ -41,4 +41,4 @@ requirements:  ## resolve the pins anew (needs uv)
 		-o requirements-prepare.txt
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) runs build *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs/demo build *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, UInt8
 
 from jaxcolor.batch import Array
 
@@ -94,6 +94,13 @@ def quantize_rgb(rgb: Float[Array, "*shape 3"]) -> Num[Array, "*shape 3"]:
     """SRGB in [0, 1] to 8 bit, rounded to nearest (ties to even)."""
     xp: Any = rgb.__array_namespace__()
     return xp.round(xp.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def without_color(rgb: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape"]:
+    """The gray of the same L*, 8 bit. Other grays, such as Pillow's ``L``, are of another lightness."""
+    lab = rgb_to_lab(unit_rgb(rgb))
+    gray = lab_to_rgb(np.concatenate([lab[..., :1], np.zeros_like(lab[..., 1:])], axis=-1))
+    return np.asarray(quantize_rgb(gray))[..., 1]
 
 
 def ab_range(ab: Float[Array, "B H W 2"]) -> Float[Array, " B"]:

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
+from PIL import Image
 
 import jaxcolor
-from jaxcolor import program
+from jaxcolor import color, program
 from jaxcolor.colorize_files import colorize_files
 from jaxcolor.config import Config
 from jaxcolor.data.sources import make_source
@@ -76,7 +77,7 @@ def write_photos(config: Config, folder: Path) -> Path:
     source = make_source(config.eval.data, config.model.side)
     for index in range(min(COLORIZED, len(source))):
         photo = source[index]
-        photo.image.convert("L").save(folder / f"{photo.name}.png")
+        Image.fromarray(color.without_color(np.asarray(photo.image))).save(folder / f"{photo.name}.png")
         np.savez(boxes_folder / f"{photo.name}.npz", bbox=photo.boxes, scores=photo.scores)
     return folder
 

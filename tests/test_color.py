@@ -173,3 +173,13 @@ class TestBins:
         np.testing.assert_allclose(color.mean_ab(to_array(certain)), color.bin_centers(), atol=1e-6)
         half = (certain[0] + certain[528]) / 2
         np.testing.assert_allclose(color.mean_ab(to_array(half)), [0, 0], atol=1e-6)
+
+
+def test_without_color_keeps_the_lightness() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    gray = color.without_color(rgb)
+    assert gray.shape == (40, 50)
+    assert gray.dtype == np.uint8
+    lightness = [color.rgb_to_lab(color.unit_rgb(p))[..., 0] for p in (rgb, np.stack([gray] * 3, axis=-1))]
+    np.testing.assert_allclose(*lightness, atol=0.5)  # 8 bits have steps of up to 0.9 in the darkest
+    np.testing.assert_array_equal(color.without_color(np.stack([gray] * 3, axis=-1)), gray)

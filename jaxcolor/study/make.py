@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxcolor.color import without_color
 from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_image, read_size
 from jaxcolor.data.workplace import workplace
 from jaxcolor.study.key import GRAY, KEY_NAME, TRUTH, Key, write_key
@@ -217,7 +218,7 @@ def _groups(
 def _picture(matched: Matched, stem: str, owner: str) -> Image.Image:
     if owner == GRAY:  # also where --gray holds photos in colour: participants must see none
         source = matched.files.get(GRAY) or matched.files[TRUTH]
-        return read_image(source[stem]).convert("L").convert("RGB")
+        return Image.fromarray(without_color(np.asarray(read_image(source[stem])))).convert("RGB")
     return read_image(matched.files[owner][stem])
 
 
