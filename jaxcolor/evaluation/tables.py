@@ -256,6 +256,11 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     capped = sum(sum(summary.get("psnr_capped", {}).values()) for _, summary in _summaries(metrics))
     if capped:
         notes.append(f"PSNR above {protocol.get('psnr_cap_db'):g} dB counts as that much in means ({capped} times).")
+    colourless = metrics.get("gray", {}).get("psnr_capped", {}).get("psnr", 0)
+    if colourless:
+        notes.append(
+            f"{colourless} of {metrics['photos']} photos have no colour: they are no truth to compare colours with."
+        )
     lone = metrics["photos"] - metrics.get("controls", {}).get("other_crops", {}).get("photos", {}).get(
         "psnr", metrics["photos"]
     )

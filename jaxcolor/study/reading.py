@@ -25,8 +25,10 @@ def read_object(path: Path, schema: str, version: int) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error, 120)
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror or one_line(error, 120)}") from error
+    except (ValueError, RecursionError) as error:
+        reason = one_line(error, 120)
         raise StudyError(f"{path}: cannot be read as JSON: {reason}") from error
     if not isinstance(found, dict) or found.get("schema") != schema:
         raise StudyError(f"{path}: is no {schema} file (its field 'schema' must say so)")

@@ -89,6 +89,12 @@ def test_the_tables_show_systems_controls_gains_and_what_was_left_out() -> None:
     assert "21.00 (20.00 … 22.00)" in markdown(metrics, intervals=True)
 
 
+def test_photos_without_colour_are_counted() -> None:
+    for gray, said in (([20.0, np.inf], True), ([20.0, 30.0], False)):
+        text = markdown(make({"gray": gray, "full": [25.0, np.inf]}).to_metrics())
+        assert ("1 of 2 photos have no colour" in text) == said
+
+
 def full_results() -> Results:
     """Two photos, three objects, a system of somebody else that lacks a photo."""
     photos = {"psnr": [20.0, 30.0], "ssim": [0.5, 0.7], "colorfulness_hs": [10.0, 30.0], "lpips_alex": [0.1, 0.3]}
