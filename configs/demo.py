@@ -3,7 +3,7 @@
 Command: ``make demo``, or ``python train.py --config configs/demo.py --workdir runs/demo``.
 Hardware: 2 CPU cores.
 Hours: measured, 0.06: 3 minutes 47 seconds in all, evaluation and report included (benchmarks/RESULTS.md).
-Numbers: measured, PSNR over three seeds: gray 17.1 to 17.5, full image alone 22.0 to 22.8, fused 27.8 to 30.0 dB; the
+Numbers: measured, PSNR over three seeds: gray 17.1 to 17.5, full image alone 22.0 to 22.7, fused 27.3 to 29.8 dB; the
 whole table is in the README.
 """
 
