@@ -14,15 +14,20 @@ import itertools
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+except ImportError:
+    sys.exit("speed_torch.py: needs PyTorch: pip install -e '.[torch]'")
 from speed import ROWS, Row, made_up
-from torch import nn
-from torch.nn import functional
 
 from jaxcolor.models.backbone import TAPS
 
