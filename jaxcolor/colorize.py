@@ -44,7 +44,7 @@ class Colorizer:
           boxes_per_photo: the best boxes by score that are used.
           cuda_graphs: launch the kernels of a call for few photos and crops as one CUDA graph (elsewhere than on GPUs
             no difference). One photo took 5.5 instead of 7.2 ms on an H100; what it computes was not compared yet.
-            Where cuDNN's convolutions cannot be held by a graph, XLA raises ``jax.errors.JaxRuntimeError``.
+            XLA does not promise that a graph can hold every convolution; those of one H100 it held.
 
         Raises:
           WeightsError: there is no tree ``full``.

@@ -59,21 +59,35 @@ def _add_bias_backward(bias: jax.Array, gradient: jax.Array) -> tuple[jax.Array,
 add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
 
 
-class Conv(nn.Module):
-    """``nn.Conv(features, (3, 3), padding=dilation, kernel_dilation=dilation)``, with the same variables.
+class Layer(nn.Module):
+    """What has a kernel and a bias, under these names.
 
     Attributes:
       features: channels out.
       dtype: type of the computation.
       param_dtype: type of the parameters.
       kernel_init: initialiser of the kernel.
-      dilation: of the kernel.
     """
 
     features: int
     dtype: Any
     param_dtype: Any
     kernel_init: Any
+
+    @nn.nowrap
+    def kernel_and_bias(self, *shape: int) -> tuple[Any, Any]:
+        """Both as they are kept; ``shape`` is the kernel's."""
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+
+
+class Conv(Layer):
+    """``nn.Conv(features, (3, 3), padding=dilation, kernel_dilation=dilation)``, with the same variables.
+
+    Attributes:
+      dilation: of the kernel; the others as those of ``Layer``.
+    """
+
     dilation: int = 1
 
     @nn.compact
@@ -81,8 +95,7 @@ class Conv(nn.Module):
         self, x: Float[jax.Array, "B H W C"], more_bias: Float[jax.Array, " F"] | float = 0.0
     ) -> Float[jax.Array, "B H W {self.features}"]:
         """The convolution; ``more_bias`` is added to its bias, before either is rounded to ``dtype``."""
-        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        kernel, bias = self.kernel_and_bias(3, 3, x.shape[-1], self.features)
         around = (self.dilation, self.dilation)
         y = convolve(x.astype(self.dtype), jnp.asarray(kernel, self.dtype), (around, around), dilation=self.dilation)
         return add_bias(y, jnp.asarray(bias + more_bias, self.dtype))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxcolor.batch import Array
+from jaxcolor.models.conv import Layer
 from jaxcolor.models.relu import leaky_relu
 
 
@@ -74,28 +74,15 @@ def leaky_way_for(x: Float[Array, "B H W C"]) -> Callable[[jax.Array, jax.Array,
     return lambda x, kernel, slope: to_few(leaky_relu(x, slope), kernel)
 
 
-class ToFew(nn.Module):
-    """``nn.Conv(features, (1, 1))`` to very few features.
-
-    Attributes:
-      features: channels out.
-      dtype: type of the computation.
-      param_dtype: type of the parameters.
-      kernel_init: initialiser of the kernel.
-    """
-
-    features: int
-    dtype: Any
-    param_dtype: Any
-    kernel_init: Any
+class ToFew(Layer):
+    """``nn.Conv(features, (1, 1))`` to very few features."""
 
     @nn.compact
     def __call__(
         self, x: Float[jax.Array, "B H W C"], slope: float | None = None
     ) -> Float[jax.Array, "B H W {self.features}"]:
         """The features of ``x``, or, given a slope, of its leaky ReLU."""
-        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        kernel, bias = self.kernel_and_bias(1, 1, x.shape[-1], self.features)
         x, taps = x.astype(self.dtype), jnp.asarray(kernel[0, 0], self.dtype)
         few = to_few(x, taps) if slope is None else leaky_way_for(x)(x, taps, slope)
         return few + bias.astype(self.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxcolor.batch import Array
-from jaxcolor.models.conv import add_bias, convolve
+from jaxcolor.models.conv import Layer, add_bias, convolve
 from jaxcolor.models.relu import relu
 
 GROUP = 4
@@ -83,25 +82,12 @@ def grouped(
     return y.reshape(batch, height, width, kernel.shape[3])
 
 
-class NarrowConv(nn.Module):
-    """``nn.Conv(features, (3, 3), padding=1)`` and ReLU, for few channels in or out.
-
-    Attributes:
-      features: channels out.
-      dtype: type of the computation.
-      param_dtype: type of the parameters.
-      kernel_init: initialiser of the kernel.
-    """
-
-    features: int
-    dtype: Any
-    param_dtype: Any
-    kernel_init: Any
+class NarrowConv(Layer):
+    """``nn.Conv(features, (3, 3), padding=1)`` and ReLU, for few channels in or out."""
 
     @nn.compact
     def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W {self.features}"]:
         """The convolution and ReLU."""
-        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        kernel, bias = self.kernel_and_bias(3, 3, x.shape[-1], self.features)
         x = x.astype(self.dtype)
         return way_for(x, self.features)(x, jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype))
