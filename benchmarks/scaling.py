@@ -30,7 +30,7 @@ from jaxcolor.training.step import make_state, make_step
 from jaxcolor.training.watching import memory_gb
 
 SIDE = 256
-PER_DEVICE = {"full": 32, "fusion": 8}
+PER_DEVICE = {"full": 64, "fusion": 16}
 CROPS = 8
 """For each photo of stage fusion."""
 ROUND = 5
@@ -58,12 +58,13 @@ def measure(config: Config, name: str, devices: Devices, rounds: int) -> dict[st
     optimizer = make_optimizer(config, settings)
     state = make_state(starting_tree(stage, {}, trees) if name == "full" else trees[name], optimizer, settings)
     kinds = (REPLICATED, REPLICATED, SPLIT)
-    step = devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
+    per_device = make_step(config, stage, optimizer)
+    step = devices.map(per_device, kinds, (REPLICATED, REPLICATED), donate=(0,), cuda_graphs=config.cuda_graphs)
     photos = PER_DEVICE[name]
     part = made_up(name, photos)
     batch = devices.split(Batch(*(np.concatenate([array] * devices.count) for array in part)))
     on_device = devices.replicate(state)
-    frozen = devices.replicate({tree: trees[tree] for tree in stage.frozen})
+    frozen = devices.replicate_frozen(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
     flops = count_flops(step, on_device, frozen, batch)
     began = time.perf_counter()
     on_device, scalars = step(on_device, frozen, batch)
@@ -97,8 +98,9 @@ def main() -> None:
     parser.add_argument("--mappings", nargs="+", choices=("shard_map", "pmap"), default=["shard_map"])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--width", type=float, default=1.0, help="of the networks; less for a trial")
+    parser.add_argument("--cuda-graphs", action="store_true", help="with mapping shard_map, on GPUs")
     options = parser.parse_args()
-    config = Config(model=ModelConfig(compute_dtype="bfloat16", width=options.width))
+    config = Config(model=ModelConfig(compute_dtype="bfloat16", width=options.width), cuda_graphs=options.cuda_graphs)
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"python": platform.python_version(), "jax": jax.__version__},

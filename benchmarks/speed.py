@@ -1,12 +1,12 @@
 """Speed of training and colouring on one device: photos a second, share of the device's limit, memory.
 
-Command: ``python benchmarks/speed.py train_full`` prints JSON; any of ``ROWS``, or several. Full width, 256 x 256,
-bfloat16 on a GPU or TPU and float32 on a CPU; made-up batches that lie on the device already, so that only the step or
-the prediction is measured. Programs are compiled before. Median over ``--rounds`` rounds, each waited for at its end,
-after two that warm up. ``share_of_limit`` is the convolutions' and matrix products' operations a second against a large
-matrix product in the same run and type. ``memory_gib`` is what the program needs: arguments, results, temporary arrays.
-``compiles_while_running`` counts programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has
-the same rows in PyTorch.
+Command: ``python benchmarks/speed.py train_full`` prints JSON; any of ``ROWS``, or several; ``train_full_graphs`` and
+so on are the same with CUDA graphs. Full width, 256 x 256, bfloat16 on a GPU or TPU and float32 on a CPU; made-up
+batches that lie on the device already, so that only the step or the prediction is measured. Programs are compiled
+before. Median over ``--rounds`` rounds, each waited for at its end, after two that warm up. ``share_of_limit`` is the
+convolutions' and matrix products' operations a second against a large matrix product in the same run and type.
+``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
+programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
-from jaxcolor.compile_options import compiler_options
+from jaxcolor.compile_options import compiler_options, places
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.models import dual_branch, narrow, upsample
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
@@ -39,6 +41,8 @@ from jaxcolor.training.stages import STAGES, stage_config, starting_tree
 from jaxcolor.training.step import make_state, make_step
 
 SIDE = 256
+PLACES = 3
+"""In memory, of the batches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,10 @@ class Row:
     cuda_graphs: bool = False
 
 
+def _graphs(row: Row) -> Row:
+    return dataclasses.replace(row, cuda_graphs=True)
+
+
 ROWS = {
     "train_full": Row("full", 64),
     "train_full_128": Row("full", 128),
@@ -64,7 +72,6 @@ ROWS = {
     "train_fusion": Row("fusion", 8, boxes=8, calls=3),
     "train_fusion_16": Row("fusion", 16, boxes=8, calls=3),
     "predict_1": Row("predict", 1, boxes=8, calls=10),
-    "predict_1_graphs": Row("predict", 1, boxes=8, calls=10, cuda_graphs=True),
     "predict_8": Row("predict", 8, boxes=8),
     "predict_16": Row("predict", 16, boxes=8, calls=3),
     "predict_8_with_3": Row("predict", 8, boxes=3),
@@ -73,6 +80,7 @@ ROWS = {
     "cpu_predict_1": Row("predict", 1, boxes=8, calls=1),
     "cpu_predict_1_without": Row("predict", 1, calls=1),
 }
+ROWS |= {f"{name}_graphs": _graphs(row) for name, row in ROWS.items() if not name.startswith("cpu")}
 
 
 COMPILES = {"count": 0}
@@ -86,9 +94,9 @@ def _count_compiles(event: str, duration_secs: float, **_: str | int) -> None:
 jax.monitoring.register_event_duration_secs_listener(_count_compiles)
 
 
-def made_up(row: Row) -> Batch:
+def made_up(row: Row, seed: int = 0) -> Batch:
     """Noise, which is colourful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     places = row.places or row.boxes
     crops, photos = row.photos * places, row.photos if row.work != "instance" else 0
     corners = np.sort(rng.integers(0, SIDE, (crops, 2, 2)), axis=1)
@@ -110,6 +118,8 @@ class Work(NamedTuple):
 
     compiled: Any
     arguments: list[Any]
+    batches: Iterator[Batch]
+    """The last argument, call by call: in memory at other places from call to call, as batches that are read."""
     trains: bool
     """The first argument is a state that a call consumes, and gives anew as its first result."""
     flops: int
@@ -118,7 +128,7 @@ class Work(NamedTuple):
 
     def call(self) -> Any:
         """Run it once; of what it gives, what to wait for."""
-        result = self.compiled(*self.arguments)
+        result = self.compiled(*self.arguments, next(self.batches))
         if self.trains:
             self.arguments[0], result = result
         return result
@@ -134,10 +144,11 @@ def compiled(config: Config, row: Row) -> Work:
     ):
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
-    pictures = row.photos * (1 + (row.places or row.boxes))
-    program = make().lower(*arguments).compile(compiler_options=compiler_options(pictures, row.cuda_graphs))
+    program = make().lower(*arguments).compile(compiler_options=compiler_options(row.cuda_graphs))
     seconds = time.perf_counter() - began
-    return Work(program, list(arguments), row.work != "predict", flops, seconds)
+    *held, batch = arguments
+    batches = itertools.cycle([jax.tree.map(jnp.copy, batch) for _ in range(PLACES)])
+    return Work(program, held, batches, row.work != "predict", flops, seconds)
 
 
 def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
@@ -150,7 +161,7 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
     def make() -> Any:
         return devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
 
-    frozen = devices.replicate(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
+    frozen = devices.replicate_frozen(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
     return make, (devices.replicate(state), frozen, devices.split(made_up(row)))
 
 
@@ -169,7 +180,8 @@ def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any,
         return jax.jit(fused_ab if row.boxes else full_ab)
 
     variables = dual_branch.frozen(dual_branch.init(config.model, 0), config.model)
-    return make, (jax.device_put(variables), jax.device_put(made_up(row)))
+    device = SingleDeviceSharding(jax.devices()[0])
+    return make, (jax.device_put(variables, places(variables, device)), jax.device_put(made_up(row), device))
 
 
 @functools.cache

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from jaxcolor import color
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import best_scores, clean_boxes
-from jaxcolor.compile_options import jit_prediction
+from jaxcolor.compile_options import compiler_options, places
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.packing import pack
 from jaxcolor.data.preprocess import Example, example
@@ -42,9 +44,8 @@ class Colorizer:
           config: of the networks.
           variables: the three trees, or ``full`` alone: then boxes are not used.
           boxes_per_photo: the best boxes by score that are used.
-          cuda_graphs: launch the kernels of a call for few photos and crops as one CUDA graph (elsewhere than on GPUs
-            no difference). One photo took 5.5 instead of 7.2 ms on an H100; what it computes was not compared yet.
-            XLA does not promise that a graph can hold every convolution; those of one H100 it held.
+          cuda_graphs: launch the kernels of a call as CUDA graphs, those that do not depend on each other side by side
+            (elsewhere than on GPUs no difference); docs/performance.md says what it brings.
 
         Raises:
           WeightsError: there is no tree ``full``.
@@ -56,7 +57,9 @@ class Colorizer:
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.uses_boxes = all(tree in variables for tree in dual_branch.TREES)
-        self._variables = jax.device_put(dual_branch.frozen(variables, config))
+        kept = dual_branch.frozen(variables, config)
+        default = SingleDeviceSharding(jnp.zeros(()).device)  # named, or jit would not ask where the kernels' axes lie
+        self._variables = jax.device_put(kept, places(kept, default))
         networks = dual_branch.build(config)
 
         def full_ab(variables: Any, batch: Batch) -> jax.Array:
@@ -67,7 +70,8 @@ class Colorizer:
             # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
             return dual_branch.predict(networks, variables, batch).fused_ab
 
-        self._fused_ab, self._full_ab = (jit_prediction(f, cuda_graphs) for f in (fused_ab, full_ab))
+        options = compiler_options(cuda_graphs)
+        self._fused_ab, self._full_ab = (jax.jit(f, compiler_options=options) for f in (fused_ab, full_ab))
 
     @classmethod
     def from_pretrained(cls, path: str | Path, boxes_per_photo: int = 8, cuda_graphs: bool = False) -> Colorizer:

@@ -1,32 +1,39 @@
-"""What XLA is told beyond its defaults when it compiles a prediction: this is decided here, and nowhere else."""
+"""What XLA is told beyond its defaults, and where it finds kernels in memory: decided here, and nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.experimental.layout import Format, Layout
+from jax.sharding import Sharding
 
-from jaxcolor.batch import Batch
-
-FEW = 16
-"""Photos and crops up to which launches are taken to be waited for: measured with 9 (they are) and with 72 (not)."""
-GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
+GRAPHED = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 """What CUDA graphs hold: XLA's default, and convolutions, each of which would end one."""
+AS_CUDNN_READS = (3, 0, 1, 2)
+"""The axes of a kernel (h, w, in, out), or of a transposed one (h, w, out, in), the outermost in memory first."""
 
 
-def compiler_options(pictures: int, cuda_graphs: bool) -> dict[str, str] | None:
-    """For a prediction for so many photos and crops; graphs are used on GPUs, and for few pictures alone."""
-    if not cuda_graphs or pictures > FEW or jax.default_backend() != "gpu":
+def compiler_options(cuda_graphs: bool) -> dict[str, str] | None:
+    """For ``jax.jit``: with CUDA graphs, or XLA's defaults; on other devices than GPUs these, whatever is asked for.
+
+    A graph launches what it holds without waiting for Python, and lets what does not depend on each other run side by
+    side: convolutions that are short of work and additions that are short of memory.
+    """
+    if not cuda_graphs or jax.default_backend() != "gpu":
         return None
-    return {"xla_gpu_enable_command_buffer": GRAPHS}
+    return {"xla_gpu_enable_command_buffer": GRAPHED, "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
 
 
-def jit_prediction(function: Callable[[Any, Batch], jax.Array], cuda_graphs: bool) -> Callable[[Any, Batch], jax.Array]:
-    """``jax.jit`` of a function of variables and a batch, with the options for as many pictures as a batch has."""
-    few, many = (jax.jit(function, compiler_options=compiler_options(n, cuda_graphs)) for n in (FEW, FEW + 1))
+def places(variables: Any, sharding: Sharding) -> Any:
+    """For ``jax.device_put``: the sharding for every array, and on GPUs the layout for kernels in bfloat16.
 
-    def call(variables: Any, batch: Batch) -> Any:
-        return (few if len(batch.full_rgb) + len(batch.crop_rgb) <= FEW else many)(variables, batch)
+    ``jax.jit`` compiles for arrays as they lie; so a call does not transpose each kernel before it is used.
+    """
 
-    return call
+    def place(leaf: Any) -> Sharding | Format:
+        is_kernel = leaf.ndim == len(AS_CUDNN_READS) and leaf.dtype == jnp.bfloat16
+        return Format(Layout(AS_CUDNN_READS), sharding) if is_kernel and jax.default_backend() == "gpu" else sharding
+
+    return jax.tree.map(place, variables)

@@ -297,6 +297,9 @@ class Config:
     shard_optimizer: bool = False
     """Each device keeps and updates its part of what the optimizer remembers (ZeRO-1) instead of all of it: less memory
     on many devices, the same numbers."""
+    cuda_graphs: bool = False
+    """On GPUs, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
+    Faster, for more memory (docs/performance.md)."""
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10
@@ -328,6 +331,10 @@ class Config:
     fusion: StageConfig = StageConfig(learning_rate=5e-5, trained="fusion_and_output")
     optimizer: OptimizerConfig = OptimizerConfig()
     eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        can = not self.cuda_graphs or self.mapping == "shard_map"
+        _require(can, "cuda_graphs", self.cuda_graphs, "False with mapping pmap")
 
 
 T = TypeVar("T")

@@ -23,6 +23,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxcolor.compile_options import compiler_options, places
+
 AXIS = "devices"
 
 T = TypeVar("T")
@@ -101,6 +103,12 @@ class Devices:
             stacked = jax.tree.map(lambda x: np.broadcast_to(x, (self.local_count, *np.shape(x))), tree)
             return self._put(stacked, SPLIT)
         return self._put(tree, REPLICATED)
+
+    def replicate_frozen(self, variables: Any) -> Any:
+        """As ``replicate``, for variables that no step changes: where they can, kernels lie as they are read."""
+        if self.mapping == "pmap" or self.process_count > 1:
+            return self.replicate(variables)
+        return jax.device_put(variables, places(variables, self._sharding(REPLICATED)))
 
     def split(self, tree: Any) -> Any:
         """Host arrays, cut along axis 0 over this process's devices."""
@@ -183,7 +191,12 @@ class Devices:
         return jax.tree.map(added, tree)
 
     def map(
-        self, function: Callable[..., Any], takes: Sequence[Any], gives: Sequence[Any], donate: Sequence[int] = ()
+        self,
+        function: Callable[..., Any],
+        takes: Sequence[Any],
+        gives: Sequence[Any],
+        donate: Sequence[int] = (),
+        cuda_graphs: bool = False,
     ) -> Callable[..., Any]:
         """Compile ``function`` for every device.
 
@@ -192,6 +205,7 @@ class Devices:
           takes: kind of each argument, ``REPLICATED`` or ``SPLIT``, or a tree of kinds, as in ``place``.
           gives: kind of each element of the result. What is said to be replicated must be (psum or pmean it).
           donate: arguments whose memory the result may reuse.
+          cuda_graphs: as in ``Config``; ``jax.pmap`` does not know how to.
         """
         if self.mapping == "pmap":
             return jax.pmap(function, axis_name=AXIS, devices=list(self.devices), donate_argnums=tuple(donate))
@@ -205,7 +219,7 @@ class Devices:
             out_specs=jax.tree.map(specs, tuple(gives)),
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=tuple(donate))
+        return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=compiler_options(cuda_graphs))
 
 
 def _local(array: Any) -> Any:

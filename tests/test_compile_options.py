@@ -3,45 +3,55 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.experimental.layout import Format
+from jax.sharding import SingleDeviceSharding
 
-from jaxcolor import compile_options
-from jaxcolor.compile_options import FEW, compiler_options, jit_prediction
-from jaxcolor.data.packing import pack
-from jaxcolor.data.preprocess import Example
-
-
-def batch_of(photos):
-    filled: list[Example | None] = [None] * photos
-    return pack(filled, device_count=1, capacity=0, side=8, with_full=True)[0]
+from jaxcolor.compile_options import AS_CUDNN_READS, compiler_options, places
 
 
-def test_graphs_are_for_few_pictures_on_gpus_if_asked_for(monkeypatch):
-    assert compiler_options(1, cuda_graphs=True) is None
+def test_graphs_are_for_gpus_if_asked_for(monkeypatch):
+    assert compiler_options(cuda_graphs=True) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options(FEW, cuda_graphs=True) == {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
-    assert compiler_options(FEW, cuda_graphs=False) is compiler_options(FEW + 1, cuda_graphs=True) is None
+    assert compiler_options(cuda_graphs=False) is None
+    options = compiler_options(cuda_graphs=True)
+    assert options is not None
+    assert "CONVOLUTION" in options["xla_gpu_enable_command_buffer"]
 
 
-def test_this_xla_knows_the_option():
-    options = {"xla_gpu_enable_command_buffer": compile_options.GRAPHS}
-    compiled = jax.jit(lambda x: x + 1).lower(jnp.ones(3)).compile(compiler_options=options)
-    np.testing.assert_array_equal(compiled(jnp.ones(3)), 2)
+def test_this_xla_knows_the_options(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: "gpu")
+        options = compiler_options(cuda_graphs=True)
+    np.testing.assert_array_equal(jax.jit(lambda x: x + 1, compiler_options=options)(jnp.ones(3)), 2)
 
 
-def test_a_prediction_is_compiled_once_for_each_set_of_options_and_shape(monkeypatch):
-    asked, traced = [], []
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_kernels_lie_as_they_are_read_and_are_the_same(monkeypatch, backend):
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (3, 3, 4, 5), "bias": (5,), "dense": (1, 1, 6, 7)}
+    host = {name: rng.standard_normal(shape).astype(jnp.bfloat16) for name, shape in shapes.items()}
+    host["dense"] = host["dense"].astype(np.float32)
+    device = SingleDeviceSharding(jax.devices()[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: backend)
+        found = jax.device_put(host, places(host, device))
+    as_they_are = jax.device_put(host, device)
+    for name, array in found.items():
+        moved = backend == "gpu" and name == "kernel"
+        expected = Format(as_they_are[name].format.layout, device)
+        assert (array.format == expected) is not moved
+        assert not moved or array.format.layout.major_to_minor == AS_CUDNN_READS
+        np.testing.assert_array_equal(array, host[name])
 
-    def options(pictures, cuda_graphs):
-        asked.append((pictures, cuda_graphs))
-        return {"xla_gpu_enable_command_buffer": compile_options.GRAPHS} if pictures <= FEW else None
 
-    def prediction(variables, batch):
-        traced.append(len(batch.full_rgb))
-        return batch.full_rgb.sum() + variables
-
-    monkeypatch.setattr(compile_options, "compiler_options", options)
-    jitted = jit_prediction(prediction, cuda_graphs=True)
-    for photos in (1, FEW + 1, 1, FEW + 1):
-        assert int(jitted(jnp.ones(()), batch_of(photos))) == 1
-    assert traced == [1, FEW + 1]
-    assert asked == [(FEW, True), (FEW + 1, True)]
+def test_a_program_takes_kernels_as_they_lie(monkeypatch):
+    host = {"kernel": np.random.default_rng(0).standard_normal((3, 3, 4, 5)).astype(jnp.bfloat16)}
+    device = SingleDeviceSharding(jax.devices()[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: "gpu")
+        kernels = jax.device_put(host, places(host, device))
+    program = jax.jit(lambda tree: tree["kernel"].sum(axis=(0, 1))).lower(kernels).compile()
+    (taken,), _ = program.input_formats
+    assert taken["kernel"].layout.major_to_minor == AS_CUDNN_READS
+    np.testing.assert_array_equal(program(kernels), program(jax.device_put(host, taken)))

@@ -78,6 +78,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seed": None}, "config.seed: None is not of type int"),
     ({"sync_batch_norm": 1}, "config.sync_batch_norm: 1 is not of type bool"),
     ({"name": 3}, "config.name: 3 is not of type str"),
+    ({"mapping": "pmap", "cuda_graphs": True}, "cuda_graphs: True, which must be False with mapping pmap"),
     ({"mapping": "vmap"}, "config.mapping: 'vmap' is none of shard_map, pmap"),
     ({"model": {"norm": ["batch"]}}, "config.model.norm: ['batch'] is none of batch, group, none"),
     ({"model": {"compute_dtype": "float16"}}, "config.model.compute_dtype: 'float16' is none of float32, bfloat16"),

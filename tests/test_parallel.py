@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcolor.batch import Batch
+from jaxcolor.compile_options import AS_CUDNN_READS
 from jaxcolor.parallel import AXIS, REPLICATED, SPLIT, Devices
 
 COUNT = 8
@@ -39,6 +40,15 @@ def test_every_device_holds_replicated_values_whole(devices: Devices) -> None:
     assert {shard.device for shard in value.addressable_shards} == set(jax.devices())
     for shard in value.addressable_shards:
         np.testing.assert_array_equal(np.asarray(shard.data).reshape(-1), [0, 1, 2])
+
+
+def test_frozen_variables_lie_as_gpus_read_them_and_come_back(devices: Devices, monkeypatch: Any) -> None:
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 4, 5)).astype(jnp.bfloat16)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = devices.replicate_frozen({"kernel": kernel})
+    moved = found["kernel"].format.layout.major_to_minor == AS_CUDNN_READS
+    assert moved == (devices.mapping == "shard_map")
+    np.testing.assert_array_equal(devices.fetch(found)["kernel"], kernel)
 
 
 def test_split_values_come_back_in_order(devices: Devices) -> None:

@@ -18,7 +18,7 @@ FUSION_ALONE = ("fusion",)
 
 _NO_NUMBERS = (
     *("name", "log_every", "eval_every", "profile_steps", "patience", "checkpoint_every", "keep_checkpoints"),
-    *("keep_every", "keep_best", "resume", "other_data", "mapping", "shard_optimizer"),
+    *("keep_every", "keep_best", "resume", "other_data", "mapping", "shard_optimizer", "cuda_graphs"),
 )
 _SHOWN = ("sheet_photos", "published", "fid_truth")
 _READING = ("threads", "workers", "index_path")

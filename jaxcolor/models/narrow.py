@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -27,10 +27,13 @@ def way_for(x: Float[Array, "B H W C"], features: int) -> Way:
 
     A GPU's matrix units work on 64 channels and more at a time. With few channels in, four times the multiplications,
     three quarters of them by zeros, take a third of the time; with many in and few out, a third of the kernel at a
-    time takes half. Other devices, and float32, are as fast or faster without.
+    time takes half; a single feature is best left to a matrix product. Other devices, and float32, are as fast or
+    faster without.
     """
     if jax.default_backend() != "gpu" or x.dtype != jnp.bfloat16:
         return plain
+    if features == 1 and x.shape[3] < MATRIX_UNIT:
+        return by_taps
     if x.shape[3] >= MATRIX_UNIT and 3 * features <= MATRIX_UNIT:
         return by_columns
     return grouped if x.shape[3] < MATRIX_UNIT and x.shape[2] % GROUP == 0 else plain
@@ -48,12 +51,31 @@ def by_columns(
 ) -> Float[jax.Array, "B H W F"]:
     """``plain`` with the three columns of the kernel as three times the features of one, added up where they meet."""
     columns = kernel.transpose(0, 2, 1, 3).reshape(3, 1, kernel.shape[2], 3 * kernel.shape[3])
-    real = jnp.promote_types(x.dtype, jnp.float32)
+    parts = jnp.split(convolve(x, columns, ((1, 1), (0, 0))), 3, axis=3)
+    return _met([(0, 1 - i, part) for i, part in enumerate(parts)], bias)
+
+
+def by_taps(
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
+) -> Float[jax.Array, "B H W F"]:
+    """``plain`` as a matrix product with the nine taps as nine times the features, added up where they meet."""
+    # Tap by tap, not pixel by pixel: nine values of a pixel side by side are slow to write and to read.
+    taps = jnp.einsum("ijcf,bhwc->ijbhwf", kernel, x).reshape(9, *x.shape[:3], kernel.shape[3])
+    return _met([(1 - i // 3, 1 - i % 3, part[0]) for i, part in enumerate(jnp.split(taps, 9))], bias)
+
+
+def _met(parts: Sequence[tuple[int, int, jax.Array]], bias: jax.Array) -> jax.Array:
+    """The bias and the sum of all parts, each so many rows down and columns to the right of where it is, then ReLU.
+
+    What the left column of a kernel gives belongs to the pixel to the right, and so on.
+    """
+    dtype = parts[0][2].dtype
+    real = jnp.promote_types(dtype, jnp.float32)
     total = bias.astype(real)
-    for i, part in enumerate(jnp.split(convolve(x, columns, ((1, 1), (0, 0))).astype(real), 3, axis=3)):
-        # What the left column gives belongs to the pixel to the right, and so on.
-        total += jax.lax.pad(part, jnp.zeros((), real), ((0, 0, 0), (0, 0, 0), (1 - i, i - 1, 0), (0, 0, 0)))
-    return relu(total.astype(x.dtype))
+    for down, right, part in parts:
+        edges = ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
+        total += jax.lax.pad(part.astype(real), jnp.zeros((), real), edges)
+    return relu(total.astype(dtype))
 
 
 def grouped_kernel(kernel: Float[jax.Array, "3 3 C F"], group: int) -> Float[jax.Array, "3 3 {group}*C {group}*F"]:

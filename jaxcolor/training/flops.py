@@ -39,7 +39,9 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
       function: any traceable function. Of one that ``Devices.map`` made, the part of one device is counted.
       arguments: arrays, or their shapes (``jax.ShapeDtypeStruct``).
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    # One that jit was given compiler options for cannot be traced inside another.
+    trace = function.trace if hasattr(function, "trace") else jax.jit(function).trace
+    return _count(trace(*arguments).jaxpr.jaxpr)
 
 
 def _count(jaxpr: Any) -> int:

@@ -80,10 +80,11 @@ def train(
         takes=(placement.kinds, REPLICATED, SPLIT),
         gives=(placement.kinds, REPLICATED),
         donate=(0,),
+        cuda_graphs=config.cuda_graphs,
     )
     start = int(state.step)
     on_device = placement.put(state)
-    frozen = devices.replicate(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
+    frozen = devices.replicate_frozen(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
 
     def read(start_step: int) -> Batches:
         return train_batches(

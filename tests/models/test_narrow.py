@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from jaxcolor.models import narrow
-from jaxcolor.models.narrow import NarrowConv, by_columns, grouped, plain, way_for
+from jaxcolor.models.narrow import NarrowConv, by_columns, by_taps, grouped, plain, way_for
 
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-WAYS = [plain, by_columns, *(functools.partial(grouped, group=group) for group in (1, 2, 4, 8))]
+WAYS = [plain, by_columns, by_taps, *(functools.partial(grouped, group=group) for group in (1, 2, 4, 8))]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -38,15 +38,16 @@ def test_and_the_same_gradients(way):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_columns_are_added_up_in_float32():
+@pytest.mark.parametrize("way", [by_columns, by_taps])
+def test_parts_are_added_up_in_float32(way):
     """256 + 1 - 256: in bfloat16, which has no 257, it would be 0."""
     kernel = jnp.zeros((3, 3, 1, 1), jnp.bfloat16).at[1, :, 0, 0].set(jnp.array([256, 1, -256], jnp.bfloat16))
-    found = by_columns(jnp.ones((1, 3, 3, 1), jnp.bfloat16), kernel, jnp.zeros(1, jnp.bfloat16))
+    found = way(jnp.ones((1, 3, 3, 1), jnp.bfloat16), kernel, jnp.zeros(1, jnp.bfloat16))
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(found[0, :, 1, 0], np.float32), 1)
 
 
-@pytest.mark.parametrize("way", [plain, grouped, by_columns])
+@pytest.mark.parametrize("way", [plain, grouped, by_columns, by_taps])
 def test_the_layer_is_flaxs(monkeypatch, way):
     monkeypatch.setattr(narrow, "way_for", lambda x, features: way)
     ours = NarrowConv(5, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
@@ -64,6 +65,8 @@ def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert way_for(few, 64) is grouped
     assert way_for(many, 16) is by_columns
+    assert way_for(few, 1) is by_taps
+    assert way_for(many, 1) is by_columns
     assert way_for(few[:, :, :6], 64) is plain
     assert way_for(many, 64) is plain  # heads that were given many channels
     assert way_for(few.astype(jnp.float32), 64) is way_for(many.astype(jnp.float32), 16) is plain

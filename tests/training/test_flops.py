@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from jaxcolor import parallel
 from jaxcolor.config import ModelConfig
 from jaxcolor.models import dual_branch
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
@@ -54,6 +55,13 @@ def test_of_mapped_functions_one_device_counts(mapping: str) -> None:
     mapped = devices.map(lambda w, x: (x @ w,), (REPLICATED, SPLIT), (SPLIT,))
     w, x = (shape(5, 7), shape(12, 5)) if mapping == "shard_map" else (shape(4, 5, 7), shape(4, 3, 5))
     assert count_flops(mapped, w, x) == 2 * 3 * 5 * 7
+
+
+def test_options_of_the_compiler_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "compiler_options", lambda cuda_graphs: {"xla_gpu_enable_command_buffer": ""})
+    devices = Devices.all("shard_map", jax.devices()[:4])
+    mapped = devices.map(lambda w, x: (x @ w,), (REPLICATED, SPLIT), (SPLIT,), cuda_graphs=True)
+    assert count_flops(mapped, shape(5, 7), shape(12, 5)) == 2 * 3 * 5 * 7
 
 
 def test_the_network_costs_what_is_known_of_it() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from jaxcolor import parallel
 from jaxcolor.config import ConfigError, FusionConfig, OptimizerConfig
 from jaxcolor.data.pipeline import train_batches
 from jaxcolor.data.sources import make_source
@@ -164,6 +165,22 @@ def test_stages_one_by_one_are_the_same_run(finished: Path, tmp_path: Path) -> N
 
 def test_pmap_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
     loop.run(dataclasses.replace(ONLY_FULL, mapping="pmap"), tmp_path)
+    assert numbers(tmp_path) == numbers(finished, ("full",))
+
+
+def test_graphs_are_asked_for_and_the_run_is_the_same(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an option that only GPUs heed; what they compute with graphs is for ``benchmarks/graphs.py`` to tell."""
+    asked: list[bool] = []
+
+    def options(cuda_graphs: bool) -> dict[str, str]:
+        asked.append(cuda_graphs)
+        return {"xla_gpu_enable_command_buffer": ""}
+
+    monkeypatch.setattr(parallel, "compiler_options", options)
+    loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
+    assert asked == [True]
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
 
