@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
-from jaxcolor.models.conv import Conv
+from jaxcolor.models.conv import Conv, add_bias
 from jaxcolor.models.few import ToFew
 from jaxcolor.models.narrow import NarrowConv
 from jaxcolor.models.norm import make_norm
@@ -225,11 +225,11 @@ class Backbone(nn.Module):
         conv9_3 = tap("conv9_3", norm("norm9", x))
 
         x = up(10, conv9_3, conv1_2, "short1_10", 128)
-        x = conv("conv10_2", x, 128)
-        conv10_2 = tap("conv10_2", leaky_relu(x, LEAKY_SLOPE))
+        x, bias = Conv(channels(128), dtype, param_dtype, kernel.conv, name="conv10_2").apart(x)
+        conv10_2 = tap("conv10_2", leaky_relu(add_bias(x, bias), LEAKY_SLOPE))
         to_ab = ToFew(2, dtype, param_dtype, kernel.output, name="output")
         # Where nothing takes the tap's place, the ReLU is left to the output, which need not store it.
-        output = to_ab(x, LEAKY_SLOPE) if at_tap is None else to_ab(conv10_2)
+        output = to_ab(x, (bias, LEAKY_SLOPE)) if at_tap is None else to_ab(conv10_2)
         # tanh in at least float32: bfloat16 has too few digits for smooth colour.
         ab = jnp.tanh(output.astype(jnp.promote_types(dtype, jnp.float32)))
         logits = None

@@ -90,12 +90,18 @@ class Conv(Layer):
 
     dilation: int = 1
 
-    @nn.compact
     def __call__(
         self, x: Float[jax.Array, "B H W C"], more_bias: Float[jax.Array, " F"] | float = 0.0
     ) -> Float[jax.Array, "B H W {self.features}"]:
         """The convolution; ``more_bias`` is added to its bias, before either is rounded to ``dtype``."""
+        return add_bias(*self.apart(x, more_bias))
+
+    @nn.compact
+    def apart(
+        self, x: Float[jax.Array, "B H W C"], more_bias: Float[jax.Array, " F"] | float = 0.0
+    ) -> tuple[Float[jax.Array, "B H W {self.features}"], Float[jax.Array, " {self.features}"]]:
+        """The convolution without its bias, and the bias, for a layer after it that computes both their gradients."""
         kernel, bias = self.kernel_and_bias(3, 3, x.shape[-1], self.features)
         around = (self.dilation, self.dilation)
         y = convolve(x.astype(self.dtype), jnp.asarray(kernel, self.dtype), (around, around), dilation=self.dilation)
-        return add_bias(y, jnp.asarray(bias + more_bias, self.dtype))
+        return y, jnp.asarray(bias + more_bias, self.dtype)

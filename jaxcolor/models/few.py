@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxcolor.batch import Array
-from jaxcolor.models.conv import Layer
+from jaxcolor.models.conv import Layer, add_bias
 from jaxcolor.models.relu import leaky_relu
 
 
@@ -37,33 +37,42 @@ def _to_few_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
 to_few.defvjp(lambda x, kernel: (to_few(x, kernel), (x, kernel)), _to_few_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def leaky_to_few(
-    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "C F"], slope: float
+    x: Float[jax.Array, "B H W C"], bias: Float[jax.Array, " C"], kernel: Float[jax.Array, "C F"], slope: float
 ) -> Float[jax.Array, "B H W F"]:
-    """``to_few(leaky_relu(x, slope), kernel)`` that stores nothing of the size of ``x``; for GPUs."""
+    """``to_few(leaky_relu(add_bias(x, bias), slope), kernel)``, whose ReLU is never stored; for GPUs.
+
+    The way back reads what is as large as ``x`` once and writes it once.
+    """
+    return _leaky_to_few_forward(x, bias, kernel, slope)[0]
+
+
+def _leaky_to_few_forward(
+    x: jax.Array, bias: jax.Array, kernel: jax.Array, slope: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
     from jaxcolor.models import few_kernel
 
-    return few_kernel.forward(x, kernel, slope)
+    biased = x + bias
+    return few_kernel.forward(biased, kernel, slope), (biased, bias, kernel)
 
 
 def _leaky_to_few_backward(
-    slope: float, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    real = jnp.promote_types(x.dtype, jnp.float32)
-    wide, weights, flowing = x.astype(real), kernel.astype(real), gradient.astype(real)
-    slopes = jnp.where(wide >= 0, 1.0, slope).astype(real)
-    features = range(kernel.shape[1])
-    to_x = slopes * sum(flowing[..., f, None] * weights[:, f] for f in features)
-    to_kernel = [(slopes * wide * flowing[..., f, None]).sum(axis=(0, 1, 2)) for f in features]
-    return to_x.astype(x.dtype), jnp.stack(to_kernel, axis=1).astype(kernel.dtype)
+    slope: float, saved: tuple[jax.Array, jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    from jaxcolor.models import few_kernel
+
+    biased, bias, kernel = saved
+    to_x, to_bias, to_kernel = few_kernel.backward(biased, kernel, gradient, slope)
+    return to_x, to_bias.astype(bias.dtype), to_kernel.astype(kernel.dtype)
 
 
-leaky_to_few.defvjp(lambda x, kernel, slope: (leaky_to_few(x, kernel, slope), (x, kernel)), _leaky_to_few_backward)
+leaky_to_few.defvjp(_leaky_to_few_forward, _leaky_to_few_backward)
+
+LeakyWay = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 
 
-def leaky_way_for(x: Float[Array, "B H W C"]) -> Callable[[jax.Array, jax.Array, float], jax.Array]:
+def leaky_way_for(x: Float[Array, "B H W C"]) -> LeakyWay:
     """How ``to_few`` of a leaky ReLU is computed here: this is chosen in this function, and nowhere else."""
     if jax.default_backend() == "gpu" and x.dtype == jnp.bfloat16:
         with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
@@ -71,7 +80,7 @@ def leaky_way_for(x: Float[Array, "B H W C"]) -> Callable[[jax.Array, jax.Array,
 
             if few_kernel.fits(x.shape):
                 return leaky_to_few
-    return lambda x, kernel, slope: to_few(leaky_relu(x, slope), kernel)
+    return lambda x, bias, kernel, slope: to_few(leaky_relu(add_bias(x, bias), slope), kernel)
 
 
 class ToFew(Layer):
@@ -79,10 +88,10 @@ class ToFew(Layer):
 
     @nn.compact
     def __call__(
-        self, x: Float[jax.Array, "B H W C"], slope: float | None = None
+        self, x: Float[jax.Array, "B H W C"], leaky: tuple[Float[jax.Array, " C"], float] | None = None
     ) -> Float[jax.Array, "B H W {self.features}"]:
-        """The features of ``x``, or, given a slope, of its leaky ReLU."""
+        """The features of ``x``; or, given a bias and a slope, of the leaky ReLU of ``x`` and that bias."""
         kernel, bias = self.kernel_and_bias(1, 1, x.shape[-1], self.features)
         x, taps = x.astype(self.dtype), jnp.asarray(kernel[0, 0], self.dtype)
-        few = to_few(x, taps) if slope is None else leaky_way_for(x)(x, taps, slope)
+        few = to_few(x, taps) if leaky is None else leaky_way_for(x)(x, leaky[0], taps, leaky[1])
         return few + bias.astype(self.dtype)
