@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import platform
 from typing import Any
 
 import jax
@@ -15,15 +17,35 @@ AS_CUDNN_READS = (3, 0, 1, 2)
 """The axes of a kernel (h, w, in, out), or of a transposed one (h, w, out, in), the outermost in memory first."""
 
 
-def compiler_options(cuda_graphs: bool) -> dict[str, str] | None:
-    """For ``jax.jit``: with CUDA graphs, or XLA's defaults; on other devices than GPUs these, whatever is asked for.
+OLDER_CONVOLUTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+"""What XLA's newer library for CPUs is to compute: products, not convolutions. For these the older one, Eigen, takes
+0.7 to 0.95 of the time on x86 (jaxlib 0.10 to 0.12; ``docs/performance.md``)."""
 
-    A graph launches what it holds without waiting for Python, and lets what does not depend on each other run side by
-    side: convolutions that are short of work and additions that are short of memory.
+
+def compiler_options(cuda_graphs: bool) -> dict[str, str] | None:
+    """For ``jax.jit``.
+
+    Args:
+      cuda_graphs: on GPUs, launch kernels as CUDA graphs. A graph launches what it holds without waiting for Python,
+        and lets what does not depend on each other run side by side: convolutions, which leave the memory idle, and
+        additions, which leave the matrix units idle. On other devices it is not heeded.
     """
-    if not cuda_graphs or jax.default_backend() != "gpu":
-        return None
-    return {"xla_gpu_enable_command_buffer": GRAPHED, "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+    backend = jax.default_backend()
+    if backend == "gpu" and cuda_graphs:
+        return {"xla_gpu_enable_command_buffer": GRAPHED, "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+    if backend == "cpu" and platform.machine() in ("x86_64", "AMD64") and _are_known():
+        return OLDER_CONVOLUTIONS
+    return None
+
+
+@functools.cache
+def _are_known() -> bool:
+    """Whether this XLA knows ``OLDER_CONVOLUTIONS``, an experimental option: what has gone is not asked for."""
+    try:
+        jax.jit(lambda: 0, compiler_options=OLDER_CONVOLUTIONS).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def places(variables: Any, sharding: Sharding) -> Any:

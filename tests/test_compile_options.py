@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import platform
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,23 +9,55 @@ import pytest
 from jax.experimental.layout import Format
 from jax.sharding import SingleDeviceSharding
 
-from jaxcolor.compile_options import AS_CUDNN_READS, compiler_options, places
+from jaxcolor import compile_options
+from jaxcolor.compile_options import AS_CUDNN_READS, OLDER_CONVOLUTIONS, compiler_options, places
+from jaxcolor.models.conv import convolve
 
 
 def test_graphs_are_for_gpus_if_asked_for(monkeypatch):
-    assert compiler_options(cuda_graphs=True) is None
+    assert compiler_options(cuda_graphs=True) == compiler_options(cuda_graphs=False)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiler_options(cuda_graphs=False) is None
     options = compiler_options(cuda_graphs=True)
     assert options is not None
     assert "CONVOLUTION" in options["xla_gpu_enable_command_buffer"]
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert compiler_options(cuda_graphs=True) is None
 
 
-def test_this_xla_knows_the_options(monkeypatch):
+def test_this_xla_knows_the_options_for_gpus(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(jax, "default_backend", lambda: "gpu")
         options = compiler_options(cuda_graphs=True)
     np.testing.assert_array_equal(jax.jit(lambda x: x + 1, compiler_options=options)(jnp.ones(3)), 2)
+
+
+def convolution(options):
+    """What XLA makes of a convolution, as text."""
+    x, kernel = jnp.ones((1, 16, 16, 64)), jnp.ones((3, 3, 64, 64))
+
+    def conv(x, kernel):
+        return convolve(x, kernel, ((1, 1), (1, 1)))
+
+    return jax.jit(conv).lower(x, kernel).compile(compiler_options=options).as_text()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="measured on x86 alone")
+def test_convolutions_on_cpus_are_the_older_ones():
+    """Fails once XLA has other ways, or other names for them: then what is faster is to be measured again."""
+    options = compiler_options(cuda_graphs=False)
+    assert options == OLDER_CONVOLUTIONS
+    assert "ynn" not in convolution(options)
+
+
+@pytest.mark.parametrize("option", [{"xla_cpu_gone": "1"}, {"xla_cpu_experimental_ynn_fusion_type": "GONE"}])
+def test_an_option_that_has_gone_is_not_asked_for(monkeypatch, option):
+    monkeypatch.setattr(compile_options, "OLDER_CONVOLUTIONS", option)
+    compile_options._are_known.cache_clear()
+    try:
+        assert compiler_options(cuda_graphs=False) is None
+    finally:
+        compile_options._are_known.cache_clear()
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
