@@ -31,7 +31,7 @@ from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
-from jaxcolor.compile_options import compiler_options, places
+from jaxcolor.compile_options import graph_options, places, prediction_options
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.models import dual_branch, narrow, upsample
 from jaxcolor.parallel import REPLICATED, SPLIT, Devices
@@ -144,7 +144,8 @@ def compiled(config: Config, row: Row) -> Work:
     ):
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
-    program = make().lower(*arguments).compile(compiler_options=compiler_options(row.cuda_graphs))
+    options = (prediction_options if row.work == "predict" else graph_options)(row.cuda_graphs)
+    program = make().lower(*arguments).compile(compiler_options=options)
     seconds = time.perf_counter() - began
     *held, batch = arguments
     batches = itertools.cycle([jax.tree.map(jnp.copy, batch) for _ in range(PLACES)])

@@ -16,7 +16,7 @@ from PIL import Image
 from jaxcolor import color
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import best_scores, clean_boxes
-from jaxcolor.compile_options import compiler_options, places
+from jaxcolor.compile_options import places, prediction_options
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.packing import pack
 from jaxcolor.data.preprocess import Example, example
@@ -70,7 +70,7 @@ class Colorizer:
             # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
             return dual_branch.predict(networks, variables, batch).fused_ab
 
-        options = compiler_options(cuda_graphs)
+        options = prediction_options(cuda_graphs)
         self._fused_ab, self._full_ab = (jax.jit(f, compiler_options=options) for f in (fused_ab, full_ab))
 
     @classmethod

@@ -22,20 +22,26 @@ OLDER_CONVOLUTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TY
 0.7 to 0.95 of the time on x86 (jaxlib 0.10 to 0.12; ``docs/performance.md``)."""
 
 
-def compiler_options(cuda_graphs: bool) -> dict[str, str] | None:
-    """For ``jax.jit``.
+def graph_options(cuda_graphs: bool) -> dict[str, str] | None:
+    """For ``jax.jit``: on GPUs, launch kernels as CUDA graphs, if wanted. On other devices it is not heeded.
 
-    Args:
-      cuda_graphs: on GPUs, launch kernels as CUDA graphs. A graph launches what it holds without waiting for Python,
-        and lets what does not depend on each other run side by side: convolutions, which leave the memory idle, and
-        additions, which leave the matrix units idle. On other devices it is not heeded.
+    A graph launches what it holds without waiting for Python, and lets what does not depend on each other run side by
+    side: convolutions, which leave the memory idle, and additions, which leave the matrix units idle.
     """
-    backend = jax.default_backend()
-    if backend == "gpu" and cuda_graphs:
-        return {"xla_gpu_enable_command_buffer": GRAPHED, "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
-    if backend == "cpu" and platform.machine() in ("x86_64", "AMD64") and _are_known():
+    if not cuda_graphs or jax.default_backend() != "gpu":
+        return None
+    return {"xla_gpu_enable_command_buffer": GRAPHED, "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+
+
+def prediction_options(cuda_graphs: bool) -> dict[str, str] | None:
+    """For ``jax.jit`` of a prediction: ``graph_options``, and on x86 CPUs ``OLDER_CONVOLUTIONS``.
+
+    Not for what is mapped over devices: ``jax.pmap`` passes no options on, and gradients come out less closely the same
+    on one device and on eight.
+    """
+    if jax.default_backend() == "cpu" and platform.machine() in ("x86_64", "AMD64") and _are_known():
         return OLDER_CONVOLUTIONS
-    return None
+    return graph_options(cuda_graphs)
 
 
 @functools.cache

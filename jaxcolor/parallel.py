@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxcolor.compile_options import compiler_options, places
+from jaxcolor.compile_options import graph_options, places
 
 AXIS = "devices"
 
@@ -219,7 +219,7 @@ class Devices:
             out_specs=jax.tree.map(specs, tuple(gives)),
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=compiler_options(cuda_graphs))
+        return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=graph_options(cuda_graphs))
 
 
 def _local(array: Any) -> Any:

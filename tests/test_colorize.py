@@ -107,7 +107,7 @@ def test_kernels_are_kept_in_the_type_of_the_computation() -> None:
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 def test_graphs_are_asked_for_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch, cuda_graphs: bool) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(colorize, "compiler_options", asked.append)
+    monkeypatch.setattr(colorize, "prediction_options", asked.append)
     Colorizer(CONFIG, {"full": calm()["full"]}, cuda_graphs=cuda_graphs)
     assert asked == [cuda_graphs]
 

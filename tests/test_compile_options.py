@@ -10,25 +10,24 @@ from jax.experimental.layout import Format
 from jax.sharding import SingleDeviceSharding
 
 from jaxcolor import compile_options
-from jaxcolor.compile_options import AS_CUDNN_READS, OLDER_CONVOLUTIONS, compiler_options, places
+from jaxcolor.compile_options import AS_CUDNN_READS, OLDER_CONVOLUTIONS, graph_options, places, prediction_options
 from jaxcolor.models.conv import convolve
 
 
 def test_graphs_are_for_gpus_if_asked_for(monkeypatch):
-    assert compiler_options(cuda_graphs=True) == compiler_options(cuda_graphs=False)
+    assert graph_options(cuda_graphs=True) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options(cuda_graphs=False) is None
-    options = compiler_options(cuda_graphs=True)
+    assert graph_options(cuda_graphs=False) is prediction_options(cuda_graphs=False) is None
+    options = graph_options(cuda_graphs=True)
+    assert options == prediction_options(cuda_graphs=True)
     assert options is not None
     assert "CONVOLUTION" in options["xla_gpu_enable_command_buffer"]
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert compiler_options(cuda_graphs=True) is None
 
 
 def test_this_xla_knows_the_options_for_gpus(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(jax, "default_backend", lambda: "gpu")
-        options = compiler_options(cuda_graphs=True)
+        options = graph_options(cuda_graphs=True)
     np.testing.assert_array_equal(jax.jit(lambda x: x + 1, compiler_options=options)(jnp.ones(3)), 2)
 
 
@@ -43,9 +42,9 @@ def convolution(options):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="measured on x86 alone")
-def test_convolutions_on_cpus_are_the_older_ones():
+def test_convolutions_of_predictions_on_cpus_are_the_older_ones():
     """Fails once XLA has other ways, or other names for them: then what is faster is to be measured again."""
-    options = compiler_options(cuda_graphs=False)
+    options = prediction_options(cuda_graphs=False)
     assert options == OLDER_CONVOLUTIONS
     assert "ynn" not in convolution(options)
 
@@ -55,7 +54,7 @@ def test_an_option_that_has_gone_is_not_asked_for(monkeypatch, option):
     monkeypatch.setattr(compile_options, "OLDER_CONVOLUTIONS", option)
     compile_options._are_known.cache_clear()
     try:
-        assert compiler_options(cuda_graphs=False) is None
+        assert prediction_options(cuda_graphs=False) is None
     finally:
         compile_options._are_known.cache_clear()
 

@@ -178,7 +178,7 @@ def test_graphs_are_asked_for_and_the_run_is_the_same(
         asked.append(cuda_graphs)
         return {"xla_gpu_enable_command_buffer": ""}
 
-    monkeypatch.setattr(parallel, "compiler_options", options)
+    monkeypatch.setattr(parallel, "graph_options", options)
     loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
     assert asked == [True]
     assert numbers(tmp_path) == numbers(finished, ("full",))
