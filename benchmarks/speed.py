@@ -31,6 +31,7 @@ from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
+from jaxcolor.colorize import full_and_fused_ab
 from jaxcolor.compile_options import graph_options, places, prediction_options
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.models import dual_branch, narrow, upsample
@@ -167,22 +168,11 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
 
 
 def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
-    """As ``Colorizer`` does it."""
-    networks = dual_branch.build(config.model)
-
-    def make() -> Any:
-        def full_ab(variables: Any, batch: Batch) -> jax.Array:
-            luminance = dual_branch.picture(batch.full_rgb, config.model).luminance
-            return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
-
-        def fused_ab(variables: Any, batch: Batch) -> jax.Array:
-            return dual_branch.predict(networks, variables, batch).fused_ab
-
-        return jax.jit(fused_ab if row.boxes else full_ab)
-
+    full_ab, fused_ab = full_and_fused_ab(config.model)
     variables = dual_branch.frozen(dual_branch.init(config.model, 0), config.model)
     device = SingleDeviceSharding(jax.devices()[0])
-    return make, (jax.device_put(variables, places(variables, device)), jax.device_put(made_up(row), device))
+    arguments = (jax.device_put(variables, places(variables, device)), jax.device_put(made_up(row), device))
+    return lambda: jax.jit(fused_ab if row.boxes else full_ab), arguments
 
 
 @functools.cache

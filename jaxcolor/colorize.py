@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,23 @@ from jaxcolor.data.preprocess import Example, example
 from jaxcolor.models import dual_branch
 from jaxcolor.weights import released
 from jaxcolor.weights.reference import WeightsError
+
+Colours = Callable[[dual_branch.Variables, Batch], Float[jax.Array, "B S S 2"]]
+
+
+def full_and_fused_ab(config: ModelConfig) -> tuple[Colours, Colours]:
+    """From the three trees and a batch the ab of its photos: without boxes, and with."""
+    networks = dual_branch.build(config)
+
+    def full_ab(variables: dual_branch.Variables, batch: Batch) -> jax.Array:
+        luminance = dual_branch.picture(batch.full_rgb, config).luminance
+        return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
+
+    def fused_ab(variables: dual_branch.Variables, batch: Batch) -> jax.Array:
+        # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
+        return dual_branch.predict(networks, variables, batch).fused_ab
+
+    return full_ab, fused_ab
 
 
 class Colorizer:
@@ -60,18 +77,8 @@ class Colorizer:
         kept = dual_branch.frozen(variables, config)
         default = SingleDeviceSharding(jnp.zeros(()).device)  # named, or jit would not ask where the kernels' axes lie
         self._variables = jax.device_put(kept, places(kept, default))
-        networks = dual_branch.build(config)
-
-        def full_ab(variables: Any, batch: Batch) -> jax.Array:
-            luminance = dual_branch.picture(batch.full_rgb, config).luminance
-            return dual_branch.run_full(networks, variables, dual_branch.network_input(luminance)).ab
-
-        def fused_ab(variables: Any, batch: Batch) -> jax.Array:
-            # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
-            return dual_branch.predict(networks, variables, batch).fused_ab
-
         options = prediction_options(cuda_graphs)
-        self._fused_ab, self._full_ab = (jax.jit(f, compiler_options=options) for f in (fused_ab, full_ab))
+        self._full_ab, self._fused_ab = (jax.jit(f, compiler_options=options) for f in full_and_fused_ab(config))
 
     @classmethod
     def from_pretrained(cls, path: str | Path, boxes_per_photo: int = 8, cuda_graphs: bool = False) -> Colorizer:

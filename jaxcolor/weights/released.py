@@ -119,6 +119,8 @@ def load(path: str | Path) -> Released:
         used, or arrays missing, left over, of another shape or type (all listed), or not finite.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the .safetensors file in it", str(path))
     with open(path, "rb"):  # its errors name the file and what is wrong; those of safe_open do not
         pass
     try:

@@ -57,7 +57,7 @@ class TestComplete:
     def test_counts_and_names(self, tmp_path):
         store = npz_store(tmp_path)
         check_complete(store, [])
-        with pytest.raises(MissingBoxesError, match=r"x\.npz: no such box file; data.missing_boxes 'none' takes its"):
+        with pytest.raises(MissingBoxesError, match=r"x\.npz: no such box file; missing_boxes 'none' takes its"):
             check_complete(store, ["x"])
         with pytest.raises(
             MissingBoxesError, match=r"x0\.npz: no such box file; the same for 5 more of 6 photos \(x1, x2, x3 …\)"

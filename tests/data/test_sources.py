@@ -85,7 +85,7 @@ class TestFolder:
     def test_missing_box_file(self, folder):
         (folder.with_name("photos_bbox") / "b.npz").unlink()
         for bad_photos in ("error", "skip"):  # missing_boxes decides, not bad_photos
-            with pytest.raises(DataError, match=r"b\.npz: no such box file; data.missing_boxes 'none'"):
+            with pytest.raises(DataError, match=r"b\.npz: no such box file; missing_boxes 'none'"):
                 PhotoSource(config(folder, bad_photos=bad_photos))
         source = PhotoSource(config(folder, missing_boxes="none"))
         assert len(source) == 4
@@ -263,9 +263,7 @@ class TestBoxStores:
     def test_missing_ones_are_counted_and_named(self, folder, tmp_path):
         path = tmp_path / "found.json"
         path.write_text(json.dumps([{"image_id": "b.png", "bbox": [0, 0, 9, 9], "score": 1}]))
-        message = (
-            r"found\.json: no boxes for photo a; the same for 2 more of 4 photos \(c, d\); data.missing_boxes 'none'"
-        )
+        message = r"found\.json: no boxes for photo a; the same for 2 more of 4 photos \(c, d\); missing_boxes 'none'"
         for bad_photos in ("error", "skip"):
             with pytest.raises(DataError, match=message):
                 self.of(folder, path, bad_photos=bad_photos)

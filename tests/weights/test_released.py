@@ -302,5 +302,5 @@ def test_cut_short(path, small):
 def test_nothing_to_load(path, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"some\.safetensors"):
         released.load(path)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError, match=r"give the \.safetensors file in it"):
         released.load(tmp_path)

@@ -136,11 +136,11 @@ def refuse_missing(store: BoxStore, missing: Sequence[str], photos: int) -> None
         return
     line = store.absent(missing[0])
     if len(missing) == 1:
-        raise MissingBoxesError(f"{line}; data.missing_boxes 'none' takes its photo for one without boxes")
+        raise MissingBoxesError(f"{line}; missing_boxes 'none' takes its photo for one without boxes")
     named = ", ".join(missing[1 : 1 + _NAMED]) + (" …" if len(missing) > 1 + _NAMED else "")
     raise MissingBoxesError(
         f"{line}; the same for {len(missing) - 1:,} more of {photos:,} photos ({named}); "
-        "data.missing_boxes 'none' takes them for photos without boxes"
+        "missing_boxes 'none' takes them for photos without boxes"
     )
 
 
