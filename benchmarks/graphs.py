@@ -23,6 +23,7 @@ import speed
 from jaxcolor.config import Config, ModelConfig
 
 BATCHES = 5
+"""Of other contents, at other places in memory; in turn."""
 
 
 def outcome(work: speed.Work, row: speed.Row, calls: int) -> tuple[list[Any], Any]:
@@ -37,7 +38,7 @@ def outcome(work: speed.Work, row: speed.Row, calls: int) -> tuple[list[Any], An
 
 
 def difference(ours: Any, theirs: Any) -> float:
-    """The largest one of any array, against that array's largest value; infinite if either holds a NaN."""
+    """The largest one of any array, against that array's largest value; infinite if either is not finite."""
 
     def of(a: Any, b: Any) -> float:
         a, b = (np.asarray(x, np.float64) for x in (a, b))
@@ -49,7 +50,7 @@ def difference(ours: Any, theirs: Any) -> float:
 
 
 def compare(row: speed.Row, dtype: str, calls: int) -> dict[str, float]:
-    """One row."""
+    """The differences of a row: of the plain program from itself, and of that with graphs from the plain one."""
     config = Config(model=ModelConfig(compute_dtype=dtype))  # type: ignore[arg-type]
     plain, graphs = (speed.compiled(config, dataclasses.replace(row, cuda_graphs=wanted)) for wanted in (False, True))
     first, *others = (outcome(work, row, calls) for work in (plain, plain, graphs))

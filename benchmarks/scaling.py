@@ -100,10 +100,13 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0, help="of the networks; less for a trial")
     parser.add_argument("--cuda-graphs", action="store_true", help="with mapping shard_map, on GPUs")
     options = parser.parse_args()
+    if options.cuda_graphs and "pmap" in options.mappings:
+        parser.error("--cuda-graphs: not with --mappings pmap")
     config = Config(model=ModelConfig(compute_dtype="bfloat16", width=options.width), cuda_graphs=options.cuda_graphs)
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
+        "cuda_graphs": options.cuda_graphs,
     }
     for name in options.stages:
         for mapping in options.mappings:

@@ -42,8 +42,8 @@ from jaxcolor.training.stages import STAGES, stage_config, starting_tree
 from jaxcolor.training.step import make_state, make_step
 
 SIDE = 256
-PLACES = 3
-"""In memory, of the batches."""
+COPIES = 3
+"""Of a batch, at other places in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +98,11 @@ jax.monitoring.register_event_duration_secs_listener(_count_compiles)
 def made_up(row: Row, seed: int = 0) -> Batch:
     """Noise, which is colourful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
     rng = np.random.default_rng(seed)
-    places = row.places or row.boxes
-    crops, photos = row.photos * places, row.photos if row.work != "instance" else 0
+    slots = row.places or row.boxes
+    crops, photos = row.photos * slots, row.photos if row.work != "instance" else 0
     corners = np.sort(rng.integers(0, SIDE, (crops, 2, 2)), axis=1)
     boxes = np.concatenate([corners[:, 0], corners[:, 1] + 1], axis=1)
-    index = (
-        np.where(np.arange(places) < row.boxes, np.arange(row.photos)[:, None], PADDING).astype(np.int32).reshape(-1)
-    )
+    index = np.where(np.arange(slots) < row.boxes, np.arange(row.photos)[:, None], PADDING).astype(np.int32).reshape(-1)
     return Batch(
         rng.integers(0, 256, (photos, SIDE, SIDE, 3), np.uint8),
         rng.integers(0, 256, (crops, SIDE, SIDE, 3), np.uint8),
@@ -149,7 +147,7 @@ def compiled(config: Config, row: Row) -> Work:
     program = make().lower(*arguments).compile(compiler_options=options)
     seconds = time.perf_counter() - began
     *held, batch = arguments
-    batches = itertools.cycle([jax.tree.map(jnp.copy, batch) for _ in range(PLACES)])
+    batches = itertools.cycle([jax.tree.map(jnp.copy, batch) for _ in range(COPIES)])
     return Work(program, held, batches, row.work != "predict", flops, seconds)
 
 
@@ -168,11 +166,15 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
 
 
 def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
-    full_ab, fused_ab = full_and_fused_ab(config.model)
+    def make() -> Any:
+        # New functions each time: of one that it has seen jit keeps the trace, and counted are other ways than run.
+        full_ab, fused_ab = full_and_fused_ab(config.model)
+        return jax.jit(fused_ab if row.boxes else full_ab)
+
     variables = dual_branch.frozen(dual_branch.init(config.model, 0), config.model)
     device = SingleDeviceSharding(jax.devices()[0])
     arguments = (jax.device_put(variables, places(variables, device)), jax.device_put(made_up(row), device))
-    return lambda: jax.jit(fused_ab if row.boxes else full_ab), arguments
+    return make, arguments
 
 
 @functools.cache

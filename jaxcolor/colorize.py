@@ -75,7 +75,7 @@ class Colorizer:
         self.boxes_per_photo = boxes_per_photo
         self.uses_boxes = all(tree in variables for tree in dual_branch.TREES)
         kept = dual_branch.frozen(variables, config)
-        default = SingleDeviceSharding(jnp.zeros(()).device)  # named, or jit would not ask where the kernels' axes lie
+        default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
         self._variables = jax.device_put(kept, places(kept, default))
         options = prediction_options(cuda_graphs)
         self._full_ab, self._fused_ab = (jax.jit(f, compiler_options=options) for f in full_and_fused_ab(config))

@@ -205,9 +205,14 @@ class Devices:
           takes: kind of each argument, ``REPLICATED`` or ``SPLIT``, or a tree of kinds, as in ``place``.
           gives: kind of each element of the result. What is said to be replicated must be (psum or pmean it).
           donate: arguments whose memory the result may reuse.
-          cuda_graphs: as in ``Config``; ``jax.pmap`` does not know how to.
+          cuda_graphs: as in ``Config``.
+
+        Raises:
+          ValueError: ``cuda_graphs`` with ``jax.pmap``, which passes no options on.
         """
         if self.mapping == "pmap":
+            if cuda_graphs:
+                raise ValueError("jax.pmap compiles without options: no cuda_graphs")
             return jax.pmap(function, axis_name=AXIS, devices=list(self.devices), donate_argnums=tuple(donate))
         mesh = self._sharding(REPLICATED).mesh
         specs = {REPLICATED: P(), SPLIT: P(AXIS)}.__getitem__

@@ -104,12 +104,13 @@ def test_kernels_are_kept_in_the_type_of_the_computation() -> None:
     assert (kept["kernel"].dtype, kept["bias"].dtype) == (jnp.bfloat16, np.float32)
 
 
-@pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_graphs_are_asked_for_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch, cuda_graphs: bool) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(colorize, "prediction_options", asked.append)
-    Colorizer(CONFIG, {"full": calm()["full"]}, cuda_graphs=cuda_graphs)
-    assert asked == [cuda_graphs]
+@pytest.mark.parametrize("boxes", [None, [[5, 5, 40, 30]]], ids=["without boxes", "with"])
+def test_both_programs_are_compiled_with_the_options(monkeypatch: pytest.MonkeyPatch, boxes: Any) -> None:
+    """One that XLA refuses by name, so that it is seen whether it is told."""
+    monkeypatch.setattr(colorize, "prediction_options", lambda cuda_graphs: {f"xla_graphs_{cuda_graphs}": "1"})
+    colorizer = Colorizer(CONFIG, calm(), cuda_graphs=True)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_graphs_True"):
+        colorizer(gray_photo(64, 48), boxes)
 
 
 class TestBoxes:

@@ -22,6 +22,7 @@ def test_graphs_are_for_gpus_if_asked_for(monkeypatch):
     assert options == prediction_options(cuda_graphs=True)
     assert options is not None
     assert "CONVOLUTION" in options["xla_gpu_enable_command_buffer"]
+    assert options["xla_gpu_command_buffer_scheduling_mode"] == "CONCURRENT"
 
 
 def test_this_xla_knows_the_options_for_gpus(monkeypatch):
@@ -46,7 +47,26 @@ def test_convolutions_of_predictions_on_cpus_are_the_older_ones():
     """Fails once XLA has other ways, or other names for them: then what is faster is to be measured again."""
     options = prediction_options(cuda_graphs=False)
     assert options == OLDER_CONVOLUTIONS
+    assert "ynn" in convolution(None)
     assert "ynn" not in convolution(options)
+
+
+def test_and_those_that_xla_chooses_elsewhere(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert prediction_options(cuda_graphs=False) is None
+
+
+def test_what_else_goes_wrong_is_told(monkeypatch):
+    def broken(*_, **__):
+        raise jax.errors.JaxRuntimeError("INTERNAL: out of luck")
+
+    monkeypatch.setattr(jax, "jit", broken)
+    compile_options._are_known.cache_clear()
+    try:
+        with pytest.raises(jax.errors.JaxRuntimeError, match="out of luck"):
+            prediction_options(cuda_graphs=False)
+    finally:
+        compile_options._are_known.cache_clear()
 
 
 @pytest.mark.parametrize("option", [{"xla_cpu_gone": "1"}, {"xla_cpu_experimental_ynn_fusion_type": "GONE"}])

@@ -51,6 +51,11 @@ def test_frozen_variables_lie_as_gpus_read_them_and_come_back(devices: Devices, 
     np.testing.assert_array_equal(devices.fetch(found)["kernel"], kernel)
 
 
+def test_pmap_refuses_what_it_cannot_be_told() -> None:
+    with pytest.raises(ValueError, match=r"jax\.pmap compiles without options"):
+        Devices.all("pmap").map(lambda x: (x,), (SPLIT,), (SPLIT,), cuda_graphs=True)
+
+
 def test_split_values_come_back_in_order(devices: Devices) -> None:
     batch = Batch(
         full_rgb=np.random.default_rng(0).integers(0, 256, (16, 4, 4, 3), np.uint8),

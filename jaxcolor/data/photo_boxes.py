@@ -32,7 +32,7 @@ def detections_of(config: DataConfig, photos: PhotoSet, *, may_lack: bool) -> Bo
     if store is None and not photos.carries_detections and not may_lack:
         raise DataError(
             f"{photos.where}: no boxes lie with these photos; name some with data.boxes_path, take the photos for "
-            "photos without boxes (data.missing_boxes 'none'), or, where they are annotated, use the annotated "
+            "photos without boxes (missing_boxes 'none'), or, where they are annotated, use the annotated "
             "boxes (data.box_choice 'ground_truth')"
         )
     return store

@@ -18,7 +18,7 @@ from jaxtyping import Float
 PIXELS = 32
 """That a program computes at a time."""
 PROGRAMS = 1024
-"""Of the way back, about: each adds up gradients over its pixels, and what they found is added up after them."""
+"""About how many programs the way back has; each adds up its pixels' gradients, and their sums are added up after."""
 
 
 def fits(shape: tuple[int, ...]) -> bool:

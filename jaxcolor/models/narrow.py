@@ -59,7 +59,8 @@ def by_taps(
     x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
 ) -> Float[jax.Array, "B H W F"]:
     """``plain`` as a matrix product with the nine taps as nine times the features, added up where they meet."""
-    # Tap by tap, not pixel by pixel: nine values of a pixel side by side are slow to write and to read.
+    # Tap by tap, not pixel by pixel: nine values of a pixel side by side are slow to write and to read. In bfloat16
+    # each is rounded before they are added up: an error of 0.0024 of the result where ``plain`` has 0.0016.
     taps = jnp.einsum("ijcf,bhwc->ijbhwf", kernel, x).reshape(9, *x.shape[:3], kernel.shape[3])
     return _met([(1 - i // 3, 1 - i % 3, part[0]) for i, part in enumerate(jnp.split(taps, 9))], bias)
 

@@ -47,6 +47,15 @@ def test_parts_are_added_up_in_float32(way):
     np.testing.assert_array_equal(np.asarray(found[0, :, 1, 0], np.float32), 1)
 
 
+@pytest.mark.parametrize("way", [plain, by_columns, by_taps])
+def test_what_rounding_parts_to_bfloat16_costs(way):
+    x, kernel, bias = normal(0, 1, 16, 16, 16), normal(1, 3, 3, 16, 1), normal(2, 1)
+    short = [a.astype(jnp.bfloat16) for a in (x, kernel, bias)]
+    exact = plain(*(a.astype(jnp.float32) for a in short))
+    found = way(*short).astype(jnp.float32)
+    assert float(jnp.linalg.norm(found - exact) / jnp.linalg.norm(exact)) < 0.004
+
+
 @pytest.mark.parametrize("way", [plain, grouped, by_columns, by_taps])
 def test_the_layer_is_flaxs(monkeypatch, way):
     monkeypatch.setattr(narrow, "way_for", lambda x, features: way)
