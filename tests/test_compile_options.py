@@ -11,6 +11,8 @@ from jax.sharding import SingleDeviceSharding
 
 from jaxcolor import compile_options
 from jaxcolor.compile_options import AS_CUDNN_READS, OLDER_CONVOLUTIONS, graph_options, places, prediction_options
+from jaxcolor.config import ModelConfig
+from jaxcolor.models import dual_branch
 from jaxcolor.models.conv import convolve
 
 
@@ -49,6 +51,22 @@ def test_convolutions_of_predictions_on_cpus_are_the_older_ones():
     assert options == OLDER_CONVOLUTIONS
     assert "ynn" in convolution(None)
     assert "ynn" not in convolution(options)
+
+
+def test_predictions_with_them_are_the_same_but_for_rounding():
+    config = ModelConfig(width=0.1, side=64)
+    networks, variables = dual_branch.build(config), dual_branch.init(config, 0)
+    inputs = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 4)), jnp.float32)
+
+    def colours(options):
+        def run(inputs):
+            return dual_branch.run_full(networks, variables, inputs).ab
+
+        return np.asarray(jax.jit(run, compiler_options=options)(inputs))
+
+    expected = colours(None)
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(colours(OLDER_CONVOLUTIONS), expected, atol=1e-5)
 
 
 def test_and_those_that_xla_chooses_elsewhere(monkeypatch):
