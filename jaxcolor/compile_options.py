@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,15 +21,33 @@ OLDER_CONVOLUTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TY
 prediction takes 0.85 of the time on x86 (``docs/performance.md``)."""
 
 
-def graph_options(cuda_graphs: bool) -> dict[str, str] | None:
+def graph_options(cuda_graphs: bool, devices: Sequence[jax.Device] = ()) -> dict[str, str] | None:
     """For ``jax.jit``: on GPUs, launch kernels as CUDA graphs, if wanted. On other devices it is not heeded.
 
     A graph launches what it holds without waiting for Python, and lets kernels that do not depend on each other run
     side by side: convolutions, which leave the memory idle, and additions, which leave the matrix units idle.
+
+    Args:
+      cuda_graphs: whether they are wanted.
+      devices: that the program is to run on; none: the default one.
     """
     if not cuda_graphs or jax.default_backend() != "gpu":
         return None
+    for device in devices or [jnp.zeros(()).device]:
+        if device.process_index == jax.process_index():
+            _start_cudnn(device)
     return {"xla_gpu_enable_command_buffer": GRAPHED, "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+
+
+@functools.cache
+def _start_cudnn(device: jax.Device) -> None:
+    """Compute a small convolution there: cuDNN, which starts with the first one, cannot start in one that is recorded.
+
+    XLA's search for algorithms is such a first one, but it is spared where a program was compiled before, and it only
+    runs on one device of several.
+    """
+    ones = jax.device_put(jnp.ones((16, 16, 3, 3)), device)
+    jax.block_until_ready(jax.lax.conv(ones, ones, (1, 1), "SAME"))
 
 
 def prediction_options(cuda_graphs: bool) -> dict[str, str] | None:

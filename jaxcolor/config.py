@@ -298,7 +298,7 @@ class Config:
     """Each device keeps and updates its part of what the optimizer remembers (ZeRO-1) instead of all of it: less memory
     on many devices, the same numbers."""
     cuda_graphs: bool = False
-    """On GPUs, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
+    """On one GPU, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
     Faster, for more memory (docs/performance.md)."""
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""

@@ -224,7 +224,7 @@ class Devices:
             out_specs=jax.tree.map(specs, tuple(gives)),
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=graph_options(cuda_graphs))
+        return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=graph_options(cuda_graphs, self.devices))
 
 
 def _local(array: Any) -> Any:

@@ -27,6 +27,29 @@ def test_graphs_are_for_gpus_if_asked_for(monkeypatch):
     assert options["xla_gpu_command_buffer_scheduling_mode"] == "CONCURRENT"
 
 
+def test_cudnn_is_started_before_graphs_are_recorded(monkeypatch):
+    """On every device of this process, once; CPUs stand in for GPUs."""
+    found = []
+    conv = jax.lax.conv
+    monkeypatch.setattr(jax.lax, "conv", lambda x, *others: found.append(x.device) or conv(x, *others))
+    compile_options._start_cudnn.cache_clear()
+    first, *others = devices = jax.devices()
+    graph_options(cuda_graphs=True, devices=devices)
+    assert not found
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    graph_options(cuda_graphs=False, devices=devices)
+    assert not found
+    graph_options(cuda_graphs=True)
+    assert found == [first]
+    for _ in range(2):
+        graph_options(cuda_graphs=True, devices=devices)
+        assert found == [first, *others]
+    compile_options._start_cudnn.cache_clear()
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    graph_options(cuda_graphs=True, devices=devices)
+    assert found == [first, *others]
+
+
 def test_this_xla_knows_the_options_for_gpus(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(jax, "default_backend", lambda: "gpu")

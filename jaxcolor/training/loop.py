@@ -80,6 +80,9 @@ def run(config: Config, workdir: Path, measure: Measure | None = None) -> Trees:
             "only what is saved can be kept"
         )
     devices = Devices.all(config.mapping)
+    if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
+        # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
+        raise configs.ConfigError(f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False")
     for stage in todo:
         _check_stage(config, stage, devices)
     workdirs.check(workdir, config.resume, [stage.name for stage in todo])

@@ -58,7 +58,7 @@ def test_of_mapped_functions_one_device_counts(mapping: str) -> None:
 
 
 def test_options_of_the_compiler_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "graph_options", lambda cuda_graphs: {"xla_gpu_enable_command_buffer": ""})
+    monkeypatch.setattr(parallel, "graph_options", lambda cuda_graphs, devices: {"xla_gpu_enable_command_buffer": ""})
     devices = Devices.all("shard_map", jax.devices()[:4])
     mapped = devices.map(lambda w, x: (x @ w,), (REPLICATED, SPLIT), (SPLIT,), cuda_graphs=True)
     assert count_flops(mapped, shape(5, 7), shape(12, 5)) == 2 * 3 * 5 * 7

@@ -174,7 +174,7 @@ def test_graphs_are_asked_for_and_the_run_is_the_same(
     """With an option that only GPUs heed; what they compute with graphs is for ``benchmarks/graphs.py`` to tell."""
     asked: list[bool] = []
 
-    def options(cuda_graphs: bool) -> dict[str, str]:
+    def options(cuda_graphs: bool, devices: Any) -> dict[str, str]:
         asked.append(cuda_graphs)
         return {"xla_gpu_enable_command_buffer": ""}
 
@@ -182,6 +182,13 @@ def test_graphs_are_asked_for_and_the_run_is_the_same(
     loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
     assert asked == [True]
     assert numbers(tmp_path) == numbers(finished, ("full",))
+
+
+def test_graphs_are_for_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(ConfigError, match=r"^config.cuda_graphs: True is for one GPU, and here are 8; give False$"):
+        loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
