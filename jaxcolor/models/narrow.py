@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -27,8 +28,8 @@ def way_for(x: Float[Array, "B H W C"], features: int) -> Way:
 
     A GPU's matrix units work on 64 channels and more at a time. With few channels in, four times the multiplications,
     three quarters of them by zeros, take a third of the time; with many in and few out, a third of the kernel at a
-    time takes half; a single feature is best left to a matrix product. Other devices, and float32, are as fast or
-    faster without.
+    time takes half; a single feature is best left to a matrix product. With very few in, the way back to kernel and
+    bias is one kernel. Other devices, and float32, are as fast or faster without.
     """
     if jax.default_backend() != "gpu" or x.dtype != jnp.bfloat16:
         return plain
@@ -36,6 +37,11 @@ def way_for(x: Float[Array, "B H W C"], features: int) -> Way:
         return by_taps
     if x.shape[3] >= MATRIX_UNIT and 3 * features <= MATRIX_UNIT:
         return by_columns
+    with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
+        from jaxcolor.models import narrow_kernel
+
+        if narrow_kernel.fits(x.shape, features):
+            return from_few
     return grouped if x.shape[3] < MATRIX_UNIT and x.shape[2] % GROUP == 0 else plain
 
 
@@ -103,6 +109,37 @@ def grouped(
     # Bias and ReLU before the way back: XLA computes them with the convolution only where nothing lies between.
     y = plain(together, grouped_kernel(kernel, group), jnp.tile(bias, group))
     return y.reshape(batch, height, width, kernel.shape[3])
+
+
+@jax.custom_vjp
+def from_few(
+    x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
+) -> Float[jax.Array, "B H W F"]:
+    """``grouped``, for very few channels in; the way back reads what is large once and stores none of it. For GPUs."""
+    return grouped(x, kernel, bias)
+
+
+def _from_few_forward(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    y = grouped(x, kernel, bias)
+    return y, (x, kernel, y)
+
+
+def _from_few_backward(
+    saved: tuple[jax.Array, jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    from jaxcolor.models import narrow_kernel
+
+    x, kernel, y = saved
+    to_kernel, to_bias = narrow_kernel.backward(x, y, gradient)
+    # Of a photo nobody asks the gradient: then it is not computed.
+    back = jax.linear_transpose(lambda x: convolve(x, kernel, ((1, 1), (1, 1))), x)
+    (to_x,) = back(jnp.where(y != 0, gradient, 0))
+    return to_x, to_kernel.astype(kernel.dtype), to_bias.astype(kernel.dtype)
+
+
+from_few.defvjp(_from_few_forward, _from_few_backward)
 
 
 class NarrowConv(Layer):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.models import narrow
-from jaxcolor.models.narrow import NarrowConv, by_columns, by_taps, grouped, plain, way_for
+from jaxcolor.models import narrow, narrow_kernel
+from jaxcolor.models.narrow import NarrowConv, by_columns, by_taps, from_few, grouped, plain, way_for
 
 
 def normal(seed, *shape):
@@ -36,6 +37,34 @@ def test_and_the_same_gradients(way):
 
     for ours, theirs in zip(gradients(way), gradients(plain), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape", "turns"), [(4, (1, 2, 64), 1), (4, (3, 4, 128), 4), (1, (2, 1, 64), 2), (5, (1, 3, 64), 1)]
+)
+def test_the_kernel_for_few_channels_gives_the_same_gradients(monkeypatch, channels, shape, turns):
+    monkeypatch.setattr(narrow_kernel, "PROGRAMS", math.prod(shape) // narrow_kernel.PIXELS // turns)
+    arrays = normal(0, *shape, channels), normal(1, 3, 3, channels, 16), normal(2, 16)
+    assert narrow_kernel.fits(arrays[0].shape, 16)
+    (ours, back), (theirs, their_back) = (jax.vjp(way, *arrays) for way in (from_few, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for mine, yours in zip(back(normal(3, *shape, 16)), their_back(normal(3, *shape, 16)), strict=True):
+        np.testing.assert_allclose(mine, yours, atol=2e-4)
+
+
+def test_and_in_bfloat16_is_as_close_as_the_plain_way():
+    # Where the plain way in float32 has no sum near 0, which in bfloat16 may come out on the other side of it.
+    arrays = jnp.round(normal(0, 1, 4, 64, 4)), jnp.round(normal(1, 3, 3, 4, 16)), jnp.full(16, 0.5)
+    flowing = normal(2, 1, 4, 64, 16)
+
+    def errors(way):
+        short = [a.astype(jnp.bfloat16) for a in arrays]
+        exact, found = jax.vjp(plain, *arrays)[1](flowing), jax.vjp(way, *short)[1](flowing.astype(jnp.bfloat16))
+        pairs = zip(found, exact, strict=True)
+        return [float(jnp.linalg.norm(a.astype(jnp.float32) - b) / jnp.linalg.norm(b)) for a, b in pairs]
+
+    for ours, theirs in zip(errors(from_few), errors(plain), strict=True):
+        assert ours < 1.1 * theirs < 0.01
 
 
 @pytest.mark.parametrize("way", [by_columns, by_taps])
@@ -77,5 +106,9 @@ def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
     assert way_for(few, 1) is by_taps
     assert way_for(many, 1) is by_columns
     assert way_for(few[:, :, :6], 64) is plain
+    photos = jnp.zeros((1, 8, 64, 4), jnp.bfloat16)
+    assert way_for(photos, 64) is from_few
+    for other, features in ((photos, 48), (photos, 8), (photos[:0], 64), (jnp.zeros((1, 8, 64, 6), jnp.bfloat16), 64)):
+        assert way_for(other, features) is grouped
     assert way_for(many, 64) is plain  # heads that were given many channels
     assert way_for(few.astype(jnp.float32), 64) is way_for(many.astype(jnp.float32), 16) is plain
