@@ -7,7 +7,6 @@ row by row on CPUs.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import jax
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
 from jaxcolor.batch import Array
+from jaxcolor.models import kernels
 
 
 def membership(image_index: Int[jax.Array, " M"], images: int) -> Bool[jax.Array, "B M"]:
@@ -64,17 +64,15 @@ Way = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array
 
 def way_for(instance_feature: Float[Array, "M h w C"]) -> Way:
     """How such features are blended here: this is chosen in this function, and nowhere else."""
-    backend, dtype = jax.default_backend(), instance_feature.dtype
-    if backend == "cpu" and instance_feature.size:
+    if not instance_feature.size:
+        return plain
+    if jax.default_backend() == "cpu":
         from jaxcolor.models import blend_rows
 
         return blend_rows.blend
-    if backend == "gpu" and instance_feature.size and dtype != jnp.float64:
-        with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
-            from jaxcolor.models import blend_kernel
-
-            if blend_kernel.fits(instance_feature.shape[-1]):
-                return blend_kernel.blend
+    kernel = kernels.find("blend_kernel")
+    if kernel and instance_feature.dtype != jnp.float64 and kernel.fits(instance_feature.shape[-1]):
+        return kernel.blend
     return plain
 
 

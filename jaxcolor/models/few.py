@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxcolor.batch import Array
+from jaxcolor.models import kernels
 from jaxcolor.models.conv import Layer, add_bias
 from jaxcolor.models.relu import leaky_relu
 
@@ -74,12 +74,9 @@ LeakyWay = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 
 def leaky_way_for(x: Float[Array, "B H W C"]) -> LeakyWay:
     """How ``to_few`` of a leaky ReLU is computed here: this is chosen in this function, and nowhere else."""
-    if jax.default_backend() == "gpu" and x.dtype == jnp.bfloat16:
-        with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
-            from jaxcolor.models import few_kernel
-
-            if few_kernel.fits(x.shape):
-                return leaky_to_few
+    kernel = kernels.find("few_kernel")
+    if kernel and x.dtype == jnp.bfloat16 and kernel.fits(x.shape):
+        return leaky_to_few
     return lambda x, bias, kernel, slope: to_few(leaky_relu(add_bias(x, bias), slope), kernel)
 
 

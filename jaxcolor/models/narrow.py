@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxcolor.batch import Array
+from jaxcolor.models import kernels
 from jaxcolor.models.conv import Layer, add_bias, convolve
 from jaxcolor.models.relu import relu
 
@@ -37,11 +37,9 @@ def way_for(x: Float[Array, "B H W C"], features: int) -> Way:
         return by_taps
     if x.shape[3] >= MATRIX_UNIT and 3 * features <= MATRIX_UNIT:
         return by_columns
-    with contextlib.suppress(ImportError):  # what it is written in is to leave JAX some day
-        from jaxcolor.models import narrow_kernel
-
-        if narrow_kernel.fits(x.shape, features):
-            return from_few
+    kernel = kernels.find("narrow_kernel")
+    if kernel and kernel.fits(x.shape, features):
+        return from_few
     return grouped if x.shape[3] < MATRIX_UNIT and x.shape[2] % GROUP == 0 else plain
 
 

@@ -1,6 +1,5 @@
 """The ways of blending: row by row, and the kernel, here interpreted, against the matrix products."""
 
-import sys
 from typing import Any
 
 import jax
@@ -8,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor import models
-from jaxcolor.models import blend_kernel, blend_rows, blending
+from jaxcolor.models import blend_kernel, blend_rows, blending, kernels
 
 IMAGES, SIDE = 3, 20
 INDEX = np.array([2, 0, -1, 2, 0, 0], np.int32)
@@ -97,11 +95,5 @@ def test_where_which_way_is_gone(
     monkeypatch: pytest.MonkeyPatch, backend: str, channels: int, dtype: str, crops: int, expected: blending.Way
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(kernels, "_capability", lambda: 9.0)
     assert blending.way_for(np.zeros((crops, 8, 8, channels), dtype)) is expected
-
-
-def test_the_plain_way_is_gone_where_jax_has_no_pallas_for_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.delattr(models, "blend_kernel")
-    monkeypatch.setitem(sys.modules, "jaxcolor.models.blend_kernel", None)
-    assert blending.way_for(jnp.zeros((1, 8, 8, 64))) is blending.plain

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.models import few, few_kernel
+from jaxcolor.models import few, few_kernel, kernels
 from jaxcolor.models.conv import add_bias
 from jaxcolor.models.few import ToFew, leaky_to_few, leaky_way_for, to_few
 from jaxcolor.models.relu import leaky_relu
@@ -62,6 +62,7 @@ def test_the_kernel_is_for_gpus_and_for_shapes_that_fit(monkeypatch):
     x = jnp.zeros((1, 8, 8, 64), jnp.bfloat16)
     assert leaky_way_for(x) is not leaky_to_few
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(kernels, "_capability", lambda: 9.0)
     assert leaky_way_for(x) is leaky_to_few
     for other in (x[..., :48], x[:, :, :7], x[..., :8], x[:0], x.astype(jnp.float32)):
         assert leaky_way_for(other) is not leaky_to_few

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.models import narrow, narrow_kernel
+from jaxcolor.models import kernels, narrow, narrow_kernel
 from jaxcolor.models.narrow import NarrowConv, by_columns, by_taps, from_few, grouped, plain, way_for
 
 
@@ -101,6 +101,7 @@ def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
     few, many = (jnp.zeros((1, 8, 8, channels), jnp.bfloat16) for channels in (4, 64))
     assert way_for(few, 64) is way_for(many, 16) is plain
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(kernels, "_capability", lambda: 9.0)
     assert way_for(few, 64) is grouped
     assert way_for(many, 16) is by_columns
     assert way_for(few, 1) is by_taps

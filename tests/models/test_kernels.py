@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxcolor import models
+from jaxcolor.models import blend_kernel, blending, few, kernels, narrow
+
+OTHERS = [
+    ("cpu", SimpleNamespace()),
+    ("tpu", SimpleNamespace()),
+    ("gpu", SimpleNamespace(compute_capability="7.5")),  # T4
+    ("gpu", SimpleNamespace(compute_capability="gfx942")),  # AMD's MI300
+    ("gpu", SimpleNamespace()),
+]
+
+
+def computed_on(monkeypatch: pytest.MonkeyPatch, backend: str, device: Any) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+
+
+@pytest.mark.parametrize("capability", ["8.0", "9.0", "10.0", "12.1"])
+def test_kernels_are_for_newer_gpus(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    computed_on(monkeypatch, "gpu", SimpleNamespace(compute_capability=capability))
+    assert kernels.find("blend_kernel") is blend_kernel
+
+
+@pytest.mark.parametrize(("backend", "device"), OTHERS)
+def test_others_compute_without(monkeypatch: pytest.MonkeyPatch, backend: str, device: Any) -> None:
+    computed_on(monkeypatch, backend, device)
+    assert kernels.find("blend_kernel") is None
+    crops, photos = jnp.zeros((1, 8, 8, 64)), jnp.zeros((1, 64, 64, 4), jnp.bfloat16)
+    assert blending.way_for(crops) is not blend_kernel.blend
+    assert narrow.way_for(photos, 64) is not narrow.from_few
+    assert few.leaky_way_for(crops.astype(jnp.bfloat16)) is not few.leaky_to_few
+
+
+def test_nothing_is_found_where_jax_has_no_pallas_for_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed_on(monkeypatch, "gpu", SimpleNamespace(compute_capability="9.0"))
+    monkeypatch.delattr(models, "blend_kernel")
+    monkeypatch.setitem(sys.modules, "jaxcolor.models.blend_kernel", None)
+    assert kernels.find("blend_kernel") is None
+    assert blending.way_for(jnp.zeros((1, 8, 8, 64))) is blending.plain
