@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
@@ -60,10 +62,10 @@ def run(
 def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
     """Parse the flags; whatever is wrong with them, or with the config file, is told in one line."""
     # ml_collections names neither the group nor, often, a likely field; and it looks only once the file is loaded.
-    for argument in argv[1:]:
+    for argument, after in itertools.pairwise([*argv[1:], ""]):
         if argument == "--":  # the end of the flags
             break
-        said = unknown_field(config.name, argument, root)
+        said = missing_file(config.name, argument, after) or unknown_field(config.name, argument, root)
         if said:
             print(f"{name}: {said}", file=sys.stderr)
             sys.exit(1)
@@ -79,6 +81,24 @@ def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
         print(f"{name}: {kind}{' '.join(what.split())}", file=sys.stderr)
         sys.exit(1)
     return rest
+
+
+def missing_file(flag: str, argument: str, after: str) -> str | None:
+    """What is wrong with the file that ``--config=FILE`` or ``--config FILE`` names; None if nothing.
+
+    Args:
+      flag: name of the config flag, ``config``.
+      argument: one word of the command line.
+      after: the next one.
+    """
+    name, given, value = argument.partition("=")
+    if name not in (f"-{flag}", f"--{flag}"):
+        return None
+    path = Path((value if given else after).partition(":")[0])  # what follows is handed to the file
+    if path == Path() or path.is_file():
+        return None
+    nearest = difflib.get_close_matches(path.name, sorted(file.name for file in path.parent.glob("*.py")), n=1)
+    return f"--{flag}: {path}: no such file" + "".join(f"; did you mean {path.parent / near}?" for near in nearest)
 
 
 def unknown_field(flag: str, argument: str, root: type = Config) -> str | None:

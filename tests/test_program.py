@@ -1,4 +1,6 @@
-"""Fields of the command line that do not exist: told with their group and the nearest name."""
+"""Files and fields of the command line that do not exist: told with their place and the nearest name."""
+
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,30 @@ def test_what_does_not_exist(argument: str, said: str) -> None:
 )
 def test_what_is_no_mistake(argument: str) -> None:
     assert program.unknown_field("config", argument) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config=demo.py"], None),
+        (["-config", "demo.py:small"], None),
+        (["--config", "demo.p"], "--config: demo.p: no such file; did you mean demo.py?"),
+        (["--config=more/dmo.py:small"], "--config: more/dmo.py: no such file; did you mean more/demo.py?"),
+        (["--config=none/demo.py"], "--config: none/demo.py: no such file"),
+        (["--config=more"], "--config: more: no such file"),
+        (["--config="], None),
+        (["--config"], None),
+        (["--config.seed=1"], None),
+        (["--configs=none.py"], None),
+        (["config=none.py"], None),
+    ],
+)
+def test_a_file_that_is_not_there(
+    words: list[str], said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more").mkdir()
+    for name in ("demo.py", "photos.py", "more/demo.py"):
+        (tmp_path / name).touch()
+    argument, after = [*words, ""][:2]
+    assert program.missing_file("config", argument, after) == said

@@ -29,7 +29,7 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
         ),
         ([DEMO, "--workdir=RUN", "--config.model.width=wide"], "config.model.width=wide"),
         ([DEMO, "--workdir=RUN", "--config.stages=('fusion','full')"], "['fusion', 'full'] is out of order"),
-        (["--config=no_such.py", "--workdir=RUN"], "no_such.py"),
+        (["--config=no_such.py", "--workdir=RUN"], "train.py: --config: no_such.py: no such file"),
         (
             ["--config=configs/reference.py:huge", "--workdir=RUN"],
             "Error whilst parsing config file: ValueError: configs/reference.py:huge: no such variant; there is",
