@@ -15,6 +15,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Float
 
+from jaxcolor.models import kernels
+
 PIXELS = 32
 """That a program computes at a time."""
 PROGRAMS = 1024
@@ -82,7 +84,7 @@ def backward(
     """Of ``forward``: the gradient to ``x``, its sum over the pixels and the gradient to ``kernel``, in float32."""
     channels, features = kernel.shape
     blocks = x.size // channels // PIXELS
-    turns = math.gcd(blocks, max(1, blocks // PROGRAMS))
+    turns = kernels.turns(blocks, PROGRAMS)
     to_x, sums = pl.pallas_call(
         functools.partial(_backward, slope=slope, turns=turns),
         out_shape=(

@@ -1,4 +1,4 @@
-"""Where the kernels that are written in Pallas for Triton run: decided here, and nowhere else."""
+"""Where the kernels that are written in Pallas for Triton run, which is decided here and nowhere else, and how."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def find(name: str) -> Any:
         return importlib.import_module(f"jaxcolor.models.{name}")
     except ImportError:  # what they are written in is to leave JAX some day
         return None
+
+
+def turns(blocks: int, programs: int) -> int:
+    """How many of the blocks each of at least so many programs computes; a divisor, so that all have the same to do."""
+    return next(turns for turns in range(max(1, blocks // programs), 0, -1) if blocks % turns == 0)
 
 
 def _capability() -> float:

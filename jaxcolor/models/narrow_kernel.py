@@ -16,6 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Float
 
+from jaxcolor.models import kernels
+
 PIXELS = 64
 """Neighbours of a row that a program computes at a time."""
 PROGRAMS = 1024
@@ -62,7 +64,7 @@ def backward(
     batch, height, width, channels = x.shape
     features = y.shape[3]
     blocks = batch * height * width // PIXELS
-    turns = math.gcd(blocks, max(1, blocks // PROGRAMS))
+    turns = kernels.turns(blocks, PROGRAMS)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, -1)
     sums = pl.pallas_call(
         functools.partial(_backward, channels=channels, turns=turns),

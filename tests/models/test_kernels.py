@@ -47,3 +47,11 @@ def test_nothing_is_found_where_jax_has_no_pallas_for_triton(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "jaxcolor.models.blend_kernel", None)
     assert kernels.find("blend_kernel") is None
     assert blending.way_for(jnp.zeros((1, 8, 8, 64))) is blending.plain
+
+
+@pytest.mark.parametrize(
+    ("blocks", "programs", "turns"),
+    [(65536, 1024, 64), (1, 1024, 1), (1023, 1024, 1), (100800, 1024, 96), (2 * 1031, 1024, 2), (1031, 100, 1), (0, 5, 1)],
+)
+def test_programs_have_as_many_blocks_each(blocks: int, programs: int, turns: int) -> None:
+    assert kernels.turns(blocks, programs) == turns
