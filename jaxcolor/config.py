@@ -299,7 +299,7 @@ class Config:
     on many devices, the same numbers."""
     cuda_graphs: bool = False
     """On one GPU, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
-    Faster, for more memory (docs/performance.md)."""
+    Faster with large batches, for more memory (docs/performance.md)."""
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10

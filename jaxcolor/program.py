@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import os
 import re
 import sys
 import typing
@@ -94,11 +95,16 @@ def missing_file(flag: str, argument: str, after: str) -> str | None:
     name, given, value = argument.partition("=")
     if name not in (f"-{flag}", f"--{flag}"):
         return None
-    path = Path((value if given else after).partition(":")[0])  # what follows is handed to the file
-    if path == Path() or path.is_file():
+    path = (value if given else after).partition(":")[0]  # what follows is handed to the file
+    if not path or (os.path.exists(path) and not os.path.isdir(path)):
         return None
-    nearest = difflib.get_close_matches(path.name, sorted(file.name for file in path.parent.glob("*.py")), n=1)
-    return f"--{flag}: {path}: no such file" + "".join(f"; did you mean {path.parent / near}?" for near in nearest)
+    folder, name = os.path.split(path)
+    try:
+        known = [other for other in sorted(os.listdir(folder or ".")) if other.endswith(".py")]
+    except OSError:
+        known = []
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"--{flag}: {path}: no such file" + "".join(f"; did you mean {Path(folder, near)}?" for near in nearest)
 
 
 def unknown_field(flag: str, argument: str, root: type = Config) -> str | None:

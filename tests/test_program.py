@@ -62,6 +62,9 @@ def test_what_is_no_mistake(argument: str) -> None:
         (["--config=more/dmo.py:small"], "--config: more/dmo.py: no such file; did you mean more/demo.py?"),
         (["--config=none/demo.py"], "--config: none/demo.py: no such file"),
         (["--config=more"], "--config: more: no such file"),
+        (["--config", 300 * "x"], f"--config: {300 * 'x'}: no such file"),
+        (["--config", 300 * "x" + "/y"], f"--config: {300 * 'x'}/y: no such file"),
+        (["--config=/dev/null"], None),  # as a pipe: no regular file, but one that can be read
         (["--config="], None),
         (["--config"], None),
         (["--config.seed=1"], None),

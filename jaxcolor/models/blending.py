@@ -70,9 +70,9 @@ def way_for(instance_feature: Float[Array, "M h w C"]) -> Way:
         from jaxcolor.models import blend_rows
 
         return blend_rows.blend
-    kernel = kernels.find("blend_kernel")
-    if kernel and instance_feature.dtype != jnp.float64 and kernel.fits(instance_feature.shape[-1]):
-        return kernel.blend
+    module = kernels.find("blend_kernel")
+    if module and instance_feature.dtype != jnp.float64 and module.fits(instance_feature.shape[-1]):
+        return module.blend
     return plain
 
 

@@ -74,8 +74,8 @@ LeakyWay = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 
 def leaky_way_for(x: Float[Array, "B H W C"]) -> LeakyWay:
     """How ``to_few`` of a leaky ReLU is computed here: this is chosen in this function, and nowhere else."""
-    kernel = kernels.find("few_kernel")
-    if kernel and x.dtype == jnp.bfloat16 and kernel.fits(x.shape):
+    module = kernels.find("few_kernel")
+    if module and x.dtype == jnp.bfloat16 and module.fits(x.shape):
         return leaky_to_few
     return lambda x, bias, kernel, slope: to_few(leaky_relu(add_bias(x, bias), slope), kernel)
 

@@ -1,4 +1,7 @@
-"""Where the kernels that are written in Pallas for Triton run, which is decided here and nowhere else, and how."""
+"""What the kernels that are written in Pallas for Triton have in common.
+
+Whether a device runs any is decided here; what types and shapes one is for, where it is chosen (``way_for``).
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,25 @@ AMPERE = 8.0
 
 
 def find(name: str) -> Any:
-    """The module ``jaxcolor.models.<name>`` if its kernels run on the default device, else None.
+    """The module ``jaxcolor.models.<name>`` if its kernels run here, else None.
 
     They do on NVIDIA's GPUs from A100 on, as long as JAX has what they are written in. On AMD's they were not tried.
+    The first device speaks for all, so that all processes compute alike.
     """
     if jax.default_backend() != "gpu" or _capability() < AMPERE:
         return None
     try:
-        return importlib.import_module(f"jaxcolor.models.{name}")
-    except ImportError:  # what they are written in is to leave JAX some day
+        importlib.import_module("jax.experimental.pallas.triton")
+    except ImportError:  # it is to leave JAX some day
         return None
+    return importlib.import_module(f"jaxcolor.models.{name}")
 
 
 def turns(blocks: int, programs: int) -> int:
-    """How many of the blocks each of at least so many programs computes; a divisor, so that all have the same to do."""
+    """How many blocks each program computes, where there are to be so many programs; 1 if there are fewer blocks.
+
+    It divides their number, so that all have the same to do; so there may be more programs.
+    """
     return next(turns for turns in range(max(1, blocks // programs), 0, -1) if blocks % turns == 0)
 
 

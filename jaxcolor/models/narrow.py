@@ -37,8 +37,8 @@ def way_for(x: Float[Array, "B H W C"], features: int) -> Way:
         return by_taps
     if x.shape[3] >= MATRIX_UNIT and 3 * features <= MATRIX_UNIT:
         return by_columns
-    kernel = kernels.find("narrow_kernel")
-    if kernel and kernel.fits(x.shape, features):
+    module = kernels.find("narrow_kernel")
+    if module and module.fits(x.shape, features):
         return from_few
     return grouped if x.shape[3] < MATRIX_UNIT and x.shape[2] % GROUP == 0 else plain
 
@@ -119,22 +119,22 @@ def from_few(
 
 def _from_few_forward(
     x: jax.Array, kernel: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array, jax.Array]]:
     y = grouped(x, kernel, bias)
-    return y, (x, kernel, y)
+    return y, (x, kernel, bias, y)
 
 
 def _from_few_backward(
-    saved: tuple[jax.Array, jax.Array, jax.Array], gradient: jax.Array
+    saved: tuple[jax.Array, jax.Array, jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     from jaxcolor.models import narrow_kernel
 
-    x, kernel, y = saved
+    x, kernel, bias, y = saved
     to_kernel, to_bias = narrow_kernel.backward(x, y, gradient)
-    # Of a photo nobody asks the gradient: then it is not computed.
+    # Of a photo nobody asks the gradient: then XLA drops this.
     back = jax.linear_transpose(lambda x: convolve(x, kernel, ((1, 1), (1, 1))), x)
     (to_x,) = back(jnp.where(y != 0, gradient, 0))
-    return to_x, to_kernel.astype(kernel.dtype), to_bias.astype(kernel.dtype)
+    return to_x, to_kernel.astype(kernel.dtype), to_bias.astype(bias.dtype)
 
 
 from_few.defvjp(_from_few_forward, _from_few_backward)

@@ -26,12 +26,14 @@ LINE = 16
 """Columns of a matrix product for what a pixel sees of one row: three neighbours' channels, and a one for the bias."""
 LINES = 4
 """Three rows, and one more of zeros: so the product is as wide as a GPU's matrix units are."""
+FEATURES = range(16, 129)
+"""How many a program can hold the sums of in registers; powers of two among them, as the compiler wants."""
 
 
 def fits(shape: tuple[int, ...], features: int) -> bool:
     """Whether the kernel computes the way back of such a layer, of an input of such a shape (B, H, W, C)."""
-    a_power_of_2 = features >= 16 and features & (features - 1) == 0
-    return a_power_of_2 and 3 * shape[3] < LINE and math.prod(shape) > 0 and shape[2] % PIXELS == 0
+    possible = features in FEATURES and features & (features - 1) == 0
+    return possible and 3 * shape[3] < LINE and math.prod(shape) > 0 and shape[2] % PIXELS == 0
 
 
 def _backward(x: Any, y: Any, gradient: Any, sums: Any, *, channels: int, turns: int) -> None:

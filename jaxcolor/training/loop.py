@@ -82,7 +82,10 @@ def run(config: Config, workdir: Path, measure: Measure | None = None) -> Trees:
     devices = Devices.all(config.mapping)
     if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
         # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
-        raise configs.ConfigError(f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False")
+        raise configs.ConfigError(
+            f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False, or show the program "
+            "one alone (CUDA_VISIBLE_DEVICES=0)"
+        )
     for stage in todo:
         _check_stage(config, stage, devices)
     workdirs.check(workdir, config.resume, [stage.name for stage in todo])

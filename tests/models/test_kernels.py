@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxcolor import models
 from jaxcolor.models import blend_kernel, blending, few, kernels, narrow
 
 OTHERS = [
-    ("cpu", SimpleNamespace()),
-    ("tpu", SimpleNamespace()),
+    ("cpu", SimpleNamespace(compute_capability="9.0")),
+    ("tpu", SimpleNamespace(compute_capability="9.0")),
     ("gpu", SimpleNamespace(compute_capability="7.5")),  # T4
     ("gpu", SimpleNamespace(compute_capability="gfx942")),  # AMD's MI300
     ("gpu", SimpleNamespace()),
@@ -43,15 +42,22 @@ def test_others_compute_without(monkeypatch: pytest.MonkeyPatch, backend: str, d
 
 def test_nothing_is_found_where_jax_has_no_pallas_for_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     computed_on(monkeypatch, "gpu", SimpleNamespace(compute_capability="9.0"))
-    monkeypatch.delattr(models, "blend_kernel")
-    monkeypatch.setitem(sys.modules, "jaxcolor.models.blend_kernel", None)
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
     assert kernels.find("blend_kernel") is None
     assert blending.way_for(jnp.zeros((1, 8, 8, 64))) is blending.plain
 
 
 @pytest.mark.parametrize(
     ("blocks", "programs", "turns"),
-    [(65536, 1024, 64), (1, 1024, 1), (1023, 1024, 1), (100800, 1024, 96), (2 * 1031, 1024, 2), (1031, 100, 1), (0, 5, 1)],
+    [
+        (65536, 1024, 64),
+        (1, 1024, 1),
+        (1023, 1024, 1),
+        (100800, 1024, 96),
+        (2 * 1031, 1024, 2),
+        (1031, 100, 1),
+        (0, 5, 1),
+    ],
 )
 def test_programs_have_as_many_blocks_each(blocks: int, programs: int, turns: int) -> None:
     assert kernels.turns(blocks, programs) == turns

@@ -109,7 +109,14 @@ def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
     assert way_for(few[:, :, :6], 64) is plain
     photos = jnp.zeros((1, 8, 64, 4), jnp.bfloat16)
     assert way_for(photos, 64) is from_few
-    for other, features in ((photos, 48), (photos, 8), (photos[:0], 64), (jnp.zeros((1, 8, 64, 6), jnp.bfloat16), 64)):
+    assert way_for(photos, 128) is from_few
+    for other, features in (
+        (photos, 48),
+        (photos, 8),
+        (photos, 256),
+        (photos[:0], 64),
+        (jnp.zeros((1, 8, 64, 6), jnp.bfloat16), 64),
+    ):
         assert way_for(other, features) is grouped
     assert way_for(many, 64) is plain  # heads that were given many channels
     assert way_for(few.astype(jnp.float32), 64) is way_for(many.astype(jnp.float32), 16) is plain

@@ -25,6 +25,7 @@ from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
 from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
 from jaxcolor.training.step import released_variables
+from jaxcolor.training.workdirs import WorkdirError
 from jaxcolor.weights import released
 from tests.small import FEW
 from tests.training.runs import CONFIG, ONLY_FULL, STEPS, numbers, stage
@@ -172,23 +173,28 @@ def test_graphs_are_asked_for_and_the_run_is_the_same(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an option that only GPUs heed; what they compute with graphs is for ``benchmarks/graphs.py`` to tell."""
-    asked: list[bool] = []
+    asked: list[Any] = []
 
     def options(cuda_graphs: bool, devices: Any) -> dict[str, str]:
-        asked.append(cuda_graphs)
+        asked.append((cuda_graphs, *devices))
         return {"xla_gpu_enable_command_buffer": ""}
 
     monkeypatch.setattr(parallel, "graph_options", options)
     loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
-    assert asked == [True]
+    assert asked == [(True, *jax.devices())]
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
 
 def test_graphs_are_for_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with pytest.raises(ConfigError, match=r"^config.cuda_graphs: True is for one GPU, and here are 8; give False$"):
-        loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
+    config = dataclasses.replace(ONLY_FULL, cuda_graphs=True)
+    with pytest.raises(ConfigError, match=r"^config.cuda_graphs: True is for one GPU, and here are 8; give False, or"):
+        loop.run(config, tmp_path)
     assert not list(tmp_path.iterdir())
+    one = Devices.all(config.mapping, jax.devices()[:1])
+    monkeypatch.setattr(loop.Devices, "all", lambda mapping: one)
+    with pytest.raises(WorkdirError, match="resume"):  # what comes next
+        loop.run(dataclasses.replace(config, resume="must"), tmp_path)
 
 
 @pytest.mark.slow
