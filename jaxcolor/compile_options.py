@@ -27,7 +27,7 @@ def graph_options(cuda_graphs: bool, devices: Sequence[jax.Device] = ()) -> dict
     A graph launches what it holds without waiting for Python, and lets kernels that do not depend on each other run
     side by side: convolutions, which leave the memory idle, and additions, which leave the matrix units idle.
 
-    Starts cuDNN on the devices, if it has not started: once a graph is recorded it cannot.
+    Starts cuDNN on the devices, if it has not started: while a graph is recorded it cannot.
 
     Args:
       cuda_graphs: whether they are wanted.

@@ -92,8 +92,8 @@ def missing_file(flag: str, argument: str, after: str) -> str | None:
       argument: one word of the command line.
       after: the next one.
     """
-    name, given, value = argument.partition("=")
-    if name not in (f"-{flag}", f"--{flag}"):
+    word, given, value = argument.partition("=")
+    if word not in (f"-{flag}", f"--{flag}"):
         return None
     path = (value if given else after).partition(":")[0]  # what follows is handed to the file
     if not path or (os.path.exists(path) and not os.path.isdir(path)):

@@ -4,8 +4,9 @@ What counts are convolutions and matrix products, two operations a multiply-add,
 forward, input gradients, weight gradients of what is trained. Multiplications by zeros that dilation puts between
 values are not counted, and neither is anything else; a step's convolutions are more than 99% of its arithmetic. The
 zeros of grouped convolutions (``models/narrow.py``: GPUs, bfloat16) are counted, and so are kernel gradients of frozen
-transposed convolutions there, and the first layer's gradient to the photo, which XLA drops; not, what kernels in Pallas
-multiply. So the MFU is 0.2% too high in stage 1 and 6% in stage 3.
+transposed convolutions there, and the first layer's gradient to the photo, which XLA drops. Of a kernel in Pallas what
+one of its programs multiplies is counted, which is next to nothing. So the MFU is 0.2% too high in stage 1 and 6% in
+stage 3.
 """
 
 from __future__ import annotations

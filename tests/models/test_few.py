@@ -45,7 +45,7 @@ def test_leaky_to_few_is_the_two_together(monkeypatch, shape, turns):
     (ours, back), (theirs, their_back) = (jax.vjp(f, x, bias, kernel) for f in (at_once, both))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     for mine, yours in zip(back(flowing), their_back(flowing), strict=True):
-        np.testing.assert_allclose(mine, yours, atol=2e-4)
+        np.testing.assert_allclose(mine, yours, atol=1e-4)
 
 
 def test_the_layer_after_a_leaky_relu(monkeypatch):
