@@ -10,9 +10,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from jaxcolor import program
 from jaxcolor.config import Config
-from jaxcolor.distributed import ProcessFlags
+from jaxcolor.runtime import program
+from jaxcolor.runtime.distributed import ProcessFlags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A recipe of configs/; its `eval` says on what.", lock_config=True

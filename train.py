@@ -5,9 +5,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from jaxcolor import program
 from jaxcolor.config import Config
-from jaxcolor.distributed import ProcessFlags
+from jaxcolor.runtime import program
+from jaxcolor.runtime.distributed import ProcessFlags
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, logs and weights; a run in it goes on.")
@@ -19,12 +19,12 @@ def main(config: Config) -> None:
     import jax
 
     from jaxcolor.evaluation.run import DuringTraining
-    from jaxcolor.training import loop
+    from jaxcolor.training import train
 
     workdir = Path(str(_WORKDIR.value))
-    loop.run(config, workdir, DuringTraining(config) if config.eval_every else None)
+    train.train(config, workdir, DuringTraining(config) if config.eval_every else None)
     if jax.process_index() == 0:
-        print(f"weights: {workdir / loop.WEIGHTS_FILE}")
+        print(f"weights: {workdir / train.WEIGHTS_FILE}")
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image
 
 from jaxcolor.config import ModelConfig
-from jaxcolor.models import dual_branch
-from jaxcolor.weights import released
+from jaxcolor.models import networks
+from jaxcolor.weights import native
 
 
 def prepare(folder: Path, boxes: int) -> None:
     """Weights, a photo and its boxes."""
-    released.save(folder / "random.safetensors", ModelConfig(), jax.device_get(dual_branch.init(ModelConfig(), 0)))
+    native.save(folder / "random.safetensors", ModelConfig(), jax.device_get(networks.init(ModelConfig(), 0)))
     rng = np.random.default_rng(0)
     for name in ("photos", "photos_bbox"):
         (folder / name).mkdir()

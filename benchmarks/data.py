@@ -30,12 +30,12 @@ from PIL import Image
 
 from jaxcolor.boxes import choose
 from jaxcolor.config import DataConfig
-from jaxcolor.data.box_stores.pack import pack_store
-from jaxcolor.data.order import Balanced, Shuffled
-from jaxcolor.data.packing import crops_per_device
-from jaxcolor.data.photos import Source, UsableBoxes
-from jaxcolor.data.pipeline import Parts, train_batches
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.boxes.packed_writer import pack_store
+from jaxcolor.data.collate import crops_per_device
+from jaxcolor.data.loader import Parts, train_batches
+from jaxcolor.data.sampler import BalancedSampler, ShuffledSampler
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.types import Source, UsableBoxes
 
 SIDE = 256
 BATCH = 16
@@ -61,7 +61,7 @@ def plain(paths: list[Path], boxes: list[np.ndarray], threads: int, parts: Parts
         size = (SIDE, SIDE)
         return full, [np.asarray(image.crop(b).resize(size, Image.Resampling.BILINEAR)) for b in boxes[number].tolist()]
 
-    order = Shuffled(len(paths), 0)
+    order = ShuffledSampler(len(paths), 0)
     with ThreadPoolExecutor(threads) as pool:
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -115,8 +115,10 @@ def padding(source: Source, config: DataConfig, photos: int, passes: int) -> dic
     def crops(place: int) -> int:
         return min(source.crop_count(numbers[place]), config.boxes_per_photo)
 
-    plain_order = Shuffled(len(numbers), config.seed)
-    dealt = Balanced(plain_order, crops, window=config.balance_window * photos, group_size=photos, seed=config.seed)
+    plain_order = ShuffledSampler(len(numbers), config.seed)
+    dealt = BalancedSampler(
+        plain_order, crops, window=config.balance_window * photos, group_size=photos, seed=config.seed
+    )
     found = {}
     for name, order, budget in (
         ("dense_8", plain_order, 8.0),
@@ -170,7 +172,7 @@ def main() -> None:
         boxes_path=str(store),
         threads=1 if options.workers else options.threads,
         workers=options.workers,
-        budget_per_image=8.0,
+        max_crops_per_image=8.0,
     )
     source = PhotoSource(config)
     paths = sorted(options.photos.iterdir())

@@ -24,14 +24,14 @@ import numpy as np
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import EvalConfig, ModelConfig
-from jaxcolor.data.compared import Compared
-from jaxcolor.evaluation.scoring import Scorer, choose
-from jaxcolor.evaluation.systems import Checkpoint, Colorists
-from jaxcolor.models import dual_branch
-from jaxcolor.parallel import Devices
+from jaxcolor.data.eval_targets import EvalTargets
+from jaxcolor.evaluation.predictors import Checkpoint, Predictors
+from jaxcolor.evaluation.scorer import Scorer, choose
+from jaxcolor.models import networks
+from jaxcolor.runtime.parallel import Devices
 
 
-def made_up(photos: int, boxes: int, side: int) -> tuple[Batch, Compared]:
+def made_up(photos: int, boxes: int, side: int) -> tuple[Batch, EvalTargets]:
     """Noise with boxes, which are the annotated objects as well."""
     rng = np.random.default_rng(0)
     corners = np.sort(rng.integers(0, side, (photos * boxes, 2, 2)), axis=1)
@@ -47,7 +47,7 @@ def made_up(photos: int, boxes: int, side: int) -> tuple[Batch, Compared]:
         np.ones(photos, bool),
     )
     objects = tuple(places[photo * boxes : (photo + 1) * boxes, 0] for photo in range(photos))
-    return batch, Compared(full, np.full((photos, 2), side, np.int32), objects, 0)
+    return batch, EvalTargets(full, np.full((photos, 2), side, np.int32), objects, 0)
 
 
 def seconds(work: Callable[[], Any], rounds: int) -> float:
@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     devices = Devices.all("shard_map", jax.devices()[:1])
     model = ModelConfig(side=options.side, width=options.width)
-    colorists = Colorists([Checkpoint("", model, dual_branch.init(model, 0))], devices, controls=False)
+    colorists = Predictors([Checkpoint("", model, networks.init(model, 0))], devices, controls=False)
     batch, compared = made_up(options.photos, options.boxes, options.side)
 
     def scorer(metrics: str) -> Scorer:

@@ -21,13 +21,13 @@ import numpy as np
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.models import dual_branch
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.models import networks
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops, peak_flops
+from jaxcolor.training.monitor import memory_gb
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.stages import STAGES, stage_config, starting_tree
 from jaxcolor.training.step import make_state, make_step
-from jaxcolor.training.watching import memory_gb
 
 SIDE = 256
 PER_DEVICE = {"full": 64, "fusion": 16}
@@ -53,7 +53,7 @@ def made_up(stage: str, photos: int) -> Batch:
 
 def measure(config: Config, name: str, devices: Devices, rounds: int) -> dict[str, Any]:
     """One stage on some devices."""
-    stage, trees = STAGES[name], dual_branch.init(config.model, 0)
+    stage, trees = STAGES[name], networks.init(config.model, 0)
     settings = stage_config(config, stage)
     optimizer = make_optimizer(config, settings)
     state = make_state(starting_tree(stage, {}, trees) if name == "full" else trees[name], optimizer, settings)
@@ -64,7 +64,7 @@ def measure(config: Config, name: str, devices: Devices, rounds: int) -> dict[st
     part = made_up(name, photos)
     batch = devices.split(Batch(*(np.concatenate([array] * devices.count) for array in part)))
     on_device = devices.replicate(state)
-    frozen = devices.replicate_frozen(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
+    frozen = devices.replicate_frozen(networks.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
     flops = count_flops(step, on_device, frozen, batch)
     began = time.perf_counter()
     on_device, scalars = step(on_device, frozen, batch)

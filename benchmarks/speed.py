@@ -31,11 +31,12 @@ from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
-from jaxcolor.colorize import full_and_fused_ab
-from jaxcolor.compile_options import graph_options, places, prediction_options
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.models import dual_branch, narrow, upsample
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.inference.colorizer import full_and_fused_ab
+from jaxcolor.models import networks
+from jaxcolor.models.ops import thin_conv, up_conv
+from jaxcolor.runtime.compile_options import graph_options, prediction_options, shardings
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.stages import STAGES, stage_config, starting_tree
@@ -138,8 +139,8 @@ def compiled(config: Config, row: Row) -> Work:
     make, arguments = (_prediction if row.work == "predict" else _training)(config, row)
     # What is multiplied by zeros, or computed for nobody, is no work.
     with (
-        mock.patch.object(narrow, "way_for", return_value=narrow.plain),
-        mock.patch.object(upsample, "way_for", return_value=upsample.by_phases),
+        mock.patch.object(thin_conv, "way_for", return_value=thin_conv.plain),
+        mock.patch.object(up_conv, "way_for", return_value=up_conv.by_phases),
     ):
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
@@ -152,7 +153,7 @@ def compiled(config: Config, row: Row) -> Work:
 
 
 def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
-    stage, trees = STAGES[row.work], dual_branch.init(config.model, 0)
+    stage, trees = STAGES[row.work], networks.init(config.model, 0)
     settings, devices = stage_config(config, stage), Devices.all("shard_map", jax.devices()[:1])
     optimizer = make_optimizer(config, settings)
     state = make_state(starting_tree(stage, {}, trees) if row.work == "full" else trees[row.work], optimizer, settings)
@@ -161,7 +162,7 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
     def make() -> Any:
         return devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
 
-    frozen = devices.replicate_frozen(dual_branch.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
+    frozen = devices.replicate_frozen(networks.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
     return make, (devices.replicate(state), frozen, devices.split(made_up(row)))
 
 
@@ -171,9 +172,9 @@ def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any,
         full_ab, fused_ab = full_and_fused_ab(config.model)
         return jax.jit(fused_ab if row.boxes else full_ab)
 
-    variables = dual_branch.frozen(dual_branch.init(config.model, 0), config.model)
+    variables = networks.frozen(networks.init(config.model, 0), config.model)
     device = SingleDeviceSharding(jax.devices()[0])
-    arguments = (jax.device_put(variables, places(variables, device)), jax.device_put(made_up(row), device))
+    arguments = (jax.device_put(variables, shardings(variables, device)), jax.device_put(made_up(row), device))
     return make, arguments
 
 

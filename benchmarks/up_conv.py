@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcolor.models.upsample import UpConv
+from jaxcolor.models.ops.up_conv import UpConv
 
 LAYERS = {"conv8_up": (128, 64, 8), "conv9_up": (64, 32, 16), "conv10_up": (32, 32, 32)}
 """Of the demo's model (width 0.25, S = 64): channels in, channels out, side."""

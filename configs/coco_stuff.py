@@ -12,7 +12,7 @@ Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a
 
 Room for crops: a photo has 8.5 annotated boxes on average (measured on 111 photos of val2017), all of which are used,
 and there is room for 4 a photo, so that stage fusion leaves out half of them, of the photos with most.
-``--config.data.budget_per_image=8`` leaves out 12%, expected, and computes twice the crops; ``jaxcolor boxes show
+``--config.data.max_crops_per_image=8`` leaves out 12%, expected, and computes twice the crops; ``jaxcolor boxes show
 --boxes-per-photo 100 --batch 16`` tells for others. In evaluation there is room for 16 a photo: all but 0.04%.
 
 Epochs, 32 / 32 / 16 photos a step and learning rates were chosen: the released code's rates, stage 3's doubled twice
@@ -26,8 +26,8 @@ from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageCo
 
 
 def get_config() -> ConfigDict:
-    data = DataConfig(source="coco", split="train", box_choice="ground_truth", threads=16, budget_per_image=4.0)
-    held_back = DataConfig(source="coco", split="val", box_choice="ground_truth", threads=16, budget_per_image=16.0)
+    data = DataConfig(source="coco", split="train", box_choice="ground_truth", threads=16, max_crops_per_image=4.0)
+    held_back = DataConfig(source="coco", split="val", box_choice="ground_truth", threads=16, max_crops_per_image=16.0)
     backbone = StageConfig(steps=0, epochs=40.0, batch_size=32, learning_rate=5e-4, decay_start=0.5, flip=True)
     return to_config_dict(
         Config(

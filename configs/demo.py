@@ -9,18 +9,11 @@ whole table is in the README.
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import (
-    Config,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
-    StageConfig,
-    to_config_dict,
-)
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
-    scenes = DataConfig(source="scenes", budget_per_image=4.0)
+    scenes = DataConfig(source="scenes", max_crops_per_image=4.0)
     return to_config_dict(
         Config(
             name="demo",
@@ -31,6 +24,6 @@ def get_config() -> ConfigDict:
             fusion=StageConfig(steps=56, batch_size=8, learning_rate=1e-3, trained="fusion_and_output"),
             log_every=5,
             checkpoint_every=50,
-            eval=EvalConfig(data=DataConfig(source="scenes", split="held_out", budget_per_image=4.0), photos=64),
+            eval=EvalConfig(data=DataConfig(source="scenes", split="held_out", max_crops_per_image=4.0), photos=64),
         )
     )

@@ -24,11 +24,11 @@ def get_config() -> ConfigDict:
         path="imagenet2012",
         split="train",
         threads=16,
-        budget_per_image=4.0,
+        max_crops_per_image=4.0,
         jpeg_draft=True,
         gray_photos="skip",
     )
-    held_back = DataConfig(source="tfds", path="imagenet2012", split="validation", threads=16, budget_per_image=8.0)
+    held_back = DataConfig(source="tfds", path="imagenet2012", split="validation", threads=16, max_crops_per_image=8.0)
     backbone = StageConfig(steps=0, epochs=10.0, batch_size=64, learning_rate=5e-4, decay_start=0.5, flip=True)
     return to_config_dict(
         Config(

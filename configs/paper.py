@@ -24,8 +24,8 @@ from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageCo
 
 
 def get_config() -> ConfigDict:
-    data = DataConfig(source="tfds", path="imagenet2012", split="train", threads=16, budget_per_image=4.0)
-    held_back = DataConfig(source="tfds", path="imagenet2012", split="validation", threads=16, budget_per_image=8.0)
+    data = DataConfig(source="tfds", path="imagenet2012", split="train", threads=16, max_crops_per_image=4.0)
+    held_back = DataConfig(source="tfds", path="imagenet2012", split="validation", threads=16, max_crops_per_image=8.0)
     return to_config_dict(
         Config(
             name="paper",

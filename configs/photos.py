@@ -31,6 +31,6 @@ def get_config() -> ConfigDict:
             ),
             log_every=50,
             checkpoint_every=1000,
-            eval=EvalConfig(data=DataConfig(source="folder", threads=8, budget_per_image=8.0)),
+            eval=EvalConfig(data=DataConfig(source="folder", threads=8, max_crops_per_image=8.0)),
         )
     )

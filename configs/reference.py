@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
             model=ModelConfig(compute_dtype="bfloat16"),
             # The best 8 boxes of every photo have a place: dropping some would not be as released. More photos on a
             # device even out, and 4 of them on average are enough but for few.
-            data=DataConfig(source="coco", threads=16, budget_per_image=8.0 if photos == 1 else 4.0),
+            data=DataConfig(source="coco", threads=16, max_crops_per_image=8.0 if photos == 1 else 4.0),
             full=stage,
             instance=stage,
             fusion=StageConfig(
@@ -54,6 +54,6 @@ def get_config(variant: str = "") -> ConfigDict:
             ),
             log_every=100,
             checkpoint_every=5000,
-            eval=EvalConfig(data=DataConfig(source="coco", split="val", threads=16, budget_per_image=8.0)),
+            eval=EvalConfig(data=DataConfig(source="coco", split="val", threads=16, max_crops_per_image=8.0)),
         )
     )

@@ -19,12 +19,12 @@ def get_config() -> ConfigDict:
             model=ModelConfig(
                 side=32, width=0.0625, fusion=FusionConfig(layers=("conv1_2", "conv3_3", "conv7_3", "conv8_up"))
             ),
-            data=DataConfig(source="scenes", budget_per_image=4.0),
+            data=DataConfig(source="scenes", max_crops_per_image=4.0),
             full=StageConfig(steps=10, batch_size=8, learning_rate=1e-3),
             instance=StageConfig(steps=10, batch_size=8, learning_rate=1e-3),
             fusion=StageConfig(steps=10, batch_size=8, learning_rate=1e-3, trained="fusion_and_output"),
             log_every=2,
             checkpoint_every=5,
-            eval=EvalConfig(data=DataConfig(source="scenes", split="held_out", budget_per_image=4.0), photos=8),
+            eval=EvalConfig(data=DataConfig(source="scenes", split="held_out", max_crops_per_image=4.0), photos=8),
         )
     )

@@ -15,7 +15,7 @@ LEVELS = 4
 """Resolutions of the networks: sides S, S/2, S/4, S/8."""
 
 PADDING = -1
-"""``image_index`` of a crop that is no crop."""
+"""``crop_to_image`` of a crop that is no crop."""
 
 NO_MASKS = np.zeros((0, 1, 1), bool)
 """``crop_mask`` where nobody reads masks."""
@@ -31,11 +31,11 @@ class Batch(NamedTuple):
     """Photos resized to the canvas, 0 to 255."""
     crop_rgb: UInt8[Array, "M S S 3"]
     """Each box cut from the original photo and resized to the canvas."""
-    image_index: Int32[Array, " M"]
+    crop_to_image: Int32[Array, " M"]
     """The photo, among those on the same device, that a crop belongs to; -1 marks padding."""
     level_boxes: Int32[Array, "M L 4"]
     """x0, y0, width, height of each box on the grid of each level."""
-    image_valid: Bool[Array, " B"]
+    is_real: Bool[Array, " B"]
     """False marks a photo that only fills up the last batch of an evaluation."""
     crop_mask: Bool[Array, "M S S"] = NO_MASKS
     """The annotated mask of each crop's object, cut out and resized as the crop is; of length 0 without ``data.masks``.

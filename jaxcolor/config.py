@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from ml_collections import ConfigDict
 
 from jaxcolor.boxes import BoxChoice
-from jaxcolor.errors import UserError
+from jaxcolor.runtime.errors import UserError
 
 
 class ConfigError(UserError):
@@ -128,7 +128,7 @@ class DataConfig:
     """The k of ``top_k`` and ``random_k``."""
     score_threshold: float = 0.0
     """Lowest score kept by ``threshold``."""
-    budget_per_image: float = 3.0
+    max_crops_per_image: float = 3.0
     """Crops a device holds are ceil(photos on it x this); when there are more, the lowest scores go, counted; of equal
     ones, as annotated boxes have, the photos with most lose theirs first."""
     seed: int = 0
@@ -142,7 +142,7 @@ class DataConfig:
     twice the canvas. Faster; pixels then differ a little from those of a full decode."""
     batching: Literal["shuffled", "balanced"] = "shuffled"
     """``balanced``: within ``balance_window`` steps, photos are dealt out so that every device of every step has about
-    the same number of crops; a smaller ``budget_per_image`` then drops none. Stage fusion only."""
+    the same number of crops; a smaller ``max_crops_per_image`` then drops none. Stage fusion only."""
     balance_window: int = 32
     """Steps over which ``balanced`` deals photos out."""
     threads: int = 2
@@ -169,7 +169,7 @@ class StageConfig:
     accumulate: int = 1
     """Parts that a device's share of the batch is cut into, one after another in less memory; the loss is that of the
     whole batch. BatchNorm, where it is trained, normalises each part by itself, and a step moves the running statistics
-    once, by the mean of the parts'. Each part has its own places for crops (``budget_per_image``)."""
+    once, by the mean of the parts'. Each part has its own places for crops (``max_crops_per_image``)."""
     learning_rate: float = 5e-4
     """The highest one."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -17,13 +17,14 @@ from ml_collections import config_flags
 from PIL import Image
 
 import jaxcolor
-from jaxcolor import color, program
-from jaxcolor.colorize_files import colorize_files
+from jaxcolor import color
 from jaxcolor.config import Config
-from jaxcolor.data.sources import make_source
+from jaxcolor.data.sources.photo_source import make_source
 from jaxcolor.evaluation import run, tables
-from jaxcolor.evaluation.systems import Checkpoint
-from jaxcolor.training import logs, loop
+from jaxcolor.evaluation.predictors import Checkpoint
+from jaxcolor.inference.files import colorize_files
+from jaxcolor.runtime import program
+from jaxcolor.training import logs, train
 
 COLORIZED = 8
 """Held-back scenes written out and coloured at their own size."""
@@ -31,17 +32,17 @@ COLORIZED = 8
 
 def run_demo(config: Config, workdir: Path) -> None:
     """Train, evaluate, colorize, report; a demo that was stopped goes on."""
-    trees = loop.run(config, workdir, run.DuringTraining(config) if config.eval_every else None)
+    trees = train.train(config, workdir, run.DuringTraining(config) if config.eval_every else None)
     results = run.measure(config, config.model, trees)
     metrics = run.write_results(results, workdir)
-    seconds = json.loads((workdir / loop.SUMMARY_FILE).read_text())["train_seconds"]
+    seconds = json.loads((workdir / train.SUMMARY_FILE).read_text())["train_seconds"]
     metrics["train_seconds"] = round(sum(seconds.values()), 1)
     run.write_json(workdir / "metrics.json", metrics)
 
     photos = write_photos(config, workdir / "photos")
     colorize_files(
         [photos],
-        workdir / loop.WEIGHTS_FILE,
+        workdir / train.WEIGHTS_FILE,
         workdir / "colorized",
         boxes=None,
         missing_boxes="error",

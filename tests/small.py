@@ -16,9 +16,9 @@ from PIL import Image
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import FusionConfig, ModelConfig
-from jaxcolor.data.packing import pack
-from jaxcolor.data.preprocess import Example
-from jaxcolor.models import dual_branch
+from jaxcolor.data.collate import collate
+from jaxcolor.data.transforms import Example
+from jaxcolor.models import networks
 
 SIDE = 16
 MODEL = ModelConfig(side=SIDE, width=0.0625)
@@ -58,7 +58,7 @@ def variables(config: ModelConfig = MODEL, seed: int = 0) -> dict[str, Any]:
     """
     rng = np.random.default_rng(seed)
     flat = {}
-    for path, like in traverse_util.flatten_dict(dual_branch.abstract(config)).items():
+    for path, like in traverse_util.flatten_dict(networks.abstract(config)).items():
         draws = rng.standard_normal(like.shape)
         if path[-1] == "kernel":
             fan_in = 4 * like.shape[-1] if path[-2].endswith("_up") else np.prod(like.shape[:-1])
@@ -94,6 +94,6 @@ def example(seed: int, boxes: Sequence[Sequence[int]] = (), side: int = SIDE) ->
 def batch(examples: Sequence[Example | None], capacity: int, devices: int = 1) -> Batch:
     """Packed by the data room's own code; ``capacity`` crops on each device."""
     side = next(e.full_rgb.shape[0] for e in examples if e is not None)
-    packed, dropped = pack(examples, device_count=devices, capacity=capacity, side=side, with_full=True)
+    packed, dropped = collate(examples, device_count=devices, capacity=capacity, side=side, with_full=True)
     assert dropped == 0
     return packed

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jaxcolor.config import Config, from_dict
-from jaxcolor.training import loop
+from jaxcolor.training import train
 from jaxcolor.training.stages import stages_of
-from jaxcolor.weights import released
+from jaxcolor.weights import native
 from tests.small import quick_compiles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +101,7 @@ def test_sources(name: str, source: str, held_back: str) -> None:
 @pytest.mark.slow
 def test_smoke_runs(tmp_path: Path) -> None:
     with quick_compiles(tmp_path):
-        loop.run(config("smoke"), tmp_path / "run")
-    weights = released.load(tmp_path / "run" / loop.WEIGHTS_FILE)
+        train.train(config("smoke"), tmp_path / "run")
+    weights = native.load(tmp_path / "run" / train.WEIGHTS_FILE)
     assert weights.trees == ("full", "instance", "fusion")
     assert weights.note == "smoke, after stage fusion"

@@ -39,8 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def coco() -> Config:
-    data = DataConfig(source="coco", split="train", threads=16, budget_per_image=4.0)
-    held_back = DataConfig(source="coco", split="val", score_threshold=0.9, threads=16, budget_per_image=16.0)
+    data = DataConfig(source="coco", split="train", threads=16, max_crops_per_image=4.0)
+    held_back = DataConfig(source="coco", split="val", score_threshold=0.9, threads=16, max_crops_per_image=16.0)
     backbone = StageConfig(steps=0, epochs=40.0, batch_size=32, learning_rate=5e-4, decay_start=0.5, flip=True)
     fusion = StageConfig(
         steps=0, epochs=10.0, batch_size=16, learning_rate=2e-4, decay_start=0.5, trained="fusion_and_output"
@@ -60,9 +60,9 @@ def coco() -> Config:
 
 
 def scenes() -> Config:
-    data = DataConfig(source="scenes", budget_per_image=4.0)
+    data = DataConfig(source="scenes", max_crops_per_image=4.0)
     held_out = DataConfig(
-        source="scenes", split="held_out", boxes_per_photo=1, score_threshold=0.85, budget_per_image=4.0
+        source="scenes", split="held_out", boxes_per_photo=1, score_threshold=0.85, max_crops_per_image=4.0
     )
     backbone = StageConfig(steps=20, batch_size=16, learning_rate=1e-3)
     return Config(

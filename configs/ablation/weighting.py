@@ -35,8 +35,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def coco() -> Config:
-    data = DataConfig(source="coco", split="train", box_choice="ground_truth", threads=16, budget_per_image=4.0)
-    held_back = DataConfig(source="coco", split="val", box_choice="ground_truth", threads=16, budget_per_image=16.0)
+    data = DataConfig(source="coco", split="train", box_choice="ground_truth", threads=16, max_crops_per_image=4.0)
+    held_back = DataConfig(source="coco", split="val", box_choice="ground_truth", threads=16, max_crops_per_image=16.0)
     backbone = StageConfig(steps=0, epochs=40.0, batch_size=32, learning_rate=5e-4, decay_start=0.5, flip=True)
     fusion = StageConfig(
         steps=0, epochs=10.0, batch_size=16, learning_rate=2e-4, decay_start=0.5, trained="fusion_and_output"
@@ -56,8 +56,8 @@ def coco() -> Config:
 
 
 def scenes() -> Config:
-    data = DataConfig(source="scenes", box_choice="ground_truth", budget_per_image=4.0)
-    held_out = DataConfig(source="scenes", split="held_out", box_choice="ground_truth", budget_per_image=4.0)
+    data = DataConfig(source="scenes", box_choice="ground_truth", max_crops_per_image=4.0)
+    held_out = DataConfig(source="scenes", split="held_out", box_choice="ground_truth", max_crops_per_image=4.0)
     backbone = StageConfig(steps=20, batch_size=16, learning_rate=1e-3)
     return Config(
         name="ablation weighting scenes",

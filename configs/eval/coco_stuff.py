@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
         split="val",
         box_choice="top_k",
         boxes_per_photo=8,
-        budget_per_image=8.0,
+        max_crops_per_image=8.0,
         missing_boxes="none",
         threads=8,
     )

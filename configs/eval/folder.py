@@ -15,6 +15,6 @@ from jaxcolor.config import Config, DataConfig, EvalConfig, to_config_dict
 
 def get_config() -> ConfigDict:
     data = DataConfig(
-        source="folder", box_choice="top_k", boxes_per_photo=8, budget_per_image=8.0, missing_boxes="none"
+        source="folder", box_choice="top_k", boxes_per_photo=8, max_crops_per_image=8.0, missing_boxes="none"
     )
     return to_config_dict(Config(name="eval_folder", eval=EvalConfig(data=data, batch_size=8)))

@@ -11,8 +11,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from jaxcolor import program
 from jaxcolor.ablation.plan import Ablation
+from jaxcolor.runtime import program
 
 
 def main(ablation: Ablation, workdir: Path) -> None:

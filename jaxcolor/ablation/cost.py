@@ -14,7 +14,7 @@ from jaxcolor.ablation.outcome import Cost
 from jaxcolor.ablation.plan import trains
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import network_input
 from jaxcolor.models.fusion import fused_taps
 from jaxcolor.training.flops import count_flops
@@ -34,7 +34,7 @@ def count_cost(config: Config, trees: Any, train_seconds: float, boxes_per_photo
     if trains(config):
         for stage in stages_of(config):
             parameters, _ = partition(trees[stage.name]["params"], stage_config(config, stage).trained)
-            trained += dual_branch.count_parameters(list(parameters.values()))
+            trained += networks.count_parameters(list(parameters.values()))
     crops = boxes_per_photo if fused_taps(config.model.fusion.layers) else 0.0
     bare, with_one = (fused_flops(config.model, crops=count) for count in (0, 1))
     return Cost(round(train_seconds, 1), trained, crops, (bare + crops * (with_one - bare)) / 1e9)
@@ -46,25 +46,23 @@ def fused_flops(model: ModelConfig, crops: int) -> int:
 
     What no fused layer reads is not counted: with fusion in the encoder alone, the instance network's decoder.
     """
-    networks, side = dual_branch.build(model), model.side
+    nets, side = networks.build(model), model.side
 
-    def fused(variables: dual_branch.Variables, batch: Batch) -> jax.Array:
-        lab = dual_branch.to_lab(batch, model)
-        taps = dual_branch.run_instance(networks, variables, network_input(lab.crop.luminance), lab.image_index).taps
+    def fused(variables: networks.Variables, batch: Batch) -> jax.Array:
+        lab = networks.to_lab(batch, model)
+        taps = networks.run_instance(nets, variables, network_input(lab.crop.luminance), lab.crop_to_image).taps
         inputs = network_input(lab.full.luminance)
-        return dual_branch.run_fusion(
-            networks, variables, inputs, taps, lab.image_index, lab.level_boxes, lab.crop_mask
-        ).ab
+        return networks.run_fusion(nets, variables, inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask).ab
 
     batch = Batch(
         full_rgb=jnp.zeros((1, side, side, 3), jnp.uint8),
         crop_rgb=jnp.zeros((crops, side, side, 3), jnp.uint8),
-        image_index=jnp.zeros(crops, jnp.int32),
+        crop_to_image=jnp.zeros(crops, jnp.int32),
         level_boxes=jnp.ones((crops, LEVELS, 4), jnp.int32),
-        image_valid=jnp.ones(1, bool),
+        is_real=jnp.ones(1, bool),
         crop_mask=jnp.zeros((crops, side, side), bool),
     )
-    arguments = (dual_branch.abstract(model), batch)
+    arguments = (networks.abstract(model), batch)
     traced = jax.make_jaxpr(fused)(*arguments)
     needed, used = dce_jaxpr(traced.jaxpr, [True] * len(traced.out_avals))
     leaves = [leaf for leaf, is_used in zip(jax.tree.leaves(arguments), used, strict=True) if is_used]

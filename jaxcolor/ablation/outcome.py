@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from jaxcolor.errors import UserError, one_line
-from jaxcolor.files import replacing, write_text
-from jaxcolor.training.differences import compare
+from jaxcolor.runtime.atomic import atomic_write, write_text
+from jaxcolor.runtime.errors import UserError, one_line
+from jaxcolor.training.differences import setting_differences
 
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 """What JSON, NumPy and zipfile raise on files that are damaged or another's."""
@@ -65,7 +65,7 @@ def write_outcome(folder: Path, outcome: Outcome, config: Mapping[str, Any], sta
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {f"{s}/{m}": v for s, metrics in outcome.scores.items() for m, v in metrics.items()}
-    with replacing(folder / SCORES_FILE) as temporary, temporary.open("wb") as file:
+    with atomic_write(folder / SCORES_FILE) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     about = {
         "config": config,
@@ -93,8 +93,8 @@ def read_outcome(folder: Path, config: Mapping[str, Any], start: Mapping[str, st
         return None
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        differing = compare(about["config"], json.loads(json.dumps(config)))
-        differing += compare(about["start"], start) if start is not None else []
+        differing = setting_differences(about["config"], json.loads(json.dumps(config)))
+        differing += setting_differences(about["start"], start) if start is not None else []
         scores: dict[str, dict[str, np.ndarray]] = {}
         # Opened here, because np.load leaves a damaged archive open.
         with (folder / SCORES_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:

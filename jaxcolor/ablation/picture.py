@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxcolor.ablation.comparison import Comparison
 from jaxcolor.evaluation.tables import heading
-from jaxcolor.files import replacing
+from jaxcolor.runtime.atomic import atomic_write
 
 _COLUMNS = 3
 
@@ -45,5 +45,5 @@ def draw(comparison: Comparison, path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(f"difference to {comparison.baseline}, 95% interval", fontsize=8)
     FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

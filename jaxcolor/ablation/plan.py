@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcolor.config import Config, ConfigError, from_dict, to_dict
-from jaxcolor.training.differences import compare
+from jaxcolor.training.differences import setting_differences
 
 SHARED = "shared"
 """Folder of the stages that are trained once for all variants."""
@@ -134,7 +134,7 @@ def _check_shared(base: Config, config: Config, variant: Variant) -> None:
     read = ("full", "instance", "start_from", "start_form")
     before = {name: ours[name] for name in read} | {"model": _backbone(ours["model"])}
     after = {name: theirs[name] for name in read} | {"model": _backbone(theirs["model"])}
-    differing = compare(before, after)
+    differing = setting_differences(before, after)
     if differing:
         raise ConfigError(
             f"variant {variant.name}: {differing[0]}: the variants start from the same weights; to train a variant "

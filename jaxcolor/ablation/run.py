@@ -20,16 +20,16 @@ from jaxcolor.ablation.picture import draw
 from jaxcolor.ablation.plan import FUSION_ALONE, SHARED, Ablation, Planned, identity, plan, trains
 from jaxcolor.ablation.tables import latex, markdown
 from jaxcolor.config import Config, ConfigError
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.types import DataError
 from jaxcolor.evaluation.run import DuringTraining, eval_source, measure
-from jaxcolor.files import write_text
-from jaxcolor.models import dual_branch
-from jaxcolor.training import loop
-from jaxcolor.training.past import digests
+from jaxcolor.models import networks
+from jaxcolor.runtime.atomic import write_text
+from jaxcolor.training import train
+from jaxcolor.training.compatibility import tree_digests
+from jaxcolor.training.preemption import stop_requests
 from jaxcolor.training.stages import STAGES, starting_tree
-from jaxcolor.training.start import load_start
-from jaxcolor.training.stopping import stop_requests
-from jaxcolor.weights import released
+from jaxcolor.weights import native
+from jaxcolor.weights.pretrained import load_pretrained
 
 START_FILE = "start.safetensors"
 TABLE = "ablation"
@@ -93,7 +93,7 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
         start: Trees = {}
         if any(run.config.stages == FUSION_ALONE for run in todo):
             start = shared_start(ablation, workdir / SHARED)
-        begun_from = digests(start)
+        begun_from = tree_digests(start)
         clock = _Clock(todo)
         outcomes: dict[str, list[Outcome]] = {}
         for number, run in enumerate(runs, start=1):
@@ -148,17 +148,17 @@ def shared_start(ablation: Ablation, folder: Path) -> Trees:
     if ablation.shared:
         print(f"shared by all variants: stages {' and '.join(ablation.shared)}", flush=True)
         config = dataclasses.replace(base, stages=ablation.shared)
-        trees: Trees = loop.run(config, folder, DuringTraining(config) if config.eval_every else None)
+        trees: Trees = train.train(config, folder, DuringTraining(config) if config.eval_every else None)
         trees = {name: trees[name] for name in ("full", "instance")}
     else:
-        trees = load_start(base).variables
+        trees = load_pretrained(base).variables
     missing = [name for name in ("full", "instance") if name not in trees]
     if missing:
         raise ConfigError(f"base.start_from: {base.start_from} has no tree {missing[0]}; shared=('full', 'instance')")
     folder.mkdir(parents=True, exist_ok=True)
     # Without a fusion tree, which would go on where each variant is to begin its own.
     backbones = {name: trees[name] for name in ("full", "instance")}
-    released.save(folder / START_FILE, base.model, backbones, note=f"start of ablation {ablation.name}")
+    native.save(folder / START_FILE, base.model, backbones, note=f"start of ablation {ablation.name}")
     return trees
 
 
@@ -171,14 +171,14 @@ def _run(run: _Run, start: Trees, workdir: Path) -> Outcome:
             # Absolute: the same from wherever the command is given, since it is part of a checkpoint's identity.
             path = (workdir / SHARED / START_FILE).absolute()
             config = dataclasses.replace(config, start_from=str(path), start_form="auto")
-        trees: Trees = loop.run(config, run.folder, DuringTraining(config) if config.eval_every else None)
+        trees: Trees = train.train(config, run.folder, DuringTraining(config) if config.eval_every else None)
     elif trains(config):
         trainer = workdir / run.variant.weights_of / f"seed{run.seed}"
-        trees = released.load(trainer / loop.WEIGHTS_FILE).variables
+        trees = native.load(trainer / train.WEIGHTS_FILE).variables
     else:
         trees = untrained(config, start)
     results = measure(config, config.model, trees, controls=False)
-    summary = trainer / loop.SUMMARY_FILE
+    summary = trainer / train.SUMMARY_FILE
     seconds = json.loads(summary.read_text())["train_seconds"] if summary.exists() else {}
     cost = count_cost(
         config, trees, math.fsum(seconds.values()) if trains(config) else 0.0, float(results.boxes.mean())
@@ -197,9 +197,9 @@ def untrained(config: Config, start: Trees) -> Trees:
       ConfigError: the start's fusion tree lacks arrays that the variant's model has.
     """
     if "fusion" not in start:
-        fresh = jax.device_get(dual_branch.init(config.model, config.seed))
+        fresh = jax.device_get(networks.init(config.model, config.seed))
         return {**start, "fusion": starting_tree(STAGES["fusion"], start, fresh)}
-    wanted = traverse_util.flatten_dict(dual_branch.abstract(config.model)["fusion"])
+    wanted = traverse_util.flatten_dict(networks.abstract(config.model)["fusion"])
     there = traverse_util.flatten_dict(dict(start["fusion"]))
     missing = ["/".join(path) for path, like in wanted.items() if path not in there or there[path].shape != like.shape]
     if missing:

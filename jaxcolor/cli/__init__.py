@@ -18,7 +18,7 @@ from jaxcolor.cli.convert import add_convert
 from jaxcolor.cli.data import add_data
 from jaxcolor.cli.parsing import Subparsers
 from jaxcolor.cli.study import add_study
-from jaxcolor.errors import exit_status
+from jaxcolor.runtime.errors import exit_status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def add_boxes(subparsers: Subparsers) -> None:
         "show",
         help="statistics of boxes, a proposed budget, photos with boxes drawn",
         description="Print how many boxes a photo has, their sizes, scores and cover, and how many crops a device "
-        f"should hold (budget_per_image); draw boxes on some photos. {STORES}",
+        f"should hold (max_crops_per_image); draw boxes on some photos. {STORES}",
     )
     add_photos(show)
     show.add_argument(
@@ -73,7 +73,7 @@ def add_boxes(subparsers: Subparsers) -> None:
 
 def pack_boxes(options: argparse.Namespace) -> None:
     """Pack ``options.source`` into ``options.output`` and print what is in it."""
-    from jaxcolor.data.box_stores.pack import pack_store
+    from jaxcolor.data.boxes.packed_writer import pack_store
 
     store = pack_store(
         options.source,
@@ -91,7 +91,7 @@ def verify_boxes(options: argparse.Namespace) -> None:
     """Read ``options.store`` through."""
     from tqdm import tqdm
 
-    from jaxcolor.data.box_stores.packed import PackedStore
+    from jaxcolor.data.boxes.packed import PackedStore
 
     store = PackedStore(options.store)
     with tqdm(total=len(store), unit="photo", dynamic_ncols=True) as bar:
@@ -101,7 +101,7 @@ def verify_boxes(options: argparse.Namespace) -> None:
 
 def show_boxes(options: argparse.Namespace) -> None:
     """Print statistics of the boxes of ``options.photos`` and write the contact sheet."""
-    from jaxcolor.data.box_show import show
+    from jaxcolor.data.tools.box_show import show
 
     show(
         photos_config(

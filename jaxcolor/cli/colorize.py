@@ -29,8 +29,8 @@ def add_colorize(subparsers: Subparsers) -> None:
 
 def colorize(options: argparse.Namespace) -> None:
     """Colour ``options.photos`` into ``options.output``."""
-    from jaxcolor.colorize_files import colorize_files
-    from jaxcolor.compile_cache import compile_cache
+    from jaxcolor.inference.files import colorize_files
+    from jaxcolor.runtime.compile_cache import compile_cache
 
     with compile_cache():
         colorize_files(

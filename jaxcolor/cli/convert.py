@@ -74,12 +74,12 @@ def _from_reference(options: argparse.Namespace) -> None:
         raise FileExistsError(errno.EEXIST, "exists; give --force to replace it", str(options.output))
 
     from jaxcolor.config import ModelConfig
-    from jaxcolor.models.dual_branch import count_parameters
-    from jaxcolor.weights import reference, released
+    from jaxcolor.models.networks import count_parameters
+    from jaxcolor.weights import native, reference
 
     weights = reference.load(options.source, options.form)
     note = "; ".join(text for text in (options.note, weights.note) if text)
-    released.save(options.output, ModelConfig(), weights.variables, weights.unused, note)
+    native.save(options.output, ModelConfig(), weights.variables, weights.unused, note)
     print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB)")
     for tree, variables in weights.variables.items():
         kept = weights.unused[tree]
@@ -90,9 +90,9 @@ def _from_reference(options: argparse.Namespace) -> None:
 
 
 def _to_reference(source: Path, folder: Path, force: bool) -> None:
-    from jaxcolor.weights import released, writing
+    from jaxcolor.weights import native, reference_export
 
-    for path, made in writing.write(source, released.load(source), folder, force):
+    for path, made in reference_export.write_reference(source, native.load(source), folder, force):
         print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
         if made:
             print(f"  {len(made)} arrays that nothing reads were not in {source.name} and are 0 ({_summary(made)})")

@@ -68,7 +68,7 @@ def add_data(subparsers: Subparsers) -> None:
 
 def prepare_data(options: argparse.Namespace) -> None:
     """Prepare ``options.name`` and print what there is and how to train on it."""
-    from jaxcolor.data.prepare import prepare
+    from jaxcolor.data.tools.prepare import prepare
 
     prepared = prepare(options.name, options.data_dir, options.manual_dir, options.max_examples)
     _print_result(prepared.path, prepared.splits, prepared.size, prepared.seconds)
@@ -81,8 +81,8 @@ def convert_data(options: argparse.Namespace) -> None:
     """Convert ``options.source`` to ``options.output``, or compare them."""
     import time
 
-    from jaxcolor.data.convert_records import convert_records, is_conversion_of, verify_conversion
-    from jaxcolor.data.workplace import folder_size
+    from jaxcolor.data.tools.convert_records import convert_records, is_conversion_of, verify_conversion
+    from jaxcolor.runtime.atomic_dir import folder_size
 
     started = time.monotonic()
     if options.verify_only:
@@ -103,9 +103,9 @@ def pack_data(options: argparse.Namespace) -> None:
     """Pack ``options.photos`` and ``options.boxes`` into ``options.output``."""
     import time
 
-    from jaxcolor.data.colorization import check_names, write_data_set
-    from jaxcolor.data.pack_photos import Photos
-    from jaxcolor.data.workplace import folder_size, refuse_existing
+    from jaxcolor.data.tools.colorization import check_names, write_data_set
+    from jaxcolor.data.tools.pack_photos import Photos
+    from jaxcolor.runtime.atomic_dir import folder_size, refuse_existing
 
     started = time.monotonic()
     refuse_existing(options.output)

@@ -79,7 +79,7 @@ def detect_boxes(options: argparse.Namespace) -> None:
     """Find the boxes of ``options.photos``."""
     from jaxcolor.detection.detector import DetectorSpec
     from jaxcolor.detection.run import detect
-    from jaxcolor.errors import UserError
+    from jaxcolor.runtime.errors import UserError
 
     if options.beam_option and not options.beam:
         raise UserError("--beam-option is for --beam, which is not given")

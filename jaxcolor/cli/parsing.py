@@ -55,7 +55,7 @@ def photos_config(options: argparse.Namespace, **fields: Any) -> DataConfig:
       UserError: an argument that is for another source.
     """
     from jaxcolor.config import DataConfig
-    from jaxcolor.errors import UserError
+    from jaxcolor.runtime.errors import UserError
 
     if options.data_dir and options.source != "tfds":
         raise UserError("--data-dir is for --source tfds, which is not given")

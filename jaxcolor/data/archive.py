@@ -9,8 +9,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from jaxcolor.data.photos import DataError
-from jaxcolor.errors import one_line
+from jaxcolor.data.types import DataError
+from jaxcolor.runtime.errors import one_line
 
 _READ_ERRORS = (
     OSError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.types import DataError
 
 # Reading ahead serves sequential readers; photos and boxes come in any order.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"

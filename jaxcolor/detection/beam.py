@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.photo_sets.opening import open_photos
-from jaxcolor.data.photo_sets.photo_set import PhotoSet
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.sources.base import PhotoSet
+from jaxcolor.data.sources.registry import open_photos
+from jaxcolor.data.types import DataError
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.run import progress_bar, tell_bad
 from jaxcolor.detection.work import Work, identify
-from jaxcolor.errors import UserError, one_line
+from jaxcolor.runtime.errors import UserError, one_line
 
 try:
     import apache_beam

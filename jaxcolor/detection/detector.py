@@ -13,9 +13,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.detection.canvas import Fit
-from jaxcolor.errors import UserError
+from jaxcolor.runtime.errors import UserError
 
 MASK_RCNN = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 """Names of torchvision's models, as torchvision has them."""
@@ -40,7 +40,7 @@ class Detector(Protocol):
     threshold: float
     """Lowest score of a box worth keeping, where nobody asks for another."""
 
-    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[BoxFile]:
+    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[Boxes]:
         """The objects in some photos.
 
         Args:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxcolor.detection.detector import DetectorError, DetectorSpec
-from jaxcolor.errors import one_line
+from jaxcolor.runtime.errors import one_line
 
 
 class LiteRTModel:

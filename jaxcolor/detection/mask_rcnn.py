@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.detection.detector import DetectorError, DetectorSpec, file_sha256
-from jaxcolor.errors import one_line
+from jaxcolor.runtime.errors import one_line
 
 
 class MaskRCNN:
@@ -72,7 +72,7 @@ class MaskRCNN:
         self._model.roi_heads.mask_head = None
         self._model.roi_heads.mask_predictor = None
 
-    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[BoxFile]:
+    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[Boxes]:
         """Boxes of each photo with a score of at least ``threshold``, best first; suppression is the model's own."""
         torch = self._torch
         self._model.roi_heads.score_thresh = threshold
@@ -82,7 +82,7 @@ class MaskRCNN:
         ]
         with torch.inference_mode():
             answers = self._model(pictures)
-        return [BoxFile(*(answer[field].float().cpu().numpy() for field in ("boxes", "scores"))) for answer in answers]
+        return [Boxes(*(answer[field].float().cpu().numpy() for field in ("boxes", "scores"))) for answer in answers]
 
 
 def _loaded(torch: Any, model: Any, path: Path) -> Any:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.detection.canvas import Fit, Placement, paint, place
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec, file_sha256
 from jaxcolor.detection.nms import nms
@@ -99,15 +99,15 @@ class FileDetector:
         self._classes = class_count(model.output_shape, where)
         self.batch_size = self._layout.batch or 8
 
-    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[BoxFile]:
+    def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[Boxes]:
         """Boxes of each photo with a score of at least ``threshold``, best first."""
-        found: list[BoxFile] = []
+        found: list[Boxes] = []
         step = self._layout.batch or len(photos)
         for start in range(0, len(photos), step):
             found += self._detect(photos[start : start + step], step, threshold)
         return found
 
-    def _detect(self, photos: Sequence[np.ndarray], batch: int, threshold: float) -> list[BoxFile]:
+    def _detect(self, photos: Sequence[np.ndarray], batch: int, threshold: float) -> list[Boxes]:
         size = self._layout.size
         placed = [place((photo.shape[1], photo.shape[0]), size, self._fit) for photo in photos]
         # A fixed batch is filled up with black.
@@ -126,14 +126,14 @@ class FileDetector:
             self._decode(output, spot, threshold) for output, spot in zip(outputs[: len(photos)], placed, strict=True)
         ]
 
-    def _decode(self, output: np.ndarray, spot: Placement, threshold: float) -> BoxFile:
+    def _decode(self, output: np.ndarray, spot: Placement, threshold: float) -> Boxes:
         boxes, scores, classes, largest = (_raw_rows if self._classes else _finished_rows)(output, threshold)
         if largest <= _LARGEST_SHARE:
             boxes = boxes * np.array(self._layout.size * 2)
         if self._classes:
             kept = nms(boxes, scores, classes, self._most_overlap)
             boxes, scores = boxes[kept], scores[kept]
-        return BoxFile(spot.back(boxes).astype(np.float32), scores)
+        return Boxes(spot.back(boxes).astype(np.float32), scores)
 
 
 class _Rows(NamedTuple):

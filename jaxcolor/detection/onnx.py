@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxcolor.detection.detector import DetectorError, DetectorSpec
-from jaxcolor.errors import one_line
+from jaxcolor.runtime.errors import one_line
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 

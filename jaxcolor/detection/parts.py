@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcolor.boxes import best_scores, clean_boxes
-from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.packed import Record
-from jaxcolor.data.photo_sets.photo_set import PhotoSet
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.preprocess import read_rgb
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.boxes.packed import Record
+from jaxcolor.data.sources.base import PhotoSet
+from jaxcolor.data.transforms import read_rgb
+from jaxcolor.data.types import DataError
 from jaxcolor.detection.detector import Detector, DetectorError
 from jaxcolor.detection.gray import detector_gray
 from jaxcolor.detection.work import Bad, Job, Part, Work
@@ -85,14 +85,14 @@ def _load(photos: PhotoSet, index: int) -> _Loaded:
         return Bad(key, str(error))
 
 
-def _detect(detector: Detector, grays: Sequence[UInt8[np.ndarray, "_ _ 3"]], job: Job) -> list[BoxFile]:
+def _detect(detector: Detector, grays: Sequence[UInt8[np.ndarray, "_ _ 3"]], job: Job) -> list[Boxes]:
     answers = detector.detect(grays, job.threshold)
     if len(answers) != len(grays):
         raise DetectorError(f"detector {detector.name}: gave boxes for {len(answers)} photos of {len(grays)}")
     return [keep(detector.name, answer, gray.shape, job) for answer, gray in zip(answers, grays, strict=True)]
 
 
-def keep(detector: str, found: BoxFile, shape: Sequence[int], job: Job) -> BoxFile:
+def keep(detector: str, found: Boxes, shape: Sequence[int], job: Job) -> Boxes:
     """Of a photo's boxes those that go into the store, best first.
 
     Those of low score, those without a crop (not finite, outside of the photo, thinner than a pixel), and beyond the
@@ -116,4 +116,4 @@ def keep(detector: str, found: BoxFile, shape: Sequence[int], job: Job) -> BoxFi
     rows = np.flatnonzero(scores >= np.float32(job.threshold))
     rows = rows[clean_boxes(boxes[rows], scores[rows], size).kept]
     rows = rows[best_scores(scores[rows], job.most_boxes)]
-    return BoxFile(np.clip(boxes[rows], 0, np.array(size * 2, np.float32)), scores[rows])
+    return Boxes(np.clip(boxes[rows], 0, np.array(size * 2, np.float32)), scores[rows])

@@ -14,15 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.box_stores.pack import PackedWriter, check_place
-from jaxcolor.data.index import kept_index
-from jaxcolor.data.photo_sets.opening import open_photos
-from jaxcolor.data.photo_sets.photo_set import PhotoSet
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.workplace import hidden_once, put_folder
+from jaxcolor.data.boxes.packed_writer import PackedWriter, check_place
+from jaxcolor.data.sources.base import PhotoSet
+from jaxcolor.data.sources.index import kept_index
+from jaxcolor.data.sources.registry import open_photos
+from jaxcolor.data.types import DataError
 from jaxcolor.detection.detector import Detector, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.work import Bad, Job, Part, Work, identify
+from jaxcolor.runtime.atomic_dir import put_folder, unique_partial_path
 
 StoreFormat = Literal["packed", "npz"]
 
@@ -206,7 +206,7 @@ def _check_place(store: Path, store_format: StoreFormat, replace: bool) -> None:
 
 
 def _write_npz(work: Work, store: Path, replace: bool) -> None:
-    part = hidden_once(store)
+    part = unique_partial_path(store)
     part.mkdir()
     try:
         seen: set[str] = set()

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcolor.data.array_records import RECORD_ERRORS, array_record
-from jaxcolor.data.box_stores.packed import Record, decode, encode
-from jaxcolor.data.photo_sets.photo_set import PhotoSet
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.workplace import alone
-from jaxcolor.errors import one_line
-from jaxcolor.files import replacing
+from jaxcolor.data.boxes.packed import Record, decode, encode
+from jaxcolor.data.sources.base import PhotoSet
+from jaxcolor.data.types import DataError
+from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.atomic_dir import file_lock
+from jaxcolor.runtime.errors import one_line
 
 _VERSION = 2
 _READ_AT_ONCE = 4096
@@ -135,7 +135,7 @@ class Work:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f"{self.path.name}.lock")
-        with alone(lock, f"{self.path}: another run is at work on it"):
+        with file_lock(lock, f"{self.path}: another run is at work on it"):
             try:
                 yield
             finally:
@@ -166,7 +166,7 @@ class Work:
         target = self._records(number)
         if encoded:
             try:
-                with replacing(target) as temporary:
+                with atomic_write(target) as temporary:
                     writer = array_record().ArrayRecordWriter(str(temporary), "group_size:16")
                     for data in encoded:
                         writer.write(data)
@@ -213,7 +213,7 @@ class Work:
 
 
 def _put(path: Path, data: bytes) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 

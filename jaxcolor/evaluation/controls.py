@@ -1,6 +1,6 @@
 """Batches that ask whether fusion uses what is in the crops: without any, and with another photo's.
 
-NumPy on the host. ``image_index`` of a batch counts photos within their device, so the functions need to know on how
+NumPy on the host. ``crop_to_image`` of a batch counts photos within their device, so the functions need to know on how
 many devices the batch is laid out.
 """
 
@@ -14,16 +14,16 @@ from jaxcolor.batch import PADDING, Batch
 
 def photo_of_crop(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
     """The photo of the whole batch that each crop belongs to; -1 for padding and for crops of filled-up places."""
-    index = np.asarray(batch.image_index)
+    index = np.asarray(batch.crop_to_image)
     photos, crops = len(batch.full_rgb) // device_count, len(index) // device_count
     device = np.repeat(np.arange(device_count), crops)
     photo = np.where(index >= 0, index + device * photos, PADDING)
-    return np.where(np.asarray(batch.image_valid)[photo] & (photo >= 0), photo, PADDING)
+    return np.where(np.asarray(batch.is_real)[photo] & (photo >= 0), photo, PADDING)
 
 
 def no_boxes(batch: Batch) -> Batch:
     """The batch with every crop turned to padding; shapes stay."""
-    return batch._replace(image_index=np.full_like(batch.image_index, PADDING))
+    return batch._replace(crop_to_image=np.full_like(batch.crop_to_image, PADDING))
 
 
 def crop_donors(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:

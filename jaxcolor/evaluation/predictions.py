@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
-from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_image
-from jaxcolor.errors import UserError
+from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image
+from jaxcolor.runtime.errors import UserError
 
 
 class Found(NamedTuple):

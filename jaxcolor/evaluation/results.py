@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from jaxcolor.errors import UserError
-from jaxcolor.evaluation.scoring import COLORFULNESS
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
+from jaxcolor.evaluation.scorer import COLORFULNESS
 from jaxcolor.evaluation.statistics import Mean, mean_over_objects, mean_over_photos
-from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
+from jaxcolor.runtime.errors import UserError
 
 DIFFERENCES = (("full", "gray"), ("fused", "full"), ("fused", "no_boxes"), ("fused", "other_crops"))
 """Compared with every other system, too: the last of ``SYSTEMS`` that there is."""
@@ -71,7 +71,7 @@ class Results:
       names: of the photos.
       boxes: how many boxes of each photo were in its batch.
       scores: system or control -> metric -> one value a photo (float64; NaN: not defined; infinity: identical).
-      dropped_crops: crops that did not fit ``budget_per_image``.
+      dropped_crops: crops that did not fit ``max_crops_per_image``.
       skipped_photos: photos that could not be read (``bad_photos`` ``skip``).
       protocol: the choices behind the numbers, in words and numbers.
       pictures: the first few photos, to look at.

@@ -17,25 +17,25 @@ from tqdm import tqdm
 
 import jaxcolor
 from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
-from jaxcolor.data.compared import CompareAt
-from jaxcolor.data.photo_sets.coco import coco_instances
-from jaxcolor.data.photos import DataError, Source
-from jaxcolor.data.pipeline import eval_batches
-from jaxcolor.data.sources import PhotoSource, make_source
-from jaxcolor.errors import UserError
-from jaxcolor.evaluation.gallery import choose, gallery
+from jaxcolor.data.eval_targets import EvalSize
+from jaxcolor.data.loader import eval_batches
+from jaxcolor.data.sources.coco import coco_instances
+from jaxcolor.data.sources.photo_source import PhotoSource, make_source
+from jaxcolor.data.types import DataError, Source
+from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.metrics import fid
-from jaxcolor.evaluation.pictures import contact_sheet
 from jaxcolor.evaluation.predictions import Predictions
-from jaxcolor.evaluation.protocol import Evaluator, evaluate
-from jaxcolor.evaluation.report import Curves, write_report
+from jaxcolor.evaluation.predictors import Checkpoint, Predictors, check_names
+from jaxcolor.evaluation.report.contact_sheet import contact_sheet
+from jaxcolor.evaluation.report.gallery import choose, gallery
+from jaxcolor.evaluation.report.page import Curves, write_report
 from jaxcolor.evaluation.results import Results, flat_metrics, strict
-from jaxcolor.evaluation.scoring import Scorer
-from jaxcolor.evaluation.systems import Checkpoint, Colorists, check_names
+from jaxcolor.evaluation.scorer import Scorer
 from jaxcolor.evaluation.tables import latex, markdown
-from jaxcolor.models.dual_branch import Variables
-from jaxcolor.parallel import Devices
-from jaxcolor.weights.released import load
+from jaxcolor.models.networks import Variables
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.parallel import Devices
+from jaxcolor.weights.native import load
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
@@ -130,7 +130,7 @@ def compare(
     check_names([*(c.name for c in checkpoints if c.name), *(p.name for p in predictions)])
     model = checkpoints[0].model if checkpoints else config.model
     devices = Devices.all(config.mapping)
-    colorists = Colorists(checkpoints, devices, controls)
+    colorists = Predictors(checkpoints, devices, controls)
     scorer = Scorer(config.eval, model.side, devices)
     during = source is not None
     source = source if source is not None else eval_source(config, model)
@@ -146,7 +146,7 @@ def compare(
         photos=config.eval.photos,
         process_index=devices.process_index,
         process_count=devices.process_count,
-        compare_at=CompareAt(scorer.choice.side, scorer.native),
+        compare_at=EvalSize(scorer.choice.side, scorer.native),
     )
     # Every process shows its own share of the work; one bar is enough.
     share = -(-photos // devices.process_count)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxcolor.evaluation import published
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.results import DIFFERENCES
-from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 
 TITLES = {
     "gray": "gray",
@@ -248,7 +248,7 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     if protocol.get("metrics_left_out"):
         notes.append(f"Not measured: {protocol['metrics_left_out']}.")
     if metrics.get("dropped_crops"):
-        notes.append(f"{metrics['dropped_crops']} crops did not fit budget_per_image and were dropped.")
+        notes.append(f"{metrics['dropped_crops']} crops did not fit max_crops_per_image and were dropped.")
     if metrics.get("skipped_photos"):
         notes.append(f"{metrics['skipped_photos']} photos could not be read and were left out.")
     if protocol.get("reduced_photos"):

@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float
 
 from jaxcolor.color import BINS
 from jaxcolor.config import ModelConfig
-from jaxcolor.models.conv import Conv, add_bias
-from jaxcolor.models.few import ToFew
-from jaxcolor.models.narrow import NarrowConv
-from jaxcolor.models.norm import make_norm
-from jaxcolor.models.relu import leaky_relu, relu
-from jaxcolor.models.upsample import UpConv
+from jaxcolor.models.ops.conv import Conv, add_bias
+from jaxcolor.models.ops.norm import make_norm
+from jaxcolor.models.ops.output_conv import ToFew
+from jaxcolor.models.ops.relu import leaky_relu, relu
+from jaxcolor.models.ops.thin_conv import NarrowConv
+from jaxcolor.models.ops.up_conv import UpConv
 
 
 class Tap(NamedTuple):

@@ -2,7 +2,7 @@
 
 At a tap, every instance feature and its weight map are resized into the instance's box; a softmax per pixel over the
 instances of a photo and the full image gives the blend. Instances of all photos lie on one axis (M) and know their
-photo by ``image_index`` (-1: padding), so cost follows the crops there are and no shape depends on the boxes.
+photo by ``crop_to_image`` (-1: padding), so cost follows the crops there are and no shape depends on the boxes.
 """
 
 from __future__ import annotations
@@ -18,22 +18,15 @@ from jaxtyping import Bool, Float, Int
 from jaxcolor import resample
 from jaxcolor.batch import NO_MASKS, Array
 from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
-from jaxcolor.models.backbone import (
-    DECODER_TAPS,
-    ENCODER_TAPS,
-    TAPS,
-    Backbone,
-    initializers,
-    parameter_type,
-)
-from jaxcolor.models.blending import blend, membership, of_own_image, sum_per_image
-from jaxcolor.models.narrow import NarrowConv
+from jaxcolor.models.backbone import DECODER_TAPS, ENCODER_TAPS, TAPS, Backbone, initializers, parameter_type
+from jaxcolor.models.ops.box_blend import blend, membership, of_own_image, sum_per_image
+from jaxcolor.models.ops.thin_conv import NarrowConv
 
 UNCOVERED = 1e5
 """Added to the full image's logit where no box covers: only the full image counts there (reference code)."""
 
 
-class Blend(NamedTuple):
+class FusionWeights(NamedTuple):
     """Weight maps at one tap; at every pixel those of a photo sum to 1."""
 
     full: Float[jax.Array, "B H W"]
@@ -64,47 +57,47 @@ def _max_per_image(values: jax.Array, member: jax.Array) -> jax.Array:
     return jnp.where(member[:, :, None, None], values[None], -jnp.inf).max(axis=1, initial=-jnp.inf)
 
 
-def softmax_blend(
+def softmax_weights(
     full_logit: Float[jax.Array, "B H W"],
     instance_logit: Float[jax.Array, "M H W"],
     inside: Bool[jax.Array, "M H W"],
-    image_index: Int[jax.Array, " M"],
+    crop_to_image: Int[jax.Array, " M"],
     outside: str,
-) -> Blend:
+) -> FusionWeights:
     """Softmax over each photo's instances and the full image, at every pixel.
 
     Args:
       full_logit: of the full image.
       instance_logit: of each instance, resized into its box and 0 outside.
       inside: whether a pixel lies in the instance's box.
-      image_index: the photo of each instance.
+      crop_to_image: the photo of each instance.
       outside: ``zero`` leaves the 0 outside the box standing as a logit, as the reference code does: inside the union
         of a photo's boxes each of its instances takes weight. ``masked`` makes it minus infinity.
     """
-    member = membership(image_index, full_logit.shape[0])
+    member = membership(crop_to_image, full_logit.shape[0])
     counts = member.any(axis=0)[:, None, None]
     counts = counts if outside == "zero" else counts & inside
     covered = (member[:, :, None, None] & inside[None]).any(axis=1)
     full_logit = full_logit + jnp.where(covered, 0.0, UNCOVERED)
     instance_logit = jnp.where(counts, instance_logit, -jnp.inf)
 
-    photo = jnp.where(image_index >= 0, image_index, 0)
+    photo = jnp.where(crop_to_image >= 0, crop_to_image, 0)
     peak = jax.lax.stop_gradient(jnp.maximum(full_logit, _max_per_image(instance_logit, member)))
     full = jnp.exp(full_logit - peak)
     instance = jnp.exp(instance_logit - peak[photo])
     total = full + sum_per_image(instance, member)
-    return Blend(full / total, instance / of_own_image(total, member))
+    return FusionWeights(full / total, instance / of_own_image(total, member))
 
 
-def box_mask_blend(
-    inside: Bool[jax.Array, "M H W"], image_index: Int[jax.Array, " M"], images: int, dtype: jnp.dtype
-) -> Blend:
+def box_mask_weights(
+    inside: Bool[jax.Array, "M H W"], crop_to_image: Int[jax.Array, " M"], images: int, dtype: jnp.dtype
+) -> FusionWeights:
     """Inside boxes (or masks) the covering instances in equal parts, elsewhere the full image: the paper's ablation."""
-    member = membership(image_index, images)
+    member = membership(crop_to_image, images)
     weight = (inside & member.any(axis=0)[:, None, None]).astype(dtype)
     covering = sum_per_image(weight, member)
-    photo = jnp.where(image_index >= 0, image_index, 0)
-    return Blend((covering == 0).astype(dtype), weight / jnp.maximum(covering, 1)[photo])
+    photo = jnp.where(crop_to_image >= 0, crop_to_image, 0)
+    return FusionWeights((covering == 0).astype(dtype), weight / jnp.maximum(covering, 1)[photo])
 
 
 def inside_masks(
@@ -169,10 +162,10 @@ class FusionModule(nn.Module):
         self,
         full_feature: Float[jax.Array, "B H W C"],
         instance_feature: Float[jax.Array, "M h w C"],
-        image_index: Int[jax.Array, " M"],
+        crop_to_image: Int[jax.Array, " M"],
         boxes: Int[jax.Array, "M 4"],
         crop_mask: Bool[Array, "K S S"] = NO_MASKS,
-    ) -> tuple[Float[jax.Array, "B H W C"], Blend]:
+    ) -> tuple[Float[jax.Array, "B H W C"], FusionWeights]:
         """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
 
         ``crop_mask`` (M, S, S) is read by the strategy ``truth_mask`` alone. Features of padding crops count for
@@ -187,12 +180,12 @@ class FusionModule(nn.Module):
             instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
             full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
             placed_logit = resample.paste(instance_logit, boxes, height, width)[..., 0]
-            weights = softmax_blend(full_logit, placed_logit, inside, image_index, fusion.outside)
+            weights = softmax_weights(full_logit, placed_logit, inside, crop_to_image, fusion.outside)
         else:
             if fusion.strategy == "truth_mask":
                 inside = inside_masks(crop_mask, boxes, height, width)
-            weights = box_mask_blend(inside, image_index, images, real)
-        fused = blend(full_feature, weights.full, instance_feature, weights.instance, image_index, boxes)
+            weights = box_mask_weights(inside, crop_to_image, images, real)
+        fused = blend(full_feature, weights.full, instance_feature, weights.instance, crop_to_image, boxes)
         return fused, weights
 
 
@@ -203,7 +196,7 @@ class FusionOutput(NamedTuple):
     """Normalised ab in (-1, 1)."""
     fused: dict[str, jax.Array]
     """The fused feature of every fused tap, as the weight module gives it (``*_up``: before the ReLU)."""
-    blends: dict[str, Blend]
+    fusion_weights: dict[str, FusionWeights]
     """Weight maps of every fused tap."""
 
 
@@ -217,7 +210,7 @@ class FusionNetwork(nn.Module):
         self,
         inputs: Float[jax.Array, "B H W 4"],
         instance_taps: Mapping[str, jax.Array],
-        image_index: Int[jax.Array, " M"],
+        crop_to_image: Int[jax.Array, " M"],
         level_boxes: Int[jax.Array, "M L 4"],
         crop_mask: Bool[Array, "K S S"] = NO_MASKS,
     ) -> FusionOutput:
@@ -226,23 +219,25 @@ class FusionNetwork(nn.Module):
         Args:
           inputs: the full image (``network_input``).
           instance_taps: features of the M crops from the instance network, by tap.
-          image_index: the photo of each crop, -1 for padding.
+          crop_to_image: the photo of each crop, -1 for padding.
           level_boxes: x0, y0, width, height of each crop's box at each level.
           crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.
         """
         levels = {t.name: t.level for t in TAPS}
-        modules: dict[str, Callable[..., tuple[jax.Array, Blend]]] = {
+        modules: dict[str, Callable[..., tuple[jax.Array, FusionWeights]]] = {
             name: FusionModule(self.config, name=f"fuse_{name}") for name in fused_taps(self.config.fusion.layers)
         }
         fused: dict[str, jax.Array] = {}
-        blends: dict[str, Blend] = {}
+        fusion_weights: dict[str, FusionWeights] = {}
 
         def at_tap(name: str, feature: jax.Array) -> jax.Array:
             if name not in modules:
                 return feature
             boxes = level_boxes[:, levels[name]]
-            fused[name], blends[name] = modules[name](feature, instance_taps[name], image_index, boxes, crop_mask)
+            fused[name], fusion_weights[name] = modules[name](
+                feature, instance_taps[name], crop_to_image, boxes, crop_mask
+            )
             return fused[name]
 
         ab = Backbone(self.config, name="trunk")(inputs, at_tap=at_tap).ab
-        return FusionOutput(ab, fused, blends)
+        return FusionOutput(ab, fused, fusion_weights)

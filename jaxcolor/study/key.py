@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxcolor.files import write_text
+from jaxcolor.runtime.atomic import write_text
 from jaxcolor.study.plan import CONDITIONS, Deck, DeckPhoto, Settings, StudyError, check_numbers
 from jaxcolor.study.reading import Fields, read_object
 

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from jaxcolor.color import without_color
-from jaxcolor.data.preprocess import PHOTO_SUFFIXES, read_image, read_size
-from jaxcolor.data.workplace import workplace
+from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
+from jaxcolor.runtime.atomic_dir import atomic_dir
 from jaxcolor.study.key import GRAY, KEY_NAME, TRUTH, Key, write_key
 from jaxcolor.study.page import page, read_wording
 from jaxcolor.study.plan import CONDITIONS, Deck, DeckPhoto, Settings, StudyError, check_numbers
@@ -162,7 +162,7 @@ def make_study(
     check_numbers(deck)  # before any picture is written
 
     same: dict[tuple[str, str], int] = {}
-    with workplace(output, keep=False) as part:
+    with atomic_dir(output, keep=False) as part:
         handed_out = part / HANDED_OUT
         (handed_out / "pictures").mkdir(parents=True)
         digest = hashlib.sha256(json.dumps([seed, compared, deck.to_dict(), texts]).encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from jaxcolor.errors import one_line
+from jaxcolor.runtime.errors import one_line
 from jaxcolor.study.plan import Deck, Settings, StudyError
 
 WORDING = {

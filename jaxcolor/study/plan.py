@@ -11,7 +11,7 @@ import math
 from collections.abc import MutableSequence
 from typing import Any, NamedTuple, TypeVar
 
-from jaxcolor.errors import UserError
+from jaxcolor.runtime.errors import UserError
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxcolor.errors import one_line
+from jaxcolor.runtime.errors import one_line
 from jaxcolor.study.plan import StudyError
 
 

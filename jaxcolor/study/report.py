@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxcolor.data.workplace import workplace
+from jaxcolor.runtime.atomic_dir import atomic_dir
 from jaxcolor.study.analysis import PSEUDO_WINS, Analysis, Interval, Person, Share
 
 NOTHING = "\N{EN DASH}"
@@ -26,7 +26,7 @@ def write_report(output: Path, analysis: Analysis) -> None:
     Raises:
       DataError: the folder exists.
     """
-    with workplace(output, keep=False) as part:
+    with atomic_dir(output, keep=False) as part:
         text = json.dumps(analysis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         (part / "study.json").write_text(text + "\n", encoding="utf-8")
         (part / "study.md").write_text(markdown(analysis), encoding="utf-8")

@@ -14,8 +14,8 @@ T = TypeVar("T")
 def sum_over_parts(function: Callable[[Any], T], batch: Any, parts: int) -> T:
     """The sum of ``function(part)`` over equal parts of a batch, which are consecutive along axis 0.
 
-    Crops are packed part by part (``jaxcolor.data.packing`` with that many more groups), so ``image_index`` counts the
-    photos of the part.
+    Crops are packed part by part (``jaxcolor.data.collate`` with that many more groups), so ``crop_to_image`` counts
+    the photos of the part.
 
     Raises:
       ValueError: an array of the batch cannot be cut into that many equal parts.

@@ -24,9 +24,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxcolor.config import Config, to_dict
-from jaxcolor.errors import UserError
-from jaxcolor.training.differences import compare, compare_shapes, completed, shapes
-from jaxcolor.training.records import describe_code
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.training.differences import array_shapes, setting_differences, shape_differences, with_defaults
+from jaxcolor.training.provenance import describe_code
 from jaxcolor.training.step import TrainState
 
 _VARIABLES, _PROGRESS, _SETTINGS, _RECORD = "variables", "progress", "settings", "record"
@@ -177,13 +177,13 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: no checkpoint here")
         record = self._json(step, _RECORD)
         stored = {k: v for k, v in self._json(step, _SETTINGS).items() if k in settings}
-        theirs, reasons = amend(completed(stored, settings, to_dict(Config())), step)
-        about_settings = compare(_without_data(theirs), _without_data(settings))
-        about_data = compare(theirs.get("data", {}), settings.get("data", {}), "data.")
+        theirs, reasons = amend(with_defaults(stored, settings, to_dict(Config())), step)
+        about_settings = setting_differences(_without_data(theirs), _without_data(settings))
+        about_data = setting_differences(theirs.get("data", {}), settings.get("data", {}), "data.")
         if "data" in record and "data" in self._origin:
-            about_data += compare({"photos": record["data"]}, {"photos": self._origin["data"]})
+            about_data += setting_differences({"photos": record["data"]}, {"photos": self._origin["data"]})
         host = jax.tree.map(np.asarray, like)
-        about_arrays = compare_shapes(self._shapes(step), shapes(host.variables, host.opt_state))
+        about_arrays = shape_differences(self._shapes(step), array_shapes(host.variables, host.opt_state))
         refused = about_settings + ([] if other_data else about_data)
         if refused or about_arrays:
             what = "made under other settings; take those" if refused else "holds other arrays; take the code it is of"
@@ -214,7 +214,7 @@ class Checkpoints:
 
     def _shapes(self, step: int) -> dict[tuple[str, str, str], str]:
         found = self._manager.item_metadata(step)
-        return shapes(found[_VARIABLES].tree, found[_PROGRESS].tree["opt_state"])
+        return array_shapes(found[_VARIABLES].tree, found[_PROGRESS].tree["opt_state"])
 
     def _metrics(self, step: int) -> dict[str, float]:
         return {name: float(value) for name, value in (self._json(step, _RECORD).get("metrics") or {}).items()}

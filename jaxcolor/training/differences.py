@@ -10,19 +10,19 @@ import jax
 import numpy as np
 
 
-def compare(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str = "") -> list[str]:
+def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str = "") -> list[str]:
     """A line for every setting that differs: ``name: theirs -> ours``."""
     lines: list[str] = []
     for key in sorted({*theirs, *ours}):
         old, new = theirs.get(key), ours.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += compare(old, new, f"{where}{key}.")
+            lines += setting_differences(old, new, f"{where}{key}.")
         elif old != new:
             lines.append(f"{where}{key}: {old!r} -> {new!r}")
     return lines
 
 
-def completed(theirs: Mapping[str, Any], ours: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(theirs: Mapping[str, Any], ours: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """``theirs``, and those fields of ``ours`` that its version did not have yet, at their defaults.
 
     A new field's default is what was done before there was the field.
@@ -32,7 +32,7 @@ def completed(theirs: Mapping[str, Any], ours: Mapping[str, Any], defaults: Mapp
         if key not in filled:
             filled[key] = defaults[key]
         elif all(isinstance(tree[key], Mapping) for tree in (filled, ours, defaults)):
-            filled[key] = completed(filled[key], ours[key], defaults[key])
+            filled[key] = with_defaults(filled[key], ours[key], defaults[key])
     return filled
 
 
@@ -41,7 +41,7 @@ Shapes = dict[tuple[str, str, str], str]
 """
 
 
-def shapes(variables: Any, opt_state: Any) -> Shapes:
+def array_shapes(variables: Any, opt_state: Any) -> Shapes:
     """The arrays of a state, or of Orbax's metadata of one: anything whose leaves have a shape and a dtype."""
     found: Shapes = {}
     for prefix, tree in (("", variables), ("optimizer", opt_state)):
@@ -59,7 +59,7 @@ def _key(entry: Any) -> str:
     return str(next(getattr(entry, kind) for kind in ("key", "name", "idx") if hasattr(entry, kind)))
 
 
-def compare_shapes(theirs: Shapes, ours: Shapes) -> list[str]:
+def shape_differences(theirs: Shapes, ours: Shapes) -> list[str]:
     """Every array that the run needs and the checkpoint lacks (-), that is left over (+), or of another shape (!).
 
     Arrays that differ alike share a line, so that a model of another width is a page and not a flood; each is named.

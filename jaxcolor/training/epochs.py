@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxcolor.config import Config
-from jaxcolor.data.photos import Source
+from jaxcolor.data.types import Source
 from jaxcolor.training.stages import Stage, stage_config
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxcolor.parallel import AXIS
+from jaxcolor.runtime.parallel import AXIS
 
 Flat = dict[str, Any]
 """Parameters, gradients or the like by name."""

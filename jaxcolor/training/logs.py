@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from jaxcolor.files import replacing, write_text
+from jaxcolor.runtime.atomic import atomic_write, write_text
 
 SCALARS_FILE = "scalars.jsonl"
 SEEN = "seen"
@@ -69,7 +69,7 @@ class Logs:
             return
         self._board.add_image(f"{self._stage}/{name}", np.asarray(picture), step, dataformats="HWC")
         self._seen.mkdir(exist_ok=True)
-        with replacing(self._seen / f"{self._stage}-{step:07d}-{name}.png") as part:
+        with atomic_write(self._seen / f"{self._stage}-{step:07d}-{name}.png") as part:
             picture.save(part, format="PNG")
 
     def text(self, name: str, text: str) -> None:

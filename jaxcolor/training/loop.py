@@ -1,253 +1,256 @@
-"""A whole training run: the stages one after another, each from where it stopped."""
+"""The steps of one stage: batches to devices, devices to logs and checkpoints, and measurements on the way."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import jax
+from PIL import Image
+from tqdm import tqdm
 
-from jaxcolor import config as configs
-from jaxcolor.config import Config
-from jaxcolor.data.photos import Source
-from jaxcolor.data.sources import make_source
-from jaxcolor.files import write_text
-from jaxcolor.models import dual_branch
-from jaxcolor.parallel import Devices
-from jaxcolor.training import workdirs
-from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep
-from jaxcolor.training.epochs import resolve_epochs
+from jaxcolor.config import Config, StageConfig, to_dict
+from jaxcolor.data.batches import BatchIterator, LoadedBatch
+from jaxcolor.data.loader import train_batches
+from jaxcolor.data.transforms import Augment
+from jaxcolor.data.types import Source
+from jaxcolor.models import networks
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training.checkpoints import Checkpoints
+from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
+from jaxcolor.training.monitor import LoaderWait, Profile, memory_gb, parse_profile_steps, warn_if_recompiled
+from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
-from jaxcolor.training.past import amend_steps, digests
-from jaxcolor.training.records import origin
-from jaxcolor.training.stage_run import Measure, train
-from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
-from jaxcolor.training.start import load_start
-from jaxcolor.training.step import TrainState, make_state, released_variables
-from jaxcolor.training.stopping import StopRequest, stop_requests
-from jaxcolor.training.table import stage_table
-from jaxcolor.training.watching import parse_profile_steps
-from jaxcolor.weights import released
-
-WEIGHTS_FILE = "weights.safetensors"
-SUMMARY_FILE = "summary.json"
-CONFIG_FILE = workdirs.CONFIG_FILE
-
-Trees = dict[str, Any]
+from jaxcolor.training.placement import Placement
+from jaxcolor.training.preemption import StopRequest
+from jaxcolor.training.stages import Stage, stage_config
+from jaxcolor.training.step import Scalars, TrainState, eval_variables, make_step
 
 
-def run(config: Config, workdir: Path, measure: Measure | None = None) -> Trees:
-    """Train the stages of a config; finished ones are taken from ``workdir``, a stopped one goes on.
+class TrainingError(UserError):
+    """Training cannot go on; the message says where and why."""
 
-    Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
-    of each stage) and ``weights.safetensors`` (after each stage: the trees so far). Each file is there whole or not at
-    all, so that a run killed at any moment goes on, bit for bit, from its last checkpoint.
+
+Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
+"""Numbers, and a picture to look at, of the trees there are: ``full`` alone or all three."""
+
+
+def train_loop(
+    config: Config,
+    stage: Stage,
+    state: TrainState,
+    trees: Mapping[str, Any],
+    source: Source,
+    checkpoints: Checkpoints,
+    identity: Mapping[str, Any],
+    logs: Logs,
+    devices: Devices,
+    stop: StopRequest,
+    measure: Measure | None = None,
+) -> TrainState:
+    """The loop itself: from the host state given to the host state after the last step.
 
     Args:
       config: of the run.
-      workdir: its folder.
-      measure: what ``config.eval_every`` asks for, see ``evaluation.run.DuringTraining``.
-
-    Returns:
-      The trees, host arrays.
+      stage: to train.
+      state: on the host; its step is where the loop begins.
+      trees: those of the stages before.
+      source: photos.
+      checkpoints: of the stage.
+      identity: settings to be kept with each checkpoint.
+      logs: of the stage.
+      devices: to run on.
+      stop: whether somebody asked for an end.
+      measure: called every ``config.eval_every`` steps.
 
     Raises:
-      ConfigError, DataError, WeightsError: settings, photos or weights that cannot be used.
-      CheckpointError: an earlier stage's result is missing, or ``workdir`` holds another run.
-      WorkdirError: ``workdir`` cannot be written to, or is not what ``config.resume`` says.
       TrainingError: a loss that is not finite.
-      StoppedError: SIGINT or SIGTERM came; the state is saved.
+      StoppedError: somebody asked for an end; the state is saved.
     """
-    todo = stages_of(config)
-    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
-    for name in ("eval_every", "patience"):
-        if getattr(config, name) < 0:
-            raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is negative; 0 is never")
-    if config.keep_best and not config.eval_every:
-        raise configs.ConfigError(f"config.keep_best: {config.keep_best!r} is measured nowhere; give eval_every too")
-    if config.eval_every and measure is None:
-        raise ValueError("config.eval_every asks for measurements, and there is no function to measure with")
-    parse_profile_steps(config.profile_steps)  # what is wrong with them shows at once
-    if config.keep_every < 0 or config.keep_every % config.checkpoint_every:
-        raise configs.ConfigError(
-            f"config.keep_every: {config.keep_every} is no multiple of checkpoint_every, {config.checkpoint_every}; "
-            "only what is saved can be kept"
-        )
-    devices = Devices.all(config.mapping)
-    if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
-        # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
-        raise configs.ConfigError(
-            f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False, or show the program "
-            "one alone (CUDA_VISIBLE_DEVICES=0)"
-        )
-    for stage in todo:
-        _check_stage(config, stage, devices)
-    workdirs.check(workdir, config.resume, [stage.name for stage in todo])
-    source = make_source(config.data, config.model.side)
-    devices.say(source.describe())
-    # Before anything reads steps: those of a stage that only gives its result are asked for, too.
-    needed = {name for stage in todo for name in (stage.name, *stage.needs)}
-    config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
-    for line in lines:
-        devices.say(line)
-    if devices.is_first:
-        workdirs.prepare(workdir)
-    devices.gather(None)  # nobody goes on before the folder is there
-    about = origin(config, source)
-    with stop_requests() as stop:
-        fresh = jax.device_get(dual_branch.init(config.model, config.seed))
-        trees, from_file = _given_trees(config, todo, workdir, fresh, about, devices)
-        for stage in todo:
-            if devices.process_count > 1:
-                stop.agree(devices)
-            stop.obey(f"before stage {stage.name}")
-            # Stage instance makes no photo that could be measured.
-            measured = None if stage.name == "instance" else measure
-            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop, measured)
-            note = f"{config.name or 'a run'}, after stage {stage.name}{from_file}"
-            if devices.is_first:
-                released.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
-    return trees
-
-
-def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
-    """What can be known of a stage's settings before anything is computed."""
     settings = stage_config(config, stage)
-    if settings.batch_size % (devices.count * settings.accumulate):
-        parts = f", each in {settings.accumulate} parts (accumulate)" if settings.accumulate > 1 else ""
-        raise configs.ConfigError(
-            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over "
-            f"{devices.count} devices{parts}"
-        )
-    if stage.name == "fusion" and config.model.fusion.strategy == "truth_mask" and not config.data.masks:
-        raise configs.ConfigError(
-            "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks (and data.box_choice "
-            "'ground_truth')"
-        )
-    if settings.flip and config.data.source == "scenes":
-        raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
-
-
-def _given_trees(
-    config: Config, todo: list[Stage], workdir: Path, fresh: Trees, about: Mapping[str, Any], devices: Devices
-) -> tuple[Trees, str]:
-    """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages.
-
-    Also what is to be noted of where they are from.
-    """
-    trees: Trees = {}
-    from_file = ""
-    if config.start_from:
-        start = load_start(config)
-        devices.say(start.note)
-        from_file = f"; {start.note}"
-        # Later stages start from the stages before them, as ever, and not from what the file has of theirs.
-        later = {stage.name for stage in todo[1:]}
-        trees.update({name: tree for name, tree in start.variables.items() if name not in later})
-    made = {stage.name for stage in todo}
-    for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
-        trees[name] = _finished_tree(config, STAGES[name], workdir, fresh, about)
-    return trees, from_file
-
-
-def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees, about: Mapping[str, Any]) -> Any:
-    """The result of a stage that ran before."""
-    steps = stage_config(config, stage).steps
-    absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
-    if not (workdir / stage.name).is_dir():
-        raise CheckpointError(absent)
-    with Checkpoints(workdir / stage.name, origin=about) as checkpoints:
-        if checkpoints.latest() is None:
-            raise CheckpointError(absent)
-        state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh[stage.name]), {})
-    if int(state.step) < steps:
-        raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
-    return released_variables(state)
-
-
-def _settings(config: Config, stage: Stage) -> dict[str, Any]:
-    """The part of a config that decides the numbers of a stage: what a resumed run must have in common."""
-    values = configs.to_dict(config)
-    common = ("seed", "sync_batch_norm", "low_chroma", "optimizer", "model")
-    # How fast photos are read, and from where their sizes are known, changes no number.
-    data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
-    return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
-
-
-def _restore(
-    checkpoints: Checkpoints, config: Config, stage: Stage, like: TrainState, more: Mapping[str, Any]
-) -> TrainState:
-    """The last checkpoint of a stage, if it is of this config and of ``more``; ``steps`` may differ (``past``)."""
-    ours = {**_settings(config, stage), **more}
-    return checkpoints.restore(
-        like,
-        ours,
-        other_data=config.other_data == "accept",
-        amend=lambda theirs, step: amend_steps(theirs, ours, stage, step, checkpoints.folder.parent),
+    placement = Placement(devices, state, config.shard_optimizer)
+    step = devices.map(
+        make_step(config, stage, make_optimizer(config, settings)),
+        in_specs=(placement.kinds, REPLICATED, SPLIT),
+        out_specs=(placement.kinds, REPLICATED),
+        donate=(0,),
+        cuda_graphs=config.cuda_graphs,
     )
+    start = int(state.step)
+    on_device = placement.put(state)
+    frozen = devices.replicate_frozen(networks.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
 
-
-def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
-    settings = stage_config(config, stage)
-    return make_state(tree, make_optimizer(config, settings), settings)
-
-
-def run_stage(
-    config: Config,
-    stage: Stage,
-    trees: Trees,
-    fresh: Trees,
-    source: Source,
-    workdir: Path,
-    about: Mapping[str, Any],
-    devices: Devices,
-    stop: StopRequest,
-    measure: Measure | None,
-) -> Any:
-    """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
-    settings = stage_config(config, stage)
-    # What it started from belongs to a stage's own identity, but nobody who only takes its result needs to name it.
-    begun_from = digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
-    begun = {"start_from": config.start_from, "begun_from": begun_from}
-    identity = {**_settings(config, stage), **begun}
-    keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
-    with Checkpoints(workdir / stage.name, keep, about) as checkpoints:
-        state = _first_state(config, stage, starting_tree(stage, trees, fresh))
-        if checkpoints.latest() is not None:
-            state = _restore(checkpoints, config, stage, state, begun)
-        # Only now is it known that this run belongs here.
-        if devices.is_first:
-            write_text(workdir / CONFIG_FILE, json.dumps(configs.to_dict(config), indent=2) + "\n")
-        start = int(state.step)
-        if not partition(state.variables["params"], settings.trained)[0]:
-            raise configs.ConfigError(
-                f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model"
-            )
-        devices.say(
-            f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
-            f"{devices.count} x {devices.kind}\n" + stage_table(stage, {**trees, stage.name: state.variables}, settings)
+    def read(start_step: int) -> BatchIterator:
+        return train_batches(
+            source,
+            config.data,
+            parts=stage.parts,
+            side=config.model.side,
+            batch_size=settings.batch_size,
+            augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
+            device_count=devices.count * settings.accumulate,  # crops are packed part by part
+            start_step=start_step,
+            process_index=devices.process_index,
+            process_count=devices.process_count,
         )
-        if start < settings.steps:
-            began = time.monotonic()
-            with Logs(workdir, stage.name, start, write=devices.is_first) as logs:
-                state = train(config, stage, state, trees, source, checkpoints, identity, logs, devices, stop, measure)
-            if devices.is_first:
-                _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
-        elif devices.is_first:  # a run killed between its last checkpoint and this has noted nothing
-            _note_seconds(workdir, stage, 0.0, resumed=True)
-    return released_variables(state)
+
+    def dump(number: int, scalars: Scalars) -> str:
+        # The batch is read again, which gives the same one: to keep those of log_every steps could take gigabytes.
+        with read(number - 1) as again:
+            loaded = next(again)
+        now = placement.fetch(on_device)
+        folder = dump_state(checkpoints.folder.parent, stage.name, number, now, loaded, scalars._asdict())
+        return f"{listed(loaded.names)} (state and batch: {folder})"
+
+    def measured(number: int) -> dict[str, float]:
+        assert measure is not None
+        metrics, picture = measure({**trees, stage.name: eval_variables(placement.fetch(on_device))})
+        logs.write_measured(number, metrics)
+        if picture is not None:
+            logs.show(number, "photos", picture)
+        return metrics
+
+    waiting = LoaderWait(config.patience)
+    pending = _Pending(stage, settings, logs, devices, waiting, dump)
+    logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
+    with (
+        read(start) as batches,
+        Profile(
+            parse_profile_steps(config.profile_steps), checkpoints.folder.parent / "profile" / stage.name
+        ) as profile,
+        tqdm(
+            total=settings.steps,
+            initial=start,
+            desc=stage.name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not devices.is_first,
+        ) as bar,
+    ):
+        ahead = devices.ahead(islice(batches, settings.steps - start), lambda loaded: loaded.batch)
+        for number in range(start + 1, settings.steps + 1):
+            with waiting.for_batch(number):
+                loaded, batch = next(ahead)
+            if number == start + 1 and peak_flops(devices.kind) is not None:
+                pending.flops = count_flops(step, on_device, frozen, batch)
+            profile.before(number)
+            with jax.transfer_guard("disallow"):  # what is not on the devices yet would be copied anew for each step
+                on_device, scalars = step(on_device, frozen, batch)
+            profile.after(number, scalars)
+            pending.add(number, scalars, loaded)
+            bar.update()
+            due = number % config.log_every == 0
+            # Several processes must stop after the same step; they learn of each other's signals where they meet.
+            if due and devices.process_count > 1:
+                stop.agree(devices)
+            stopping = bool(stop) and (due or devices.process_count == 1)
+            last = number == settings.steps or stopping
+            if last or due:
+                bar.set_postfix_str(pending.write())
+                warn_if_recompiled(step, f"stage {stage.name}, step {number}")
+            metrics = None
+            if measure is not None and config.eval_every and number % config.eval_every == 0:
+                pending.write()
+                metrics = measured(number)
+                pending.pause()
+            if last or number % config.checkpoint_every == 0 or (metrics is not None and config.keep_best):
+                pending.write()
+                checkpoints.save(placement.fetch(on_device), identity, metrics)
+                pending.pause()
+            # After the very last step there is nothing left to stop.
+            if stopping and (number < settings.steps or stage.name != config.stages[-1]):
+                stop.obey(f"in stage {stage.name} after step {number}")
+    if pending.dropped_crops:
+        devices.say(
+            f"  {pending.dropped_crops} crops of low score found no place: "
+            f"data.max_crops_per_image is {config.data.max_crops_per_image}"
+        )
+    if pending.gray_photos:
+        devices.say(f"  {pending.gray_photos} visits of gray photos; data.gray_photos 'skip' leaves them out")
+    return placement.fetch(on_device)
 
 
-def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:
-    """Add a stage's seconds to ``summary.json``; a stage begun anew starts at 0. Those of a killed run are lost."""
-    path = workdir / SUMMARY_FILE
-    summary = json.loads(path.read_text()) if path.exists() else {"train_seconds": {}}
-    before = summary["train_seconds"].get(stage.name, 0.0) if resumed else 0.0
-    summary["train_seconds"][stage.name] = round(before + seconds, 1)
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+class _Pending:
+    """Scalars of steps that may still be running; fetched together, so that the device is seldom waited for."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        settings: StageConfig,
+        logs: Logs,
+        devices: Devices,
+        waiting: LoaderWait,
+        dump: Callable[[int, Scalars], str],
+    ) -> None:
+        self._stage, self._settings, self._logs, self._devices, self._dump = stage, settings, logs, devices, dump
+        self._waiting = waiting
+        self.flops = 0
+        """Operations of a step on one device; 0: not counted."""
+        self._rows: list[tuple[int, Scalars, dict[str, int]]] = []
+        self._since = time.monotonic()
+        self._line = ""
+        self.dropped_crops = 0
+        self.gray_photos = 0
+
+    def add(self, number: int, scalars: Scalars, loaded: LoadedBatch) -> None:
+        self._rows.append((number, scalars, loaded.counts))
+
+    def pause(self) -> None:
+        """What was done since the last write was no training: it does not count as time of steps."""
+        self._since = time.monotonic()
+
+    def write(self) -> str:
+        """Wait for the steps added since the last call and log them; returns a word for the progress bar.
+
+        Raises:
+          TrainingError: a loss is not finite.
+        """
+        if not self._rows:
+            return self._line
+        # Counts are of this process's photos; everything else is the same everywhere.
+        shares = self._devices.gather([counts for _, _, counts in self._rows])
+        counted = [{k: sum(c[k] for c in step) for k in step[0]} for step in zip(*shares, strict=True)]
+        self.dropped_crops += sum(counts["dropped_crops"] for counts in counted)
+        self.gray_photos += sum(counts["gray_photos"] for counts in counted)
+        fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
+        seconds = time.monotonic() - self._since
+        rate = len(self._rows) * self._settings.batch_size / seconds
+        speed = {
+            "photos_per_second": rate,
+            "step_seconds": seconds / len(self._rows),
+            "waiting_seconds": self._waiting.take() / len(self._rows),
+        }
+        memory, peak = memory_gb(self._devices.devices), peak_flops(self._devices.kind)
+        if memory is not None:
+            speed["memory_gb"] = memory
+        if self.flops and peak is not None:
+            speed["mfu"] = self.flops / speed["step_seconds"] / peak
+        for (number, _, _), counts, scalars in zip(self._rows, counted, fetched, strict=True):
+            if not math.isfinite(scalars.loss):
+                self._logs.flush()
+                raise TrainingError(
+                    f"stage {self._stage.name}, step {number}: the loss is {float(scalars.loss)}; "
+                    f"lower its learning_rate, or look at the photos: {self._dump(number, scalars)}"
+                )
+            self._logs.write(
+                number,
+                {
+                    "loss": float(scalars.loss),
+                    "grad_norm": float(scalars.grad_norm),
+                    "learning_rate": float(scalars.learning_rate),
+                    "valid_photos": float(scalars.valid),
+                    **counts,
+                    **speed,
+                },
+            )
+        self._logs.flush()
+        mean = sum(float(s.loss) for s in fetched) / len(fetched)
+        self._line = f"loss {mean:.4f}, {rate:.1f} photos/s"
+        self._rows, self._since = [], time.monotonic()
+        return self._line

@@ -27,10 +27,10 @@ def colourful(true_ab: Float[jax.Array, "B S S 2"], low_chroma: float) -> Bool[j
 
 
 def any_crop(
-    crop_valid: Bool[jax.Array, " M"], image_index: Int[jax.Array, " M"], images: int
+    crop_valid: Bool[jax.Array, " M"], crop_to_image: Int[jax.Array, " M"], images: int
 ) -> Bool[jax.Array, " B"]:
     """Photos with at least one valid crop."""
-    return (membership(image_index, images) & crop_valid[None]).any(axis=1)
+    return (membership(crop_to_image, images) & crop_valid[None]).any(axis=1)
 
 
 def sum_of_valid(

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.step import TrainState
 
 

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from jaxcolor.batch import Array
 from jaxcolor.config import Config, ConfigError, StageConfig
-from jaxcolor.data.pipeline import Parts
+from jaxcolor.data.loader import Parts
 
 Path = tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""One training step of one device; pure, mapped over devices by ``jaxcolor.parallel``."""
+"""One training step of one device; pure, mapped over devices by ``jaxcolor.runtime.parallel``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jaxtyping import Float
 
 from jaxcolor.batch import Batch
 from jaxcolor.config import Config, StageConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import Backbone, network_input
-from jaxcolor.models.dual_branch import LabBatch
-from jaxcolor.parallel import AXIS
+from jaxcolor.models.networks import LabBatch
+from jaxcolor.runtime.parallel import AXIS
 from jaxcolor.training import losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
@@ -59,7 +59,7 @@ def make_state(tree: Mapping[str, Any], optimizer: Optimizer, stage: StageConfig
     return TrainState(step=np.int32(0), variables=variables, opt_state=opt_state)
 
 
-def released_variables(state: TrainState) -> dict[str, Any]:
+def eval_variables(state: TrainState) -> dict[str, Any]:
     """The variables for all but further training: averaged where ``ema_decay`` is on, else as they are."""
     average = state.opt_state.average
     if not average:
@@ -77,7 +77,7 @@ def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
 def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
     """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars)."""
     lab_step = make_lab_step(config, stage, optimizer)
-    return lambda state, frozen, batch: lab_step(state, frozen, dual_branch.to_lab(batch, config.model))
+    return lambda state, frozen, batch: lab_step(state, frozen, networks.to_lab(batch, config.model))
 
 
 def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> LabStep:
@@ -88,7 +88,7 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
     """
     stage_config = stages.stage_config(config, stage)
     schedule = learning_rate(stage_config)
-    networks = dual_branch.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
+    nets = networks.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
     compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
@@ -96,7 +96,7 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
 
         def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}
-            each, valid, batch_stats = compute(config, stage, networks, variables, frozen, part)
+            each, valid, batch_stats = compute(config, stage, nets, variables, frozen, part)
             loss, count = losses.sum_of_valid(each, valid)
             return loss, (count, batch_stats)
 
@@ -133,17 +133,17 @@ Losses = tuple[jax.Array, jax.Array, Any]
 def _backbone_losses(
     config: Config,
     stage: stages.Stage,
-    networks: dual_branch.Networks,
+    nets: networks.Networks,
     variables: Mapping[str, Any],
     frozen: Mapping[str, Any],
     batch: LabBatch,
 ) -> Losses:
     """Stages full and instance: one network, on whole photos or on crops, BatchNorm in training mode."""
-    network: Backbone = networks.full if stage.name == "full" else networks.instance
+    network: Backbone = nets.full if stage.name == "full" else nets.instance
     picture = batch.full if stage.name == "full" else batch.crop
     valid = losses.colourful(picture.ab, config.low_chroma)
     if stage.name == "instance":
-        valid &= batch.image_index >= 0
+        valid &= batch.crop_to_image >= 0
     output, changed = network.apply(
         variables, network_input(picture.luminance), train=True, valid=valid, mutable=["batch_stats"]
     )
@@ -154,7 +154,7 @@ def _backbone_losses(
 def _fusion_losses(
     config: Config,
     stage: stages.Stage,
-    networks: dual_branch.Networks,
+    nets: networks.Networks,
     variables: Mapping[str, Any],
     frozen: Mapping[str, Any],
     batch: LabBatch,
@@ -162,8 +162,8 @@ def _fusion_losses(
     """Stage fusion: every network in inference mode; low-chroma photos, or those with only such crops, are left out."""
     full, crop, index, level_boxes, masks = batch
     trees = {**frozen, "fusion": variables}
-    taps = dual_branch.run_instance(networks, trees, network_input(crop.luminance), index).taps
-    output = dual_branch.run_fusion(networks, trees, network_input(full.luminance), taps, index, level_boxes, masks)
+    taps = networks.run_instance(nets, trees, network_input(crop.luminance), index).taps
+    output = networks.run_fusion(nets, trees, network_input(full.luminance), taps, index, level_boxes, masks)
     crop_valid = losses.colourful(crop.ab, config.low_chroma)
     valid = losses.colourful(full.ab, config.low_chroma) & losses.any_crop(crop_valid, index, full.ab.shape[0])
     return losses.picture_loss(output.ab, full.ab), valid, variables["batch_stats"]

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxcolor.errors import UserError
-from jaxcolor.files import remove_leftovers, write_text
+from jaxcolor.runtime.atomic import remove_leftovers, write_text
+from jaxcolor.runtime.errors import UserError
 from jaxcolor.training.checkpoints import saved_steps
 from jaxcolor.training.logs import SCALARS_FILE, read_scalars
 

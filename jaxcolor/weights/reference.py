@@ -20,8 +20,8 @@ import numpy as np
 from flax import traverse_util
 
 from jaxcolor.config import ModelConfig
-from jaxcolor.errors import UserError
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
+from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights import names, siggraph
 
 Shape = tuple[int, ...]
@@ -55,7 +55,7 @@ class Reference(NamedTuple):
 def tree_shapes(config: ModelConfig) -> dict[str, dict[tuple[str, ...], Shape]]:
     """Tree -> path in it (from the collection on) -> shape, for the networks of a config. Not to be changed."""
     # float32, because tracing float64 warns unless jax_enable_x64 is set; shapes do not depend on it.
-    shapes = dual_branch.abstract(dataclasses.replace(config, compute_dtype="float32"))
+    shapes = networks.abstract(dataclasses.replace(config, compute_dtype="float32"))
     return {
         tree: {path: leaf.shape for path, leaf in traverse_util.flatten_dict(shapes[tree]).items()} for tree in shapes
     }

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from jaxcolor import program
 from jaxcolor.ablation.plan import Ablation, Planned, Variant, identity, plan, training_identity, trains
 from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, StageConfig, from_dict, to_config_dict
+from jaxcolor.runtime import program
 from tests.small import FEW
 
 SCENES = DataConfig(source="scenes")

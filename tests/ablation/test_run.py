@@ -19,12 +19,12 @@ from jaxcolor.ablation.outcome import AblationError
 from jaxcolor.ablation.plan import Ablation, Variant, plan
 from jaxcolor.ablation.run import run_ablation, untrained
 from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, FusionConfig, StageConfig, from_dict
-from jaxcolor.data.photos import DataError
-from jaxcolor.errors import StoppedError
-from jaxcolor.weights import released
+from jaxcolor.data.types import DataError
+from jaxcolor.runtime.errors import StoppedError
+from jaxcolor.weights import native
 from tests.small import MODEL, variables
 
-SCENES = DataConfig(source="scenes", box_choice="ground_truth", budget_per_image=4.0)
+SCENES = DataConfig(source="scenes", box_choice="ground_truth", max_crops_per_image=4.0)
 SMALL = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv7_3", "conv10_up")))
 BASE = Config(
     name="tiny",
@@ -51,7 +51,7 @@ def ablation(folder: Path, **fields: Any) -> Ablation:
     """From weights that lie there, so that only fusion is trained."""
     start = folder / "weights.safetensors"
     if not start.exists():
-        released.save(start, SMALL, {name: variables(SMALL)[name] for name in ("full", "instance")})
+        native.save(start, SMALL, {name: variables(SMALL)[name] for name in ("full", "instance")})
     base = dataclasses.replace(BASE, start_from=str(start), **fields)
     return Ablation("tiny", base=base, shared=(), variants=VARIANTS, baseline="learned", seeds=SEEDS)
 
@@ -153,7 +153,7 @@ def test_another_start_is_refused(finished: Path, copied: Path, tmp_path: Path) 
     other = {name: variables(SMALL, seed=5)[name] for name in ("full", "instance")}
     kept = (finished / "weights.safetensors").read_bytes()
     try:
-        released.save(finished / "weights.safetensors", SMALL, other)
+        native.save(finished / "weights.safetensors", SMALL, other)
         with pytest.raises(AblationError, match=r"learned/seed0: finished with another config \(full: "):
             again(finished, copied)
     finally:
@@ -169,7 +169,7 @@ def test_what_cannot_be_measured_shows_before_training(tmp_path: Path) -> None:
 
 
 def test_a_start_without_instance_is_refused(tmp_path: Path) -> None:
-    released.save(tmp_path / "weights.safetensors", SMALL, {"full": variables(SMALL)["full"]})
+    native.save(tmp_path / "weights.safetensors", SMALL, {"full": variables(SMALL)["full"]})
     with pytest.raises(ConfigError, match=r"base\.start_from: .* has no tree instance; shared=\('full', 'instance'\)"):
         run_ablation(ablation(tmp_path), tmp_path / "run")
 
@@ -240,7 +240,7 @@ def test_shared_stages_are_trained_once(tmp_path: Path) -> None:
     assert (tmp_path / "shared" / "full").is_dir()
     assert (tmp_path / "own" / "seed0" / "full").is_dir()
     assert not (tmp_path / "learned" / "seed0" / "full").exists()
-    start = released.load(tmp_path / "shared" / "start.safetensors")
+    start = native.load(tmp_path / "shared" / "start.safetensors")
     assert start.trees == ("full", "instance")
     trained = {row.name: row.cost.trained_parameters for row in found.rows}
     assert trained["none"] == 0 < trained["learned"] < trained["own"]

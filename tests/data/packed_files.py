@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.pack import PackedWriter
-from jaxcolor.data.box_stores.packed import PackedStore
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.boxes.packed import PackedStore
+from jaxcolor.data.boxes.packed_writer import PackedWriter
 
-BOXES = BoxFile(np.arange(8, dtype=np.float32).reshape(2, 4), np.array([0.75, 0.5], np.float32))
+BOXES = Boxes(np.arange(8, dtype=np.float32).reshape(2, 4), np.array([0.75, 0.5], np.float32))
 
 
 def write(path, photos, **options):
@@ -19,7 +19,7 @@ def write(path, photos, **options):
 def many(count):
     """Photos whose boxes tell which photo they are of."""
     return {
-        f"photo {n}": BoxFile(np.full((n % 3, 4), n, np.float32), np.full(n % 3, 0.5, np.float32)) for n in range(count)
+        f"photo {n}": Boxes(np.full((n % 3, 4), n, np.float32), np.full(n % 3, 0.5, np.float32)) for n in range(count)
     }
 
 

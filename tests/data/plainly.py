@@ -5,7 +5,7 @@ import struct
 import numpy as np
 from PIL import Image
 
-from jaxcolor.data.tfrecord import masked_crc
+from jaxcolor.data.tools.tfrecord import masked_crc
 
 
 def resize(rgb: np.ndarray, side: int) -> np.ndarray:

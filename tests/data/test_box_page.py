@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxcolor.cli import main
-from jaxcolor.data.box_page import HEIGHT, WIDTH, charts, page
-from jaxcolor.data.box_statistics import Statistics, propose_budget
+from jaxcolor.data.tools.box_page import HEIGHT, WIDTH, charts, page
+from jaxcolor.data.tools.box_statistics import Statistics, propose_budget
 from tests.evaluation.test_report import NASTY, Checker
 
 

@@ -9,8 +9,10 @@ from PIL import Image
 from jaxcolor.boxes import DroppedBoxes
 from jaxcolor.cli import main
 from jaxcolor.config import DataConfig
-from jaxcolor.data.box_sheet import TILE, draw_boxes, sheet
-from jaxcolor.data.box_statistics import (
+from jaxcolor.data.collate import crops_per_device
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.tools.box_sheet import TILE, draw_boxes, sheet
+from jaxcolor.data.tools.box_statistics import (
     BUDGET_STEP,
     MOST_DROPPED,
     best,
@@ -21,9 +23,7 @@ from jaxcolor.data.box_statistics import (
     propose_budget,
     table,
 )
-from jaxcolor.data.packing import crops_per_device
-from jaxcolor.data.photos import DataError, UsableBoxes
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.types import DataError, UsableBoxes
 from tests.data.photo_files import write_zip
 
 corner = st.integers(0, 20)

@@ -3,16 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxcolor.data.box_stores.opening import find_kind, open_store
-from jaxcolor.data.box_stores.store import (
-    BoxStore,
-    MissingBoxesError,
-    check_complete,
-    no_boxes,
-    npz_store,
-    photo_key,
-)
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, check_complete, no_boxes, npz_store, photo_key
+from jaxcolor.data.boxes.registry import find_kind, open_store
+from jaxcolor.data.types import DataError
 from tests.data.box_texts import one_line, voc, write_json
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcolor.cli import main
-from jaxcolor.data.box_stores.packed import PackedStore
+from jaxcolor.data.boxes.packed import PackedStore
 
 
 @pytest.fixture

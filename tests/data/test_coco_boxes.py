@@ -11,17 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.data.box_files import read_boxes
-from jaxcolor.data.box_stores.coco import read_detections, read_instances
-from jaxcolor.data.box_stores.opening import open_store
-from jaxcolor.data.box_stores.store import (
-    BoxStore,
-    MaskedStore,
-    MissingBoxesError,
-    check_complete,
-    photo_key,
-)
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes.base import BoxStore, MaskedStore, MissingBoxesError, check_complete, photo_key
+from jaxcolor.data.boxes.coco import read_detections, read_instances
+from jaxcolor.data.boxes.npz import read_npz
+from jaxcolor.data.boxes.registry import open_store
+from jaxcolor.data.types import DataError
 from tests.data.box_texts import annotation, detection, image, one_line, write_json
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -251,7 +245,7 @@ class TestRealData:
         files, results = open_store(VAL / "images_bbox"), open_store(VAL / "detections_val2017.json")
         compared = 0
         for key in files.keys():  # noqa: SIM118  (a store is no mapping)
-            boxes, scores = read_boxes(VAL / "images_bbox" / f"{key}.npz")
+            boxes, scores = read_npz(VAL / "images_bbox" / f"{key}.npz")
             assert (key in results) == (len(boxes) > 0)
             if key in results:
                 np.testing.assert_allclose(results.read(key).boxes, boxes, atol=0.02)  # two decimals, x and width

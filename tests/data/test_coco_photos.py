@@ -6,8 +6,8 @@ import zipfile
 import pytest
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.types import DataError
 from tests.data.photo_files import contents, jpeg, write_boxes, write_zip
 
 NAMES = [f"{number:012d}.jpg" for number in (9, 25, 30)]

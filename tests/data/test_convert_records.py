@@ -7,12 +7,12 @@ import time
 import pytest
 
 from jaxcolor.cli import main
-from jaxcolor.data import convert_records as module
-from jaxcolor.data.convert_records import JOURNAL, convert_records, verify_conversion
-from jaxcolor.data.dataset_info import read_preparation
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.record_files import RecordFile, read_array_record
-from jaxcolor.data.workplace import hidden
+from jaxcolor.data.tools import convert_records as module
+from jaxcolor.data.tools.convert_records import JOURNAL, convert_records, verify_conversion
+from jaxcolor.data.tools.dataset_info import read_preparation
+from jaxcolor.data.tools.record_files import RecordFile, read_array_record
+from jaxcolor.data.types import DataError
+from jaxcolor.runtime.atomic_dir import partial_path
 from tests.data.plainly import frame
 from tests.data.tfds_files import preparation
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_goes_on_with_the_shards_that_are_whole(source, tmp_p
     with pytest.raises(DataError, match=r"train\.tfrecord-00002-of-00003: byte 1683: .* cut off"):
         convert_records(source, output)
     assert not output.exists()
-    kept = {number: shard(hidden(output), number).stat().st_ino for number in (0, 1)}
+    kept = {number: shard(partial_path(output), number).stat().st_ino for number in (0, 1)}
     shard(source, 2, "tfrecord").write_bytes(whole)
     convert_records(source, output)
     assert {number: shard(output, number).stat().st_ino for number in kept} == kept
@@ -99,7 +99,7 @@ def test_what_is_not_as_it_was_noted_is_made_again(source, tmp_path, damage):
     with pytest.raises(DataError):
         convert_records(source, output)
     shard(source, 2, "tfrecord").write_bytes(whole)
-    made, expected = shard(hidden(output), 0), list(SHARDS)
+    made, expected = shard(partial_path(output), 0), list(SHARDS)
     if damage == "cut off":
         made.write_bytes(made.read_bytes()[:100])
     elif damage == "other records":
@@ -108,7 +108,7 @@ def test_what_is_not_as_it_was_noted_is_made_again(source, tmp_path, damage):
     elif damage == "missing":
         made.unlink()
     elif damage == "journal":
-        (hidden(output) / JOURNAL).write_text('{"format": ')
+        (partial_path(output) / JOURNAL).write_text('{"format": ')
     else:
         expected[0] = [b"1", b"2", b"3"]
         shard(source, 0, "tfrecord").write_bytes(b"".join(map(frame, expected[0])))
@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on_and_two_do_not_meet(source, tmp_path):
     output = tmp_path / "output"
     process = multiprocessing.get_context("spawn").Process(target=_convert_slowly, args=(source, output))
     process.start()
-    journal = hidden(output) / JOURNAL
+    journal = partial_path(output) / JOURNAL
     while not journal.exists():
         assert process.is_alive()
         time.sleep(0.05)
@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_and_two_do_not_meet(source, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     process.close()
-    made = shard(hidden(output), 0).stat().st_ino
+    made = shard(partial_path(output), 0).stat().st_ino
     convert_records(source, output)
     assert shard(output, 0).stat().st_ino == made
     verify_conversion(source, output)

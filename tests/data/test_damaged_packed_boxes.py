@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.opening import find_kind
-from jaxcolor.data.box_stores.packed import PackedStore, shard_name
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.boxes.packed import PackedStore, shard_name
+from jaxcolor.data.boxes.registry import find_kind
+from jaxcolor.data.types import DataError
 from tests.data.packed_files import BOXES, many, write
 
 
@@ -16,7 +16,7 @@ class TestDamage:
     @pytest.fixture
     def store(self, tmp_path):
         photos = {
-            f"{n}": BoxFile(np.random.default_rng(n).random((9, 4), np.float32), np.ones(9, np.float32))
+            f"{n}": Boxes(np.random.default_rng(n).random((9, 4), np.float32), np.ones(9, np.float32))
             for n in range(999)
         }
         write(tmp_path / "s", photos, records_per_shard=600)

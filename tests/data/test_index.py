@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data import index as module
-from jaxcolor.data.index import make_index, read_index, write_index
-from jaxcolor.data.photo_sets.folder import FolderSet
-from jaxcolor.data.photo_sets.tfds import TfdsSet
-from jaxcolor.data.photo_sets.zipped import ZipSet
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.sources import index as module
+from jaxcolor.data.sources.folder import FolderSet
+from jaxcolor.data.sources.index import make_index, read_index, write_index
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.tfds import TfdsSet
+from jaxcolor.data.sources.zip_file import ZipSet
+from jaxcolor.data.types import DataError
 from tests.data.photo_files import contents, jpeg, prepare_tfds, write_boxes, write_photo, write_zip
 
 

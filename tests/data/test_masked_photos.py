@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from jaxcolor.config import ConfigError, DataConfig, ScenesConfig, from_dict
-from jaxcolor.data.photos import DataError, Photo
-from jaxcolor.data.pipeline import eval_batches, train_batches
-from jaxcolor.data.preprocess import Augment, example
-from jaxcolor.data.sources import PhotoSource, make_source
+from jaxcolor.data.loader import eval_batches, train_batches
+from jaxcolor.data.sources.photo_source import PhotoSource, make_source
+from jaxcolor.data.transforms import Augment, example
+from jaxcolor.data.types import DataError, Photo
 from tests.data.test_coco_photos import INSTANCES, lay_out
-from tests.data.test_pipeline import MadeUp
+from tests.data.test_loader import MadeUp
 
 SIDE = 16
 MASKED = DataConfig(source="scenes", box_choice="ground_truth", masks=True, seed=3, scenes=ScenesConfig(length=12))
@@ -68,14 +68,14 @@ def red(crops):
     "augment", [Augment(), Augment(flip=True), Augment(True, 0.4, 1.5, 0.25)], ids=["plain", "flip", "window"]
 )
 def test_masks_lie_on_their_crops(augment, devices):
-    config = DataConfig(box_choice="ground_truth", masks=True, budget_per_image=2.0)  # one of three finds no place
+    config = DataConfig(box_choice="ground_truth", masks=True, max_crops_per_image=2.0)  # one of three finds no place
     arguments = {"parts": "both", "side": SIDE, "batch_size": 4, "augment": augment, "device_count": devices}
     with train_batches(Marked(), config, **arguments) as batches:
         for loaded in islice(batches, 8):
             batch = loaded.batch
             assert batch.crop_mask.shape == (8, SIDE, SIDE)
             assert batch.crop_mask.dtype == bool
-            real = batch.image_index >= 0
+            real = batch.crop_to_image >= 0
             assert not batch.crop_mask[~real].any()
             # Pillow rounds colours and masks for themselves.
             differing = (batch.crop_mask != red(batch.crop_rgb))[real]
@@ -116,7 +116,7 @@ def test_scenes_show_their_objects():
             assert mask[y0:y1, x0:x1].sum() == mask.sum() > 0
     with eval_batches(source, MASKED, side=SIDE, batch_size=5) as batches:
         for loaded in batches:
-            real = loaded.batch.image_index >= 0
+            real = loaded.batch.crop_to_image >= 0
             shares = loaded.batch.crop_mask[real].mean(axis=(1, 2))
             assert (shares > 0.2).all()  # a diamond or a triangle, less its margin
             assert (shares < 1).all()
@@ -147,7 +147,7 @@ def test_coco(tmp_path):
     assert np.argwhere(third).max(axis=0).tolist() == [9, 4]  # centres of x 3 to 5.5 and y 4 to 10
     with eval_batches(source, DataConfig(**fields), side=SIDE, batch_size=3) as batches:
         batch = next(batches).batch
-    real = batch.image_index >= 0
+    real = batch.crop_to_image >= 0
     assert real.sum() == 2
     for mask in batch.crop_mask[real]:
         assert mask[:, : SIDE // 2 - 2].all()  # 2 columns of 5, 5 of 10

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.data.masks import Masks, Polygons, Runs, draw, parse_segmentation
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes.masks import Masks, Polygons, RunLengths, draw, parse_segmentation
+from jaxcolor.data.types import DataError
 
 PICTURE = np.zeros((5, 7), bool)
 PICTURE[1:4, 2:6] = True
@@ -152,7 +152,7 @@ def test_wrong_masks(value, message):
 
 
 def test_many_in_one():
-    runs = Runs((2, 1), np.array([0, 2]))
+    runs = RunLengths((2, 1), np.array([0, 2]))
     several = [polygon((0, 0), (4, 0), (4, 4)), runs, parse_segmentation("h", [[0, 0, 1, 0, 1, 1], [2, 2, 4, 2, 4, 4]])]
     masks = pickle.loads(pickle.dumps(Masks(several)))
     assert len(masks) == 3

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.opening import find_kind, open_store
-from jaxcolor.data.box_stores.pack import PackedWriter, pack_store
-from jaxcolor.data.box_stores.packed import PackedStore
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.boxes.packed import PackedStore
+from jaxcolor.data.boxes.packed_writer import PackedWriter, pack_store
+from jaxcolor.data.boxes.registry import find_kind, open_store
+from jaxcolor.data.types import DataError
 from tests.data.packed_files import BOXES, assert_same, beside, many, npz_folder, write
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -55,7 +55,7 @@ class TestWriting:
             write(tmp_path / "t", {"a": BOXES}, threshold=0.7)
         with pytest.raises(DataError, match="threshold nan: not a finite number"):
             write(tmp_path / "t", {"a": BOXES}, threshold=float("nan"))
-        seven = BoxFile(np.ones((1, 4), np.float32), np.array([0.7], np.float32))  # as float32 below 0.7 as float64
+        seven = Boxes(np.ones((1, 4), np.float32), np.array([0.7], np.float32))  # as float32 below 0.7 as float64
         write(tmp_path / "t", {"a": seven}, threshold=0.7)
 
     def test_no_place_to_write(self, tmp_path):
@@ -72,7 +72,7 @@ def write_all(path, photos):
 
 class TestPacking:
     def test_from_a_folder(self, tmp_path, capsys):
-        folder = npz_folder(tmp_path / "boxes", {"b": BOXES, "a": BoxFile(BOXES.boxes[:0], BOXES.scores[:0])})
+        folder = npz_folder(tmp_path / "boxes", {"b": BOXES, "a": Boxes(BOXES.boxes[:0], BOXES.scores[:0])})
         store = pack_store(folder, tmp_path / "new" / "store", detector="by hand")
         assert find_kind(store.path) == "packed"
         assert open_store(store.path).kind == "packed"

@@ -13,12 +13,12 @@ from PIL import Image
 
 from jaxcolor.cli import main
 from jaxcolor.config import DataConfig
-from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores.store import MissingBoxesError
-from jaxcolor.data.colorization import Colorization, PackedPhoto, write_data_set
-from jaxcolor.data.pack_photos import Photos
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.workplace import hidden
+from jaxcolor.data.boxes.base import MissingBoxesError
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.tools.colorization import Colorization, PackedPhoto, write_data_set
+from jaxcolor.data.tools.pack_photos import Photos
+from jaxcolor.data.types import DataError
+from jaxcolor.runtime.atomic_dir import partial_path
 from tests.data.tfds_files import photo
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ VAL = ROOT.parent / "shared" / "data" / "coco_val2017"
 
 
 def boxes_of(number):
-    return BoxFile(np.full((number % 3, 4), number, np.float32), np.full(number % 3, 0.5, np.float32))
+    return Boxes(np.full((number % 3, 4), number, np.float32), np.full(number % 3, 0.5, np.float32))
 
 
 def made_up(count):
@@ -145,7 +145,7 @@ def test_an_error_leaves_nothing(tmp_path):
 
 def test_what_a_killed_run_left_is_replaced_and_what_others_made_is_not(tmp_path):
     code = (
-        "import os\nfrom pathlib import Path\nfrom jaxcolor.data.colorization import write_data_set\n"
+        "import os\nfrom pathlib import Path\nfrom jaxcolor.data.tools.colorization import write_data_set\n"
         "from tests.data.test_pack_photos import made_up\n"
         "def photos():\n    yield from made_up(3)\n    os._exit(9)\n"
         f"write_data_set(photos(), Path({str(tmp_path / 'set')!r}), shard=1)\n"
@@ -158,7 +158,7 @@ def test_what_a_killed_run_left_is_replaced_and_what_others_made_is_not(tmp_path
     assert_same(read(tmp_path / "set"), photos)
     assert os.listdir(tmp_path) == ["set"]
 
-    foreign = hidden(tmp_path / "other")
+    foreign = partial_path(tmp_path / "other")
     foreign.mkdir()
     (foreign / "precious").write_text("")
     with pytest.raises(DataError, match="is not what jaxcolor leaves"):

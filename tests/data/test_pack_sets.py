@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from jaxcolor.cli import main
 from jaxcolor.config import DataConfig
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.sources.photo_source import PhotoSource
 from tests.data.photo_files import contents, jpeg, prepare_tfds, write_boxes, write_zip
 
 F = tfds.features

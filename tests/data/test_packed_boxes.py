@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxcolor.data.box_files import BoxFile
-from jaxcolor.data.box_stores import pack, packed
-from jaxcolor.data.box_stores.pack import PackedWriter
-from jaxcolor.data.box_stores.packed import PackedStore, Record, decode, encode
-from jaxcolor.data.box_stores.store import BoxStore, MissingBoxesError
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes import packed
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.boxes.packed import PackedStore, Record, decode, encode
+from jaxcolor.data.boxes.packed_writer import PackedWriter
+from jaxcolor.data.types import DataError
 from tests.data.packed_files import BOXES, assert_same, beside, many, write
 
 any_float = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 any_boxes = hnp.arrays(np.float32, st.tuples(st.integers(0, 4), st.just(5)), elements=any_float).map(
-    lambda rows: BoxFile(rows[:, :4], rows[:, 4])
+    lambda rows: Boxes(rows[:, :4], rows[:, 4])
 )
 
 

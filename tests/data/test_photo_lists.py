@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.photo_sets.names import Names, read_list, refuse_shared_keys
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.sources.names import Names, read_list, refuse_shared_keys
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.types import DataError
 from tests.data.photo_files import write_boxes, write_photo, write_zip
 
 FILE_NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="/\\"), min_size=1).filter(

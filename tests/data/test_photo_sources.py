@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.pipeline import eval_batches, train_batches
-from jaxcolor.data.preprocess import Augment
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.loader import eval_batches, train_batches
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.transforms import Augment
 from tests.data.photo_files import (
     contents,
     contents_in_process,
@@ -154,7 +154,7 @@ def test_real_coco_downloads(tmp_path):
     ("kind", "opening"),
     [
         ("zip", "jaxcolor.data.archive._open"),
-        ("tfds", "jaxcolor.data.photo_sets.tfds.TfdsSet._open_shard"),
+        ("tfds", "jaxcolor.data.sources.tfds.TfdsSet._open_shard"),
     ],
 )
 def test_each_process_opens_files_for_itself(places, kind, opening, monkeypatch):

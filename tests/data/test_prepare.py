@@ -185,7 +185,7 @@ def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
 
 
 def test_nothing_else_imports_tensorflow():
-    code = "import jaxcolor.cli.data, jaxcolor.data.prepare; sys.exit('tensorflow' in sys.modules)"
+    code = "import jaxcolor.cli.data, jaxcolor.data.tools.prepare; sys.exit('tensorflow' in sys.modules)"
     assert jaxcolor(code=code) == (0, "", "")
 
 

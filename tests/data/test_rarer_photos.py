@@ -13,11 +13,11 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from jaxcolor.cli import main
 from jaxcolor.config import DataConfig, FusionConfig
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.pipeline import eval_batches, train_batches
-from jaxcolor.data.preprocess import read_rgb, read_size
-from jaxcolor.data.sources import make_source
-from jaxcolor.weights import released
+from jaxcolor.data.loader import eval_batches, train_batches
+from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.data.transforms import read_rgb, read_size
+from jaxcolor.data.types import DataError
+from jaxcolor.weights import native
 from tests.small import FEW, quick_compiles, variables
 
 SIDE = 16
@@ -172,7 +172,7 @@ def test_training_stops_at_the_first_by_default(folder):
 
 def test_colorizing_tells_each_and_does_the_others(folder, tmp_path, capsys, tmp_path_factory):
     config = replace(FEW, side=32, fusion=FusionConfig(layers=("conv2_2",)))
-    released.save(tmp_path / "w.safetensors", config, variables(config))
+    native.save(tmp_path / "w.safetensors", config, variables(config))
     with quick_compiles(tmp_path_factory.getbasetemp()):
         status = main(["colorize", str(folder), "-w", str(tmp_path / "w.safetensors"), "-o", str(tmp_path / "out")])
     lines = capsys.readouterr().err.splitlines()

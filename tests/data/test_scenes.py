@@ -5,8 +5,8 @@ from PIL import Image
 from jaxcolor.boxes import level_boxes
 from jaxcolor.color import rgb_to_lab, unit_rgb
 from jaxcolor.config import ScenesConfig
-from jaxcolor.data.photos import DataError, Source, usable_boxes
-from jaxcolor.data.scenes import CLASSES, OUTLINES, SceneSource
+from jaxcolor.data.sources.scenes import CLASSES, OUTLINES, SceneSource
+from jaxcolor.data.types import DataError, Source, usable_boxes
 from tests.data.plainly import resize
 
 SIDE = 64

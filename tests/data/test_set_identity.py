@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxcolor.data.photo_sets.folder import FolderSet
-from jaxcolor.data.photo_sets.zipped import ZipSet
+from jaxcolor.data.sources.folder import FolderSet
+from jaxcolor.data.sources.zip_file import ZipSet
 from tests.data.photo_files import jpeg, write_zip
 
 

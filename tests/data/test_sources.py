@@ -7,11 +7,11 @@ from PIL import Image
 
 from jaxcolor.boxes import DroppedBoxes
 from jaxcolor.config import DataConfig
-from jaxcolor.data.box_files import read_boxes
-from jaxcolor.data.box_stores.pack import pack_store
-from jaxcolor.data.photos import DataError, Source, usable_boxes
-from jaxcolor.data.scenes import SceneSource
-from jaxcolor.data.sources import PhotoSource, make_source
+from jaxcolor.data.boxes.npz import read_npz
+from jaxcolor.data.boxes.packed_writer import pack_store
+from jaxcolor.data.sources.photo_source import PhotoSource, make_source
+from jaxcolor.data.sources.scenes import SceneSource
+from jaxcolor.data.types import DataError, Source, usable_boxes
 from tests.data.photo_files import write_boxes, write_photo
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -163,10 +163,10 @@ class TestBoxFiles:
     def test_reads(self, tmp_path):
         path = tmp_path / "a.npz"
         np.savez(path, bbox=np.ones((2, 4), np.float16), scores=np.ones(2), labels=np.arange(2))
-        boxes, scores = read_boxes(path)
+        boxes, scores = read_npz(path)
         assert boxes.dtype == scores.dtype == np.float32
         np.savez_compressed(path, bbox=np.full((1, 4), 1e300), scores=np.ones(1))
-        assert np.isinf(read_boxes(path).boxes).all()
+        assert np.isinf(read_npz(path).boxes).all()
 
     @pytest.mark.parametrize(
         ("arrays", "message"),
@@ -189,23 +189,23 @@ class TestBoxFiles:
         path = tmp_path / "wrong.npz"
         np.savez(path, **arrays)
         with pytest.raises(DataError, match=rf"wrong\.npz: .*{message}") as caught:
-            read_boxes(path)
+            read_npz(path)
         assert "\n" not in str(caught.value)
 
     def test_wrong_files(self, tmp_path):
         path = tmp_path / "wrong.npz"
         with pytest.raises(DataError, match=r"wrong\.npz: cannot read"):
-            read_boxes(path)
+            read_npz(path)
         with path.open("wb") as file:
             np.save(file, np.ones((2, 4)))
         with pytest.raises(DataError, match=r"wrong\.npz: not a box file: one bare array"):
-            read_boxes(path)
+            read_npz(path)
         write_boxes(path, [[0, 0, 1, 1]])
         whole = path.read_bytes()
         for broken in (b"", b"text", whole[: len(whole) // 2], whole[:60] + bytes(40) + whole[100:]):
             path.write_bytes(broken)
             with pytest.raises(DataError, match=r"wrong\.npz: "):
-                read_boxes(path)
+                read_npz(path)
 
 
 def test_make_source(folder):

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.photo_sets.photo_set import Entry, PhotoSet
-from jaxcolor.data.photo_sets.tfds import TfdsSet
-from jaxcolor.data.photo_sets.tfds_folder import find_features
-from jaxcolor.data.photos import DataError, usable_boxes
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.sources.base import Entry, PhotoSet
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.tfds import TfdsSet
+from jaxcolor.data.sources.tfds_folder import find_features
+from jaxcolor.data.types import DataError, usable_boxes
 from tests.data.photo_files import contents, jpeg, prepare_tfds
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow_datasets is not installed")

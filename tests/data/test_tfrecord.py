@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.tfrecord import masked_crc, read_records
+from jaxcolor.data.tools.tfrecord import masked_crc, read_records
+from jaxcolor.data.types import DataError
 from tests.data.plainly import frame
 
 

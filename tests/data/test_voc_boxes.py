@@ -4,13 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.data.box_stores.opening import open_store
-from jaxcolor.data.box_stores.store import (
-    BoxStore,
-    MissingBoxesError,
-)
-from jaxcolor.data.box_stores.voc import read_voc
-from jaxcolor.data.photos import DataError
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
+from jaxcolor.data.boxes.registry import open_store
+from jaxcolor.data.boxes.voc import read_voc
+from jaxcolor.data.types import DataError
 from tests.data.box_texts import bndbox, one_line, voc
 
 

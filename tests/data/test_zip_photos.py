@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from jaxcolor.config import DataConfig
 from jaxcolor.data.archive import Archive, inside_zip, read_bytes
-from jaxcolor.data.box_stores.opening import open_store
-from jaxcolor.data.photo_sets.photo_set import PhotoSet
-from jaxcolor.data.photo_sets.zipped import ZipSet
-from jaxcolor.data.photos import DataError
-from jaxcolor.data.preprocess import read_size
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.boxes.registry import open_store
+from jaxcolor.data.sources.base import PhotoSet
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.zip_file import ZipSet
+from jaxcolor.data.transforms import read_size
+from jaxcolor.data.types import DataError
 from tests.data.photo_files import contents, jpeg, write_boxes, write_zip
 
 PHOTO = jpeg(0)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from jaxcolor.cli import main
-from jaxcolor.data.box_stores.packed import PackedStore
+from jaxcolor.data.boxes.packed import PackedStore
 from tests.data.photo_files import write_zip
 from tests.detection import toy
 
@@ -99,8 +99,8 @@ class TestPipeline:
 
     def test_workers_make_sure(self, run, tmp_path, monkeypatch):
         from jaxcolor.config import DataConfig
-        from jaxcolor.data.photo_sets.opening import open_photos
-        from jaxcolor.data.photos import DataError
+        from jaxcolor.data.sources.registry import open_photos
+        from jaxcolor.data.types import DataError
         from jaxcolor.detection.beam import DoPart
         from jaxcolor.detection.detector import DetectorSpec
         from jaxcolor.detection.work import Job, Work, identify

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxcolor.data.box_files import read_boxes
-from jaxcolor.data.preprocess import read_rgb
+from jaxcolor.data.boxes.npz import read_npz
+from jaxcolor.data.transforms import read_rgb
 from jaxcolor.detection import model_file
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec
 from jaxcolor.detection.gray import detector_gray
@@ -243,7 +243,7 @@ class TestLiteRT:
         given = matched = 0
         for path in sorted((VAL / "images").glob("*.jpg"))[:10]:
             (found,) = detector.detect([detector_gray(read_rgb(path))], 0.25)
-            wanted = read_boxes(VAL / "images_bbox" / f"{path.stem}.npz").boxes
+            wanted = read_npz(VAL / "images_bbox" / f"{path.stem}.npz").boxes
             given += len(wanted)
             low = np.maximum(wanted[:, None, :2], found.boxes[None, :, :2])
             shared = np.maximum(np.minimum(wanted[:, None, 2:], found.boxes[None, :, 2:]) - low, 0).prod(-1)

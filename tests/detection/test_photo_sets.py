@@ -7,9 +7,9 @@ import pytest
 
 from jaxcolor.cli import main
 from jaxcolor.config import DataConfig
-from jaxcolor.data.box_stores.packed import PackedStore
-from jaxcolor.data.photo_sets.opening import open_photos
-from jaxcolor.data.sources import PhotoSource
+from jaxcolor.data.boxes.packed import PackedStore
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.registry import open_photos
 from tests.data.photo_files import prepare_tfds, write_zip
 from tests.detection import toy
 
@@ -129,7 +129,9 @@ def test_index_is_that_of_training(run, photos, tmp_path, monkeypatch):
     config = DataConfig(
         source="tfds", path=str(path), boxes_path=str(tmp_path / "store"), index_path=str(index), missing_boxes="none"
     )
-    monkeypatch.setattr("jaxcolor.data.sources.make_index", lambda *_, **__: pytest.fail("there is an index"))
+    monkeypatch.setattr(
+        "jaxcolor.data.sources.photo_source.make_index", lambda *_, **__: pytest.fail("there is an index")
+    )
     assert len(PhotoSource(config)) == 20
     toy.make_photos(tmp_path / "others", 4)
     status, _, err = run(tmp_path / "others", "--index", str(index), store="s2")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from jaxcolor.cli import main
-from jaxcolor.data.box_files import BoxFile, read_boxes
-from jaxcolor.data.box_stores.opening import open_store
-from jaxcolor.data.box_stores.packed import PackedStore
+from jaxcolor.data.boxes.npz import Boxes, read_npz
+from jaxcolor.data.boxes.packed import PackedStore
+from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.detection import detector as detector_module
 from jaxcolor.detection.detector import DetectorError, DetectorSpec
 from jaxcolor.detection.parts import keep
@@ -86,7 +86,7 @@ class TestStore:
         assert (files.kind, len(files)) == ("npz", 20)
         for key in packed.keys():  # noqa: SIM118  (a store is no mapping)
             np.testing.assert_array_equal(files.read(key).boxes, packed.read(key).boxes)
-        assert len(read_boxes(next((tmp_path / "b").iterdir())).boxes) in (0, 1)
+        assert len(read_npz(next((tmp_path / "b").iterdir())).boxes) in (0, 1)
         assert "b: exists; give --force to replace it" in run("--format", "npz", store="b")[2]
         assert run("--format", "npz", "--force", store="b")[0] == 0
         (tmp_path / "b" / "notes.txt").write_text("mine")
@@ -314,7 +314,7 @@ class TestDetectors:
         job = Job(1, "", "", 0.7, 2, 1, 1)
         boxes = [[-5, 1, 4, 50], [0, 0, 9, 9], [30, 0, 40, 9], [1, 1, 2, 2], [2, 2, 2.5, 9], [np.nan] * 4, [3, 3, 9, 9]]
         scores = [0.8, 0.69, 0.99, 0.7, 0.99, 0.99, 0.9]
-        kept = keep("d", BoxFile(np.array(boxes, np.float32), np.array(scores, np.float32)), (10, 20, 3), job)
+        kept = keep("d", Boxes(np.array(boxes, np.float32), np.array(scores, np.float32)), (10, 20, 3), job)
         assert kept.boxes.tolist() == [[3, 3, 9, 9], [0, 1, 4, 10]]
         np.testing.assert_array_equal(kept.scores, np.array([0.9, 0.8], np.float32))
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from PIL import Image
 
-from jaxcolor.data.box_files import BoxFile
+from jaxcolor.data.boxes.npz import Boxes
 
 
 class Bright:
@@ -29,10 +29,10 @@ class Bright:
         assert (photo[..., 0] == photo[..., 1]).all()
         y, x = np.nonzero(photo[..., 0] > 100)
         if not len(x):
-            return BoxFile(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+            return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
         score = photo.max() / 255
-        return BoxFile(np.array([box, box], np.float32), np.array([score / 10, score], np.float32))
+        return Boxes(np.array([box, box], np.float32), np.array([score / 10, score], np.float32))
 
 
 def slow():
@@ -54,7 +54,7 @@ def failing():
 def wrong():
     class Wrong(Bright):
         def detect(self, photos, threshold):
-            return [BoxFile(np.zeros((2, 4), np.float32), np.ones(1, np.float32)) for _ in photos]
+            return [Boxes(np.zeros((2, 4), np.float32), np.ones(1, np.float32)) for _ in photos]
 
     return Wrong()
 

@@ -7,10 +7,10 @@ from PIL import Image
 
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import ModelConfig
-from jaxcolor.data.compared import Compared
-from jaxcolor.data.loading import Loaded
-from jaxcolor.data.packing import pack
-from jaxcolor.data.preprocess import Example
+from jaxcolor.data.batches import LoadedBatch
+from jaxcolor.data.collate import collate
+from jaxcolor.data.eval_targets import EvalTargets
+from jaxcolor.data.transforms import Example
 from tests.small import FEW
 
 SIDE = 32
@@ -31,17 +31,17 @@ def example(seed: int, boxes: Sequence[Sequence[int]], side: int = SIDE) -> Exam
     return Example(full, crops, level_boxes(corners, (side, side), side), np.ones(len(boxes), np.float32))
 
 
-def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo: int = 3) -> Loaded:
+def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo: int = 3) -> LoadedBatch:
     capacity = per_photo * len(examples) // device_count
-    batch, dropped = pack(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
+    batch, dropped = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert dropped == 0
     names = tuple("" if e is None else f"photo{i}" for i, e in enumerate(examples))
     side = batch.full_rgb.shape[1]
     size = np.full((len(examples), 2), side, np.int32)
     # The annotated objects are the boxes themselves.
     objects = tuple(np.zeros((0, 4), np.int32) if e is None else e.level_boxes[:, 0] for e in examples)
-    compared = Compared(batch.full_rgb, size, objects, 0)
-    return Loaded(batch, names, dropped_crops=0, skipped=(), gray_photos=0, compared=compared)
+    compared = EvalTargets(batch.full_rgb, size, objects, 0)
+    return LoadedBatch(batch, names, dropped_crops=0, skipped=(), gray_photos=0, compared=compared)
 
 
 BOXES = [

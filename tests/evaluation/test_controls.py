@@ -2,14 +2,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.data.loading import Loaded
+from jaxcolor.data.batches import LoadedBatch
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
 from tests.evaluation.batches import BOXES, example, loaded
 
 COUNTS = st.lists(st.integers(0, 3), min_size=4, max_size=4)
 
 
-def batch_with(counts: list[int], device_count: int, filled: int = 0) -> Loaded:
+def batch_with(counts: list[int], device_count: int, filled: int = 0) -> LoadedBatch:
     """Photos with so many boxes each; the last ``filled`` places are empty."""
     examples = [example(i, [[0, 0, 8, 8]] * n) for i, n in enumerate(counts)]
     return loaded([*examples[: len(examples) - filled], *[None] * filled], device_count)
@@ -42,9 +42,9 @@ def test_other_crops_changes_nothing_but_the_pixels_of_crops() -> None:
     batch = loaded([example(i, boxes) for i, boxes in enumerate(BOXES)]).batch
     donors = crop_donors(batch, 1)
     changed = other_crops(batch, donors)
-    for name in ("full_rgb", "image_index", "level_boxes", "image_valid"):
+    for name in ("full_rgb", "crop_to_image", "level_boxes", "is_real"):
         np.testing.assert_array_equal(getattr(changed, name), getattr(batch, name))
-    real = np.flatnonzero(batch.image_index >= 0)
+    real = np.flatnonzero(batch.crop_to_image >= 0)
     np.testing.assert_array_equal(changed.crop_rgb[real], batch.crop_rgb[donors[real]])
     assert all((changed.crop_rgb[i] != batch.crop_rgb[i]).any() for i in real)
 
@@ -52,14 +52,14 @@ def test_other_crops_changes_nothing_but_the_pixels_of_crops() -> None:
 def test_no_boxes_leaves_only_padding() -> None:
     batch = loaded([example(i, boxes) for i, boxes in enumerate(BOXES)]).batch
     bare = no_boxes(batch)
-    assert (bare.image_index == -1).all()
+    assert (bare.crop_to_image == -1).all()
     assert bare.crop_rgb.shape == batch.crop_rgb.shape
     np.testing.assert_array_equal(bare.full_rgb, batch.full_rgb)
 
 
 def test_places_that_only_fill_up_neither_give_nor_take() -> None:
     batch = batch_with([1, 1, 2, 0], 2).batch
-    batch = batch._replace(image_valid=np.array([True, True, False, True]))
+    batch = batch._replace(is_real=np.array([True, True, False, True]))
     assert set(photo_of_crop(batch, 2)) == {-1, 0, 1}
     donors = crop_donors(batch, 2)
     assert (photo_of_crop(batch, 2)[donors[donors >= 0]] < 2).all()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jaxcolor.evaluation.scoring import BASIC
-from jaxcolor.weights.released import save
+from jaxcolor.evaluation.scorer import BASIC
+from jaxcolor.weights.native import save
 from tests import quick
 from tests.evaluation.batches import MODEL
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
 from jaxcolor.color import lab_to_rgb, quantize_rgb
-from jaxcolor.evaluation.failures import (
+from jaxcolor.evaluation.report.failures import (
     KINDS,
     failure_measures,
     find,

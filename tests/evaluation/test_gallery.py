@@ -12,14 +12,14 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from jaxcolor.config import Config, DataConfig, EvalConfig, FusionConfig
-from jaxcolor.data.photos import DataError, Photo
-from jaxcolor.data.pipeline import eval_batches
-from jaxcolor.errors import UserError
+from jaxcolor.data.loader import eval_batches
+from jaxcolor.data.types import DataError, Photo
 from jaxcolor.evaluation import run
-from jaxcolor.evaluation.failures import KINDS
-from jaxcolor.evaluation.gallery import Pictured, choose, gallery
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, Checkpoint
+from jaxcolor.evaluation.report.failures import KINDS
+from jaxcolor.evaluation.report.gallery import Pictured, choose, gallery
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS, Checkpoint
+from jaxcolor.runtime.errors import UserError
 from tests import small
 from tests.evaluation.batches import MODEL, SIDE, photo
 
@@ -29,7 +29,9 @@ CONFIG = Config(
     model=SHORT,
     eval=EvalConfig(
         # Two of each photo's boxes at random, and too little room for them: both must come out as they did before.
-        data=DataConfig(box_choice="random_k", boxes_per_photo=2, budget_per_image=1.0, bad_photos="skip", threads=1),
+        data=DataConfig(
+            box_choice="random_k", boxes_per_photo=2, max_crops_per_image=1.0, bad_photos="skip", threads=1
+        ),
         batch_size=4,
         metrics="",
     ),

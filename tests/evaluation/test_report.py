@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from jaxcolor.config import Config, to_dict
-from jaxcolor.evaluation.failures import KINDS
-from jaxcolor.evaluation.gallery import Pictured, Weights
-from jaxcolor.evaluation.pictures import PANEL, contact_sheet, panel
-from jaxcolor.evaluation.report import curve_svg, write_report
-from jaxcolor.evaluation.report_photos import as_script, direction, embed
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
+from jaxcolor.evaluation.report.contact_sheet import PANEL, contact_sheet, panel
+from jaxcolor.evaluation.report.failures import KINDS
+from jaxcolor.evaluation.report.gallery import Pictured, Weights
+from jaxcolor.evaluation.report.page import curve_svg, write_report
+from jaxcolor.evaluation.report.page_data import as_script, direction, embed
 from jaxcolor.evaluation.results import Results, Shown
-from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 
 NASTY = "</script><script>alert(\"x\")</script> & 'Größe' <!--"
 VOID = {"meta", "img", "br", "link", "input"}

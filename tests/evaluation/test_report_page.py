@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxcolor.evaluation.report import write_report
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
+from jaxcolor.evaluation.report.page import write_report
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 from tests.browser import chromium, complaints
 from tests.evaluation.test_report import METRICS, NASTY, make, pictured
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, strict
-from jaxcolor.evaluation.scoring import BASIC
+from jaxcolor.evaluation.scorer import BASIC
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
-from jaxcolor.evaluation.systems import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.tables import columns, latex, markdown, tables
 
 

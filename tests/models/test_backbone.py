@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from jaxcolor.config import ModelConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import TAPS, Backbone, from_phases, initializers, network_input, to_phases
 from tests.small import FEW, MODEL, SIDE, variables
 
@@ -48,12 +48,12 @@ def full() -> Any:
 
 
 def test_parameter_counts_are_the_references() -> None:
-    count = {t: dual_branch.count_parameters(v["params"]) for t, v in dual_branch.abstract(ModelConfig()).items()}
+    count = {t: networks.count_parameters(v["params"]) for t, v in networks.abstract(ModelConfig()).items()}
     class_head = 256 * 529 + 529
     heads = 1_078_266
     assert count == {"full": 34_187_027, "instance": 34_187_027 - class_head, "fusion": 34_187_027 - class_head + heads}
-    params = dual_branch.abstract(ModelConfig())["fusion"]["params"]
-    modules = {name: dual_branch.count_parameters(p) for name, p in params.items() if name != "trunk"}
+    params = networks.abstract(ModelConfig())["fusion"]["params"]
+    modules = {name: networks.count_parameters(p) for name, p in params.items() if name != "trunk"}
     assert sum(modules.values()) == heads
     assert sorted(modules) == sorted(f"fuse_{name}" for name in TAP_NAMES)
 
@@ -61,7 +61,7 @@ def test_parameter_counts_are_the_references() -> None:
 def test_taps_have_the_references_names_channels_and_sides() -> None:
     network = Backbone(ModelConfig(), class_head=True)
     shape = jax.ShapeDtypeStruct((3, 256, 256, 4), jnp.float32)
-    tree = dual_branch.abstract(ModelConfig())["full"]
+    tree = networks.abstract(ModelConfig())["full"]
     output = jax.eval_shape(lambda v, x: network.apply(v, x, classify=True), tree, shape)
     assert list(CHANNELS_AND_SIDES) == TAP_NAMES
     assert {name: (t.shape[3], t.shape[1]) for name, t in output.taps.items()} == CHANNELS_AND_SIDES
@@ -74,7 +74,7 @@ def test_taps_have_the_references_names_channels_and_sides() -> None:
 @pytest.mark.parametrize("width", [0.25, 0.0625, 0.001])
 def test_the_width_scales_channels_and_leaves_outputs(width: float) -> None:
     config = ModelConfig(width=width)
-    tree = dual_branch.abstract(config)["full"]
+    tree = networks.abstract(config)["full"]
     shape = jax.ShapeDtypeStruct((1, 32, 48, 4), jnp.float32)
     output = jax.eval_shape(lambda v, x: Backbone(config, True).apply(v, x, classify=True), tree, shape)
     for tap in TAPS:
@@ -194,7 +194,7 @@ class TestClassHead:
         assert shape.class_logits is None
 
     def test_only_the_full_tree_has_one(self) -> None:
-        trees = dual_branch.abstract(MODEL)
+        trees = networks.abstract(MODEL)
         assert "classes" in trees["full"]["params"]
         assert "classes" not in trees["instance"]["params"]
         assert "classes" not in trees["fusion"]["params"]["trunk"]
@@ -223,18 +223,18 @@ def test_types_of_parameters_features_and_colour(dtype: Any) -> None:
     kept = np.dtype("float64" if dtype == "float64" else "float32")
     config = dataclasses.replace(MODEL, compute_dtype=dtype)
     with jax.enable_x64(dtype == "float64"):
-        tree = dual_branch.abstract(config)["full"]
+        tree = networks.abstract(config)["full"]
         assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {kept}
         output = jax.eval_shape(lambda v, x: Backbone(config, True).apply(v, x, classify=True), tree, inputs())
         assert {t.dtype for t in output.taps.values()} == {jnp.dtype(dtype)}
         assert output.ab.dtype == kept
-        picture = dual_branch.picture(np.full((1, 8, 8, 3), 200, np.uint8), config)
+        picture = networks.picture(np.full((1, 8, 8, 3), 200, np.uint8), config)
         assert picture.luminance.dtype == picture.ab.dtype == kept
 
 
 @pytest.fixture(scope="module")
 def fresh() -> dict[str, Any]:
-    return jax.device_get(dual_branch.init(FEW, 0))
+    return jax.device_get(networks.init(FEW, 0))
 
 
 class TestInitialisation:
@@ -257,7 +257,7 @@ class TestInitialisation:
         assert np.std(output(key, (1, 1, 4096, 2), jnp.float32)) == pytest.approx(np.sqrt(0.02 / 4096), rel=0.05)
 
     def test_fresh_variables_have_the_form_that_abstract_says(self, fresh: dict[str, Any]) -> None:
-        abstract = dual_branch.abstract(FEW)
+        abstract = networks.abstract(FEW)
         assert jax.tree.structure(fresh) == jax.tree.structure(abstract)
         for ours, like in zip(jax.tree.leaves(fresh), jax.tree.leaves(abstract), strict=True):
             assert (ours.shape, ours.dtype) == (like.shape, like.dtype)
@@ -282,7 +282,7 @@ class TestInitialisation:
         assert float(np.abs(output.ab).max()) < 0.3
 
     def test_the_seed_decides(self, fresh: dict[str, Any]) -> None:
-        again, other = dual_branch.init(FEW, 0), dual_branch.init(FEW, 1)
+        again, other = networks.init(FEW, 0), networks.init(FEW, 1)
         same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), fresh, again)
         assert all(jax.tree.leaves(same))
         kernel = ("full", "params", "conv1_1", "kernel")
@@ -293,7 +293,7 @@ class TestInitialisation:
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_norms(norm: str) -> None:
     config = dataclasses.replace(MODEL, norm=norm)
-    abstract = dual_branch.abstract(config)
+    abstract = networks.abstract(config)
     layers = [name for name in abstract["full"]["params"] if name.startswith("norm")]
     assert len(layers) == (0 if norm == "none" else 9)
     assert ("batch_stats" in abstract["full"]) == (norm == "batch")

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import DECODER_TAPS, ENCODER_TAPS, Backbone, network_input
 from jaxcolor.models.fusion import (
     FusionModule,
     WeightHead,
-    box_mask_blend,
+    box_mask_weights,
     fused_taps,
     membership,
-    softmax_blend,
+    softmax_weights,
     sum_per_image,
 )
 from tests.small import MODEL, SIDE, batch, example, variables
@@ -61,7 +61,7 @@ def slow_blend(full: np.ndarray, instance: np.ndarray, inside: np.ndarray, outsi
 @pytest.mark.parametrize("outside", ["zero", "masked"])
 def test_softmax_over_instances_and_full_image(outside: str) -> None:
     full, instance, inside = logits()
-    blend = softmax_blend(jnp.asarray(full), jnp.asarray(instance), jnp.asarray(inside), INDEX_, outside)
+    blend = softmax_weights(jnp.asarray(full), jnp.asarray(instance), jnp.asarray(inside), INDEX_, outside)
     expected_full, expected = slow_blend(full, instance, inside, outside)
     np.testing.assert_allclose(blend.full, expected_full, atol=1e-6)
     np.testing.assert_allclose(blend.instance, expected, atol=1e-6)
@@ -71,8 +71,8 @@ def test_softmax_over_instances_and_full_image(outside: str) -> None:
 
 def test_zero_takes_weight_in_the_whole_union_and_masked_only_in_the_box() -> None:
     full, instance, inside = (jnp.asarray(a) for a in logits())
-    zero = np.asarray(softmax_blend(full, instance, inside, INDEX_, "zero").instance)
-    masked = np.asarray(softmax_blend(full, instance, inside, INDEX_, "masked").instance)
+    zero = np.asarray(softmax_weights(full, instance, inside, INDEX_, "zero").instance)
+    masked = np.asarray(softmax_weights(full, instance, inside, INDEX_, "masked").instance)
     for photo in (0, 2):
         rows = np.flatnonzero(photo == INDEX)
         union = np.asarray(inside)[rows].any(axis=0)
@@ -88,7 +88,7 @@ def test_zero_takes_weight_in_the_whole_union_and_masked_only_in_the_box() -> No
 @pytest.mark.parametrize("outside", ["zero", "masked"])
 def test_uncovered_pixels_and_photos_without_boxes_are_the_full_images_alone(outside: str) -> None:
     full, instance, inside = (jnp.asarray(a) for a in logits())
-    blend = softmax_blend(full, instance, inside, INDEX_, outside)
+    blend = softmax_weights(full, instance, inside, INDEX_, outside)
     assert (blend.full[1] == 1).all()
     for photo in (0, 2):
         union = np.asarray(inside)[photo == INDEX].any(axis=0)
@@ -100,7 +100,7 @@ def test_uncovered_pixels_and_photos_without_boxes_are_the_full_images_alone(out
 @pytest.mark.parametrize("outside", ["zero", "masked"])
 def test_large_logits_do_not_overflow(outside: str) -> None:
     full, instance, inside = logits()
-    blend = softmax_blend(jnp.asarray(full) * 1e4, jnp.asarray(instance) * 1e4, jnp.asarray(inside), INDEX_, outside)
+    blend = softmax_weights(jnp.asarray(full) * 1e4, jnp.asarray(instance) * 1e4, jnp.asarray(inside), INDEX_, outside)
     assert np.isfinite(blend.full).all()
     total = blend.full + sum_per_image(blend.instance, membership(INDEX_, 3))
     np.testing.assert_allclose(total, 1, atol=1e-6)
@@ -108,7 +108,7 @@ def test_large_logits_do_not_overflow(outside: str) -> None:
 
 def test_box_mask_shares_a_pixel_equally_among_the_boxes_that_cover_it() -> None:
     _, _, inside = logits()
-    blend = box_mask_blend(jnp.asarray(inside), INDEX_, 3, jnp.dtype(jnp.float32))
+    blend = box_mask_weights(jnp.asarray(inside), INDEX_, 3, jnp.dtype(jnp.float32))
     for photo in range(3):
         rows = np.flatnonzero(photo == INDEX)
         covering = inside[rows].sum(axis=0)
@@ -148,7 +148,7 @@ def arrays() -> Features:
 @pytest.fixture(scope="module")
 def params(arrays: Features) -> Any:
     params = FusionModule(MODULE).init(jax.random.key(0), *arrays, INDEX_, BOXES_)
-    assert dual_branch.count_parameters(params) == 2 * (16 * (9 * 8 + 1) + 16 * (9 * 16 + 1) + 9 * 16 + 1)
+    assert networks.count_parameters(params) == 2 * (16 * (9 * 8 + 1) + 16 * (9 * 16 + 1) + 9 * 16 + 1)
     return params
 
 
@@ -175,7 +175,7 @@ class TestModule:
             )
             full_weight, weight = slow_blend(full_logit, placed, inside, outside)
         else:
-            mask = box_mask_blend(jnp.asarray(inside), INDEX_, 3, jnp.dtype(jnp.float32))
+            mask = box_mask_weights(jnp.asarray(inside), INDEX_, 3, jnp.dtype(jnp.float32))
             full_weight, weight = np.asarray(mask.full), np.asarray(mask.instance)
         np.testing.assert_allclose(blend.full, full_weight, atol=1e-5)
         np.testing.assert_allclose(blend.instance, weight, atol=1e-5)
@@ -257,7 +257,7 @@ class TestLayers:
         with pytest.raises(ConfigError, match=r"fusion\.layers: .*all, encoder, decoder, or names .*conv10_2"):
             fused_taps(layers)
         with pytest.raises(ConfigError, match=r"fusion\.layers"):
-            dual_branch.abstract(dataclasses.replace(MODEL, fusion=FusionConfig(layers=layers)))
+            networks.abstract(dataclasses.replace(MODEL, fusion=FusionConfig(layers=layers)))
 
 
 LAYERS: list[Any] = ["all", "encoder", "decoder", ("conv3_3", "conv10_up")]
@@ -296,19 +296,19 @@ def test_every_variant_builds_and_runs(config: ModelConfig) -> None:
     # Photos 0 and 2 are the same but for their crops.
     twins = BATCH._replace(full_rgb=BATCH.full_rgb[[0, 1, 0]])
     tree = variables(config)
-    prediction = dual_branch.predict(dual_branch.build(config), tree, twins)
+    prediction = networks.predict(networks.build(config), tree, twins)
     for ab in (prediction.ab, prediction.full_ab, prediction.fused_ab):
         assert ab.shape == (3, SIDE, SIDE, 2)
         assert np.isfinite(ab).all()
     taps = fused_taps(config.fusion.layers)
-    assert tuple(prediction.blends) == taps
+    assert tuple(prediction.fusion_weights) == taps
     heads = [name for name in tree["fusion"]["params"] if name != "trunk"]
     learned = config.fusion.strategy == "learned"
     assert sorted(heads) == (sorted(f"fuse_{name}" for name in taps) if learned else [])
     np.testing.assert_array_equal(prediction.full_ab[0], prediction.full_ab[2])
     assert np.abs(prediction.ab[0] - prediction.ab[2]).max() > 1e-3
     np.testing.assert_array_equal(prediction.ab[1], prediction.full_ab[1])
-    for blend in prediction.blends.values():
+    for blend in prediction.fusion_weights.values():
         one, other, whole = blend.instance
         np.testing.assert_allclose(blend.full + jnp.stack([one + other, 0 * one, whole]), 1, atol=1e-6)
 
@@ -317,18 +317,18 @@ def test_every_variant_builds_and_runs(config: ModelConfig) -> None:
 def test_every_initialisation_builds(init: Any, head_init: Any) -> None:
     """The same variables, other numbers: what these are is looked at in test_backbone."""
     config = dataclasses.replace(MODEL, init=init, head_init=head_init)
-    assert jax.tree.structure(dual_branch.abstract(config)) == jax.tree.structure(variables())
+    assert jax.tree.structure(networks.abstract(config)) == jax.tree.structure(variables())
     head = WeightHead(config).init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"]["conv1"]["kernel"]
     assert np.std(head) == pytest.approx({"he": np.sqrt(2 / (9 * 64)), "normal002": 0.02}[head_init], rel=0.05)
 
 
 def test_without_any_instance_the_trunk_speaks() -> None:
     """Everywhere uncovered: weight 1 for the full image, so the features pass through unchanged."""
-    networks, tree = dual_branch.build(MODEL), variables()
-    inputs = network_input(dual_branch.picture(BATCH.full_rgb, MODEL).luminance)
+    nets, tree = networks.build(MODEL), variables()
+    inputs = network_input(networks.picture(BATCH.full_rgb, MODEL).luminance)
     nobody = jnp.full(3, -1, jnp.int32)
-    taps = dual_branch.run_instance(networks, tree, inputs, nobody).taps
-    output = dual_branch.run_fusion(networks, tree, inputs, taps, nobody, jnp.asarray(BATCH.level_boxes))
+    taps = networks.run_instance(nets, tree, inputs, nobody).taps
+    output = networks.run_fusion(nets, tree, inputs, taps, nobody, jnp.asarray(BATCH.level_boxes))
     trunk = {kind: tree["fusion"][kind]["trunk"] for kind in ("params", "batch_stats")}
     alone = Backbone(MODEL).apply(trunk, inputs)
     np.testing.assert_allclose(output.ab, alone.ab, atol=1e-6)

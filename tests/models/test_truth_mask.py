@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaxcolor.batch import NO_MASKS, Batch
 from jaxcolor.config import ConfigError, FusionConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import Backbone, network_input
 from jaxcolor.models.fusion import FusionModule, fused_taps, inside_masks
 from tests.models.test_fusion import BOXES, BOXES_, INDEX, INDEX_, SHAPE
@@ -92,27 +92,27 @@ def masked_batch() -> Batch:
     examples = [example(0, [[1, 1, 9, 9], [3, 3, 15, 16]]), example(1), example(2, [[0, 0, 16, 16]])]
     packed = batch(examples, capacity=4)
     masks = np.zeros((4, 16, 16), bool)
-    masks[packed.image_index >= 0, 2:12, 3:9] = True
+    masks[packed.crop_to_image >= 0, 2:12, 3:9] = True
     return packed._replace(crop_mask=masks)
 
 
 def trunk_alone(tree: Any, packed: Batch) -> jax.Array:
     """Normalised ab of a fusion tree's trunk without any fusion."""
-    inputs = network_input(dual_branch.picture(packed.full_rgb, MODEL).luminance)
+    inputs = network_input(networks.picture(packed.full_rgb, MODEL).luminance)
     return Backbone(MODEL).apply({kind: tree["fusion"][kind]["trunk"] for kind in ("params", "batch_stats")}, inputs).ab
 
 
 class TestNetwork:
     def test_masks_matter_padding_does_not_and_empty_ones_leave_the_trunk_alone(self) -> None:
-        networks, tree, packed = dual_branch.build(TRUTH), variables(TRUTH), masked_batch()
+        nets, tree, packed = networks.build(TRUTH), variables(TRUTH), masked_batch()
         assert sorted(tree["fusion"]["params"]) == ["trunk"]  # nothing to learn but the trunk
-        predict = jax.jit(lambda batch: dual_branch.predict(networks, tree, batch))
+        predict = jax.jit(lambda batch: networks.predict(nets, tree, batch))
         ab = predict(packed).ab
         other = packed.crop_mask.copy()
-        other[packed.image_index >= 0] = ~other[packed.image_index >= 0]
+        other[packed.crop_to_image >= 0] = ~other[packed.crop_to_image >= 0]
         assert np.abs(predict(packed._replace(crop_mask=other)).ab - ab)[[0, 2]].max() > 1e-3
         wild = packed.crop_mask.copy()
-        wild[packed.image_index < 0] = True
+        wild[packed.crop_to_image < 0] = True
         np.testing.assert_array_equal(predict(packed._replace(crop_mask=wild)).ab, ab)
         empty = predict(packed._replace(crop_mask=np.zeros_like(packed.crop_mask)))
         np.testing.assert_allclose(empty.fused_ab, trunk_alone(tree, packed), atol=1e-5)
@@ -120,7 +120,7 @@ class TestNetwork:
     def test_no_masks(self) -> None:
         bare = masked_batch()._replace(crop_mask=NO_MASKS)
         with pytest.raises(ConfigError, match=r"'truth_mask' weighs by annotated masks, .*data\.masks"):
-            jax.eval_shape(lambda: dual_branch.predict(dual_branch.build(TRUTH), variables(TRUTH), bare))
+            jax.eval_shape(lambda: networks.predict(networks.build(TRUTH), variables(TRUTH), bare))
 
 
 def test_fusion_nowhere_is_the_trunk() -> None:
@@ -128,6 +128,6 @@ def test_fusion_nowhere_is_the_trunk() -> None:
     config = dataclasses.replace(MODEL, fusion=FusionConfig(layers="none"))
     tree, packed = variables(config), masked_batch()
     assert sorted(tree["fusion"]["params"]) == ["trunk"]
-    prediction = dual_branch.predict(dual_branch.build(config), tree, packed)
-    assert prediction.blends == {}
+    prediction = networks.predict(networks.build(config), tree, packed)
+    assert prediction.fusion_weights == {}
     np.testing.assert_allclose(prediction.fused_ab, trunk_alone(tree, packed), atol=1e-6)

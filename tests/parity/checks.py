@@ -15,9 +15,9 @@ import numpy as np
 from jaxcolor import boxes, color
 from jaxcolor.config import Config, ModelConfig, OptimizerConfig, StageConfig
 from jaxcolor.evaluation.metrics import lpips
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import network_input
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.weights import names
@@ -125,10 +125,10 @@ def _level_boxes(golden: Golden) -> np.ndarray:
 
 
 # Variables are arguments: XLA would fold them as constants, for minutes. Made once, for all goldens of one size.
-_NETWORKS = dual_branch.build(ModelConfig())
-_run_full = jax.jit(lambda variables, inputs: dual_branch.run_full(_NETWORKS, variables, inputs, classify=True))
-_run_instance = jax.jit(functools.partial(dual_branch.run_instance, _NETWORKS))
-_run_fusion = jax.jit(functools.partial(dual_branch.run_fusion, _NETWORKS))
+_NETWORKS = networks.build(ModelConfig())
+_run_full = jax.jit(lambda variables, inputs: networks.run_full(_NETWORKS, variables, inputs, classify=True))
+_run_instance = jax.jit(functools.partial(networks.run_instance, _NETWORKS))
+_run_fusion = jax.jit(functools.partial(networks.run_fusion, _NETWORKS))
 
 
 def check_forward(golden: Golden, states: States) -> Iterator[Row]:
@@ -192,7 +192,7 @@ class _Training(NamedTuple):
     take: Callable[..., tuple[step.TrainState, step.Scalars]]
     state: step.TrainState
     frozen: Mapping[str, Any]
-    batch: dual_branch.LabBatch
+    batch: networks.LabBatch
 
 
 def _set_up(name: str, golden: Golden, states: States, dtype: Any) -> _Training:
@@ -246,16 +246,16 @@ def _train(name: str, training: _Training, steps: int) -> Run:
     return Run(losses, {entries[k]: v for k, v in gradients.items()}, statistics)
 
 
-def _lab_batch(golden: Golden, dtype: Any) -> dual_branch.LabBatch:
-    full = dual_branch.Picture(golden["L"].astype(dtype), golden["ab"].astype(dtype))
+def _lab_batch(golden: Golden, dtype: Any) -> networks.LabBatch:
+    full = networks.Picture(golden["L"].astype(dtype), golden["ab"].astype(dtype))
     crops = golden.get("crops_L", np.zeros((0, *full.luminance.shape[1:]))).astype(dtype)
     # Crops have no true colour in the goldens, and need none: nothing is left out for low chroma.
-    crop = dual_branch.Picture(crops, np.zeros((*crops.shape[:-1], 2), dtype))
+    crop = networks.Picture(crops, np.zeros((*crops.shape[:-1], 2), dtype))
     level_boxes = np.zeros((0, 4, 4), np.int32)
     if "boxes" in golden:
         side = full.luminance.shape[1]
         level_boxes = boxes.level_boxes(golden["boxes"].astype(np.int32), (side, side), side)
-    return dual_branch.LabBatch(full, crop, np.zeros(len(crops), np.int32), level_boxes)
+    return networks.LabBatch(full, crop, np.zeros(len(crops), np.int32), level_boxes)
 
 
 _lpips = jax.jit(lpips.distance, static_argnames="net")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxcolor.cli import main
-from jaxcolor.data.preprocess import read_rgb
+from jaxcolor.data.transforms import read_rgb
 from jaxcolor.study.key import read_key
 from jaxcolor.study.make import named_folders
 from jaxcolor.study.page import WORDING

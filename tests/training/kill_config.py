@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
         Config(
             name="killed",
             model=FEW,
-            data=DataConfig(source="scenes", budget_per_image=2.0),
+            data=DataConfig(source="scenes", max_crops_per_image=2.0),
             full=stage(12),
             instance=stage(10),
             fusion=stage(8, trained="fusion_and_output"),

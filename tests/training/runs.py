@@ -18,7 +18,7 @@ def stage(steps: int, **changes: Any) -> StageConfig:
 CONFIG = Config(
     name="tiny",
     model=FEW,
-    data=DataConfig(source="scenes", budget_per_image=2.0),
+    data=DataConfig(source="scenes", max_crops_per_image=2.0),
     full=stage(STEPS["full"]),
     instance=stage(STEPS["instance"], decay_start=0.5),
     fusion=stage(STEPS["fusion"], trained="fusion_and_output"),

@@ -11,12 +11,12 @@ import pytest
 
 import jaxcolor
 from jaxcolor.config import Config, StageConfig
-from jaxcolor.data import photos
-from jaxcolor.training import records
+from jaxcolor.data import types
+from jaxcolor.training import provenance
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
-from jaxcolor.training.differences import compare_shapes, shapes
+from jaxcolor.training.differences import array_shapes, shape_differences
 from jaxcolor.training.optimizer import make_optimizer
-from jaxcolor.training.records import git_commit
+from jaxcolor.training.provenance import git_commit
 from jaxcolor.training.step import TrainState, make_state
 
 SETTINGS = {"stage": "full", "seed": 0, "data": {"path": "a"}}
@@ -33,7 +33,7 @@ def state(step: int, modules: dict[str, tuple[int, ...]] | None = None, value: f
     return dataclasses.replace(made, step=np.int32(step))
 
 
-class Source(photos.Source):
+class Source(types.Source):
     """Stands in for one of photos."""
 
     def __init__(self, identity: Any = None) -> None:
@@ -45,7 +45,7 @@ class Source(photos.Source):
 
 
 def origin(source: Any) -> dict[str, Any]:
-    return records.origin(Config(seed=7), source)
+    return provenance.provenance(Config(seed=7), source)
 
 
 class TestKeep:
@@ -206,7 +206,7 @@ class TestOtherArrays:
     def test_types_and_lone_arrays_count_too(self) -> None:
         one = {"params": {"a": {"kernel": np.zeros(3, np.float32)}}}
         other = {"params": {"a": {"kernel": np.zeros(3, np.float64)}}}
-        assert compare_shapes(shapes(one, {"count": np.int32(0)}), shapes(other, {})) == [
+        assert shape_differences(array_shapes(one, {"count": np.int32(0)}), array_shapes(other, {})) == [
             "+ left over: (optimizer): count int32[]",
             "! other shape: a (params): kernel float32[3] -> float64[3]",
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxcolor.config import Config, ConfigError, DataConfig, ScenesConfig, StageConfig, from_dict, to_dict
-from jaxcolor.training import loop
+from jaxcolor.training import train
 from jaxcolor.training.epochs import resolve_epochs, steps_of
 from jaxcolor.training.stages import STAGES
 from tests.small import FEW
@@ -84,7 +84,7 @@ def test_a_run_of_epochs_is_the_run_of_its_steps(tmp_path: Path, capsys: pytest.
         data=DataConfig(source="scenes", scenes=ScenesConfig(length=12)),
         full=StageConfig(steps=0, epochs=1.0, batch_size=8),
     )
-    loop.run(config, tmp_path)
+    train.train(config, tmp_path)
     said = capsys.readouterr().out
     assert "stage full: 1 epochs of 12 photos, 8 a step: 2 steps" in said
     assert "stage full: steps 0 to 2, 8 photos a step on 8 x cpu\n  tree  modules" in said
@@ -92,5 +92,5 @@ def test_a_run_of_epochs_is_the_run_of_its_steps(tmp_path: Path, capsys: pytest.
     written = json.loads((tmp_path / "config.json").read_text())
     in_steps = dataclasses.replace(config, full=StageConfig(steps=2, batch_size=8))
     assert written == to_dict(in_steps)
-    loop.run(in_steps, tmp_path)
+    train.train(in_steps, tmp_path)
     assert "stage full: steps 2 to 2" in capsys.readouterr().out

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jaxcolor import parallel
 from jaxcolor.config import ModelConfig
-from jaxcolor.models import dual_branch
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.models import networks
+from jaxcolor.runtime import parallel
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops, peak_flops
 
 
@@ -66,7 +66,7 @@ def test_options_of_the_compiler_change_nothing(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_network_costs_what_is_known_of_it() -> None:
     """454 GFLOP for an image of 256 x 256 in training, counted by others with PyTorch, class head included."""
-    network = dual_branch.build(ModelConfig()).full
+    network = networks.build(ModelConfig()).full
     x = shape(1, 256, 256, 4)
     key = jax.random.key(0, impl="rbg")
     variables = jax.eval_shape(lambda x: network.init(key, x, train=False), x)

@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxcolor import parallel
 from jaxcolor.config import ConfigError, FusionConfig, OptimizerConfig
-from jaxcolor.data.pipeline import train_batches
-from jaxcolor.data.sources import make_source
-from jaxcolor.errors import StoppedError
-from jaxcolor.parallel import Devices
-from jaxcolor.training import loop, stage_run
+from jaxcolor.data.loader import train_batches
+from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.runtime import parallel
+from jaxcolor.runtime.errors import StoppedError
+from jaxcolor.runtime.parallel import Devices
+from jaxcolor.training import loop, train
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
 from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
-from jaxcolor.training.step import released_variables
+from jaxcolor.training.step import eval_variables
 from jaxcolor.training.workdirs import WorkdirError
-from jaxcolor.weights import released
+from jaxcolor.weights import native
 from tests.small import FEW
 from tests.training.runs import CONFIG, ONLY_FULL, STEPS, numbers, stage
 
@@ -41,7 +41,7 @@ def flat(tree: Any) -> dict[str, np.ndarray]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing disturbed. Not to be changed."""
     workdir = tmp_path_factory.mktemp("run") / "finished"
-    loop.run(CONFIG, workdir)
+    train.train(CONFIG, workdir)
     return workdir
 
 
@@ -51,7 +51,7 @@ Interrupt = Callable[[int, int], None]
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     """From now on: somebody sends a signal while the n-th step of a stage that is still to be taken is taken."""
-    original = stage_run._Pending.add
+    original = loop._Pending.add
 
     def set_up(at: int, number: int) -> None:
         def add(pending: Any, *arguments: Any) -> None:
@@ -60,7 +60,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
                 os.kill(os.getpid(), number)
             original(pending, *arguments)
 
-        monkeypatch.setattr(stage_run._Pending, "add", add)
+        monkeypatch.setattr(loop._Pending, "add", add)
 
     return set_up
 
@@ -101,10 +101,10 @@ class TestAWholeRun:
         assert sorted(p.name for p in (finished / "full").iterdir() if p.name.isdigit()) == ["4", "5"]  # the last two
 
     def test_the_weights_are_those_of_the_stages(self, finished: Path) -> None:
-        weights = released.load(finished / loop.WEIGHTS_FILE)
+        weights = native.load(finished / train.WEIGHTS_FILE)
         assert weights.config == FEW
         assert weights.trees == tuple(STEPS)
-        fresh = jax.device_get(loop.dual_branch.init(FEW, CONFIG.seed))
+        fresh = jax.device_get(train.dual_branch.init(FEW, CONFIG.seed))
         for name in STEPS:
             start = flat(starting_tree(STAGES[name], {k: weights.variables[k] for k in STEPS if k != name}, fresh))
             end = flat(weights.variables[name])
@@ -131,41 +131,41 @@ def test_stopped_by_signals_and_gone_on_with_it_is_the_same_run(
     for at, number, message, status in stops:
         interrupt(at, number)
         with pytest.raises(StoppedError, match=message) as stopped:
-            loop.run(CONFIG, workdir)
+            train.train(CONFIG, workdir)
         assert stopped.value.status == status
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
     # In the very last step there is nothing left to stop.
     interrupt(1, signal.SIGTERM)
-    loop.run(CONFIG, workdir)
+    train.train(CONFIG, workdir)
     assert numbers(workdir) == numbers(finished)
-    weights = (workdir / loop.WEIGHTS_FILE).read_bytes()
-    assert weights == (finished / loop.WEIGHTS_FILE).read_bytes()
+    weights = (workdir / train.WEIGHTS_FILE).read_bytes()
+    assert weights == (finished / train.WEIGHTS_FILE).read_bytes()
 
 
 def test_killed_without_warning_it_goes_on_from_the_last_checkpoint(finished: Path, copied: Path) -> None:
     shutil.rmtree(copied / "full" / "5")
     with (copied / "scalars.jsonl").open("a") as file:
         file.write('{"stage": "full", "ste')
-    loop.run(ONLY_FULL, copied)
+    train.train(ONLY_FULL, copied)
     assert numbers(copied, ("full",)) == numbers(finished, ("full",))
     assert numbers(copied, ("fusion",)) == numbers(finished, ("fusion",))
 
 
 def test_a_finished_run_is_left_alone(finished: Path, copied: Path) -> None:
-    loop.run(CONFIG, copied)
-    for name in ("scalars.jsonl", "summary.json", loop.WEIGHTS_FILE):
+    train.train(CONFIG, copied)
+    for name in ("scalars.jsonl", "summary.json", train.WEIGHTS_FILE):
         assert (copied / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_stages_one_by_one_are_the_same_run(finished: Path, tmp_path: Path) -> None:
     for name in STEPS:
-        loop.run(dataclasses.replace(CONFIG, stages=(name,)), tmp_path)
+        train.train(dataclasses.replace(CONFIG, stages=(name,)), tmp_path)
     assert numbers(tmp_path) == numbers(finished)
-    assert (tmp_path / loop.WEIGHTS_FILE).read_bytes() == (finished / loop.WEIGHTS_FILE).read_bytes()
+    assert (tmp_path / train.WEIGHTS_FILE).read_bytes() == (finished / train.WEIGHTS_FILE).read_bytes()
 
 
 def test_pmap_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
-    loop.run(dataclasses.replace(ONLY_FULL, mapping="pmap"), tmp_path)
+    train.train(dataclasses.replace(ONLY_FULL, mapping="pmap"), tmp_path)
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
 
@@ -180,7 +180,7 @@ def test_graphs_are_asked_for_and_the_run_is_the_same(
         return {"xla_gpu_enable_command_buffer": ""}
 
     monkeypatch.setattr(parallel, "graph_options", options)
-    loop.run(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
+    train.train(dataclasses.replace(ONLY_FULL, cuda_graphs=True), tmp_path)
     assert asked == [(True, *jax.devices())]
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
@@ -189,12 +189,12 @@ def test_graphs_are_for_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     config = dataclasses.replace(ONLY_FULL, cuda_graphs=True)
     with pytest.raises(ConfigError, match=r"^config.cuda_graphs: True is for one GPU, and here are 8; give False, or"):
-        loop.run(config, tmp_path)
+        train.train(config, tmp_path)
     assert not list(tmp_path.iterdir())
     one = Devices.all(config.mapping, jax.devices()[:1])
-    monkeypatch.setattr(loop.Devices, "all", lambda mapping: one)
+    monkeypatch.setattr(train.Devices, "all", lambda mapping: one)
     with pytest.raises(WorkdirError, match="resume"):  # what comes next
-        loop.run(dataclasses.replace(config, resume="must"), tmp_path)
+        train.train(dataclasses.replace(config, resume="must"), tmp_path)
 
 
 @pytest.mark.slow
@@ -207,20 +207,20 @@ def test_a_sharded_run_goes_on_on_fewer_devices(tmp_path: Path, monkeypatch: pyt
         full=stage(4, decay_start=0.5),
         shard_optimizer=True,
     )
-    eight = flat(loop.run(config, tmp_path)["full"])
+    eight = flat(train.train(config, tmp_path)["full"])
     with Checkpoints(tmp_path / "full") as checkpoints:
-        fresh = jax.device_get(loop.dual_branch.init(config.model, config.seed))["full"]
+        fresh = jax.device_get(train.dual_branch.init(config.model, config.seed))["full"]
         whole = dataclasses.replace(config, shard_optimizer=False)
-        state = checkpoints.restore(loop._first_state(whole, STAGES["full"], fresh), {})
-    raw, average = flat(state.variables), flat(released_variables(state))
+        state = checkpoints.restore(train._first_state(whole, STAGES["full"], fresh), {})
+    raw, average = flat(state.variables), flat(eval_variables(state))
     assert all(np.array_equal(average[key], value) for key, value in eight.items())
     assert sum(not np.array_equal(average[key], raw[key]) for key in raw) > 0.9 * len(raw)
 
     logged = numbers(tmp_path)
     shutil.rmtree(tmp_path / "full" / "4")
     devices = Devices.all(config.mapping, jax.devices()[:4])
-    monkeypatch.setattr(loop.Devices, "all", lambda mapping: devices)
-    four = flat(loop.run(config, tmp_path)["full"])
+    monkeypatch.setattr(train.Devices, "all", lambda mapping: devices)
+    four = flat(train.train(config, tmp_path)["full"])
     assert [r["loss"] for r in numbers(tmp_path)] == pytest.approx([r["loss"] for r in logged], rel=1e-5)
     assert [r["learning_rate"] for r in numbers(tmp_path)] == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
     for key, expected in eight.items():
@@ -237,7 +237,7 @@ def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Pat
         log_every=1,
     )
     with pytest.raises(CheckpointError) as error:
-        loop.run(other, copied)
+        train.train(other, copied)
     first, *differences = str(error.value).splitlines()
     assert "made under other settings; take those, or another --workdir" in first
     assert [d.strip() for d in differences] == [
@@ -260,54 +260,54 @@ def test_how_it_is_run_may_change(copied: Path) -> None:
         data=dataclasses.replace(CONFIG.data, threads=1),
         fusion=stage(77),
     )
-    loop.run(other, copied)
+    train.train(other, copied)
 
 
 @pytest.mark.parametrize("stages", [("instance",), ("fusion",), ("full", "fusion")])
 def test_a_stage_whose_forerunner_has_not_run_is_refused(stages: tuple[str, ...], tmp_path: Path) -> None:
     missing = "instance" if "full" in stages else "full"
     with pytest.raises(CheckpointError, match=f"stage {missing} has not run here; run it first, or give start_from"):
-        loop.run(dataclasses.replace(CONFIG, stages=stages), tmp_path)
+        train.train(dataclasses.replace(CONFIG, stages=stages), tmp_path)
     assert not (tmp_path / "full").exists()  # found out before anything is trained
 
 
 def test_a_stage_whose_forerunner_was_stopped_is_refused(copied: Path) -> None:
     shutil.rmtree(copied / "full" / "5")
     with pytest.raises(CheckpointError, match="stage full stopped at step 4 of 5; finish it first"):
-        loop.run(dataclasses.replace(CONFIG, stages=("instance",)), copied)
+        train.train(dataclasses.replace(CONFIG, stages=("instance",)), copied)
 
 
 class TestStartFrom:
     def test_released_weights_take_the_place_of_the_stage_before(self, finished: Path, tmp_path: Path) -> None:
-        trees = released.load(finished / loop.WEIGHTS_FILE).variables
-        released.save(tmp_path / "full.safetensors", FEW, {"full": trees["full"]})
+        trees = native.load(finished / train.WEIGHTS_FILE).variables
+        native.save(tmp_path / "full.safetensors", FEW, {"full": trees["full"]})
         config = dataclasses.replace(CONFIG, stages=("instance",), start_from=str(tmp_path / "full.safetensors"))
-        loop.run(config, tmp_path / "run")
+        train.train(config, tmp_path / "run")
         assert numbers(tmp_path / "run") == numbers(finished, ("instance",))
-        assert released.load(tmp_path / "run" / loop.WEIGHTS_FILE).trees == ("full", "instance")
+        assert native.load(tmp_path / "run" / train.WEIGHTS_FILE).trees == ("full", "instance")
         other = shutil.copyfile(tmp_path / "full.safetensors", tmp_path / "other.safetensors")
         with pytest.raises(CheckpointError, match=r"start_from: '.*full\.safetensors' -> '.*other\.safetensors'"):
-            loop.run(dataclasses.replace(config, start_from=str(other)), tmp_path / "run")
+            train.train(dataclasses.replace(config, start_from=str(other)), tmp_path / "run")
 
     def test_weights_of_another_model_are_refused(self, finished: Path, tmp_path: Path) -> None:
-        config = dataclasses.replace(CONFIG, model=MASKED, start_from=str(finished / loop.WEIGHTS_FILE))
+        config = dataclasses.replace(CONFIG, model=MASKED, start_from=str(finished / train.WEIGHTS_FILE))
         with pytest.raises(ConfigError) as error:
-            loop.run(config, tmp_path)
+            train.train(config, tmp_path)
         assert "holds another model" in str(error.value)
         assert "fusion.outside: 'zero' -> 'masked'" in str(error.value)
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"no_such\.safetensors"):
-            loop.run(dataclasses.replace(CONFIG, start_from=str(tmp_path / "no_such.safetensors")), tmp_path)
+            train.train(dataclasses.replace(CONFIG, start_from=str(tmp_path / "no_such.safetensors")), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) -> None:
-    trees = released.load(finished / loop.WEIGHTS_FILE).variables
+    trees = native.load(finished / train.WEIGHTS_FILE).variables
     huge = jax.tree.map(lambda a: np.full_like(a, 1e30), trees["full"])
-    released.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
+    native.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
     config = dataclasses.replace(ONLY_FULL, start_from=str(tmp_path / "huge.safetensors"))
-    with pytest.raises(stage_run.TrainingError) as error:
-        loop.run(config, tmp_path / "run")
+    with pytest.raises(loop.TrainingError) as error:
+        train.train(config, tmp_path / "run")
     folder = tmp_path / "run" / "dumps" / "full-1"
     told = json.loads((folder / "dump.json").read_text())
     assert "stage full, step 1: the loss is nan; lower its learning_rate, or look at the photos: " in str(error.value)
@@ -329,7 +329,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
     assert (folder / "config.json").read_bytes() == (tmp_path / "run" / "config.json").read_bytes()
     with Checkpoints(tmp_path / "run" / "full") as checkpoints:
         assert checkpoints.latest() is None  # what is saved was looked at first
-    assert not (tmp_path / "run" / loop.WEIGHTS_FILE).exists()
+    assert not (tmp_path / "run" / train.WEIGHTS_FILE).exists()
 
 
 @pytest.mark.parametrize(
@@ -363,11 +363,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        loop.run(dataclasses.replace(CONFIG, **changes), tmp_path)
+        train.train(dataclasses.replace(CONFIG, **changes), tmp_path)
     assert message in str(error.value)
 
 
 def test_an_unknown_layer_is_refused(tmp_path: Path) -> None:
     model = dataclasses.replace(FEW, fusion=FusionConfig(layers=("conv4",)))
     with pytest.raises(ConfigError, match=r"fusion\.layers: .*conv4"):
-        loop.run(dataclasses.replace(CONFIG, model=model), tmp_path)
+        train.train(dataclasses.replace(CONFIG, model=model), tmp_path)

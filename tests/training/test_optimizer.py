@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from jaxcolor.config import Config, ConfigError, OptimizerConfig, StageConfig, from_dict
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.optimizer import OptState, learning_rate, make_optimizer
 from jaxcolor.training.placement import Placement
-from jaxcolor.training.step import TrainState, make_state, released_variables
+from jaxcolor.training.step import TrainState, eval_variables, make_state
 
 STAGE = StageConfig(steps=10, learning_rate=1.0)
 ONE = Devices.all("shard_map", jax.devices()[:1])
@@ -54,7 +54,7 @@ def steps(
 
     begin = TrainState(np.int32(0), {"params": result.weights[-1]}, result.states[-1])
     placement = Placement(devices, begin, sharded)
-    mapped = devices.map(update, takes=(placement.kinds, SPLIT), gives=(placement.kinds, REPLICATED))
+    mapped = devices.map(update, in_specs=(placement.kinds, SPLIT), out_specs=(placement.kinds, REPLICATED))
     state = placement.put(begin)
     for number in range(len(result.norms) + 1, len(result.norms) + count + 1):
         shares = np.random.default_rng(number).dirichlet(np.ones(8)).astype(np.float32).reshape(devices.count, -1)
@@ -159,7 +159,7 @@ class TestAverage:
         def update(state: OptState) -> tuple[OptState]:
             return (optimizer.update(gradients, state, weights, {}, 0.0).state,)
 
-        mapped = ONE.map(update, takes=(REPLICATED,), gives=(REPLICATED,))
+        mapped = ONE.map(update, in_specs=(REPLICATED,), out_specs=(REPLICATED,))
         for _ in range(3000):
             (state,) = mapped(state)
         for name in NAMES:
@@ -222,11 +222,11 @@ def state_of(ema_decay: float) -> TrainState:
 
 def test_what_is_released() -> None:
     plain = state_of(0.0)
-    assert released_variables(plain) == plain.variables
+    assert eval_variables(plain) == plain.variables
     averaged = state_of(0.9)
     assert set(averaged.opt_state.average["params"]) == {"fuse_conv1_2/bias"}  # what stands still needs no average
     average = {"params": {"fuse_conv1_2/bias": np.full(2, 7.0)}, "batch_stats": {"norm1": {"mean": np.full(3, 5.0)}}}
-    released = released_variables(averaged.replace(opt_state=averaged.opt_state._replace(average=average)))
+    released = eval_variables(averaged.replace(opt_state=averaged.opt_state._replace(average=average)))
     assert jax.tree.structure(released) == jax.tree.structure(averaged.variables)
     np.testing.assert_array_equal(released["params"]["fuse_conv1_2"]["bias"], [7, 7])
     np.testing.assert_array_equal(released["params"]["trunk"]["conv1_1"]["kernel"], [[0, 1, 2], [3, 4, 5]])

@@ -24,7 +24,7 @@ def get_config():
     def stage(steps, **fields):
         return StageConfig(steps=steps, batch_size=8, learning_rate=1e-3, **fields)
     # One scene in three is gray enough to be masked, and a photo has two to four objects: shares are uneven.
-    data = DataConfig(source="scenes", budget_per_image=4.0, threads=1, scenes=ScenesConfig(length=40))
+    data = DataConfig(source="scenes", max_crops_per_image=4.0, threads=1, scenes=ScenesConfig(length=40))
     return to_config_dict(Config(
         name="processes",
         model=ModelConfig(side=16, width=0.0625, compute_dtype="float64", fusion=FusionConfig(layers=("conv2_2",))),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from jaxcolor.config import Config
-from jaxcolor.data import scenes
-from jaxcolor.parallel import Devices
-from jaxcolor.training import loop, past, workdirs
+from jaxcolor.data.sources import scenes
+from jaxcolor.runtime.parallel import Devices
+from jaxcolor.training import compatibility, train, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, saved_steps
-from jaxcolor.training.past import amend_steps, digests
+from jaxcolor.training.compatibility import reconcile_steps, tree_digests
 from jaxcolor.training.stages import STAGES
 from jaxcolor.training.workdirs import WorkdirError
 from tests.training.runs import CONFIG, ONLY_FULL, numbers, stage
@@ -24,7 +24,7 @@ from tests.training.runs import CONFIG, ONLY_FULL, numbers, stage
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of stage full, 5 steps on 8 devices, that nothing disturbed. Not to be changed."""
     workdir = tmp_path_factory.mktemp("run") / "finished"
-    loop.run(ONLY_FULL, workdir)
+    train.train(ONLY_FULL, workdir)
     return workdir
 
 
@@ -36,7 +36,7 @@ def finished_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As ``finished``, in float64."""
     workdir = tmp_path_factory.mktemp("run") / "finished"
     with jax.enable_x64(True):
-        loop.run(WIDE, workdir)
+        train.train(WIDE, workdir)
     return workdir
 
 
@@ -46,7 +46,7 @@ def steps(config: Config, count: int) -> Config:
 
 def use(devices: int, mapping: str, monkeypatch: pytest.MonkeyPatch) -> None:
     some = Devices(mapping, tuple(jax.local_devices()[:devices]))
-    monkeypatch.setattr(loop.Devices, "all", lambda mapping: some)
+    monkeypatch.setattr(train.Devices, "all", lambda mapping: some)
 
 
 SLOW_PMAP = pytest.param("pmap", marks=pytest.mark.slow)
@@ -62,7 +62,7 @@ def test_the_next_step_on_fewer_devices(
     shutil.rmtree(copied / "full" / "5")
     use(devices, mapping, monkeypatch)
     with jax.enable_x64(True):
-        loop.run(dataclasses.replace(WIDE, mapping=mapping), copied)
+        train.train(dataclasses.replace(WIDE, mapping=mapping), copied)
     ours, theirs = numbers(copied), numbers(finished_wide)
     assert ours[:4] == theirs[:4]
     assert [r["step"] for r in ours] == [1, 2, 3, 4, 5]
@@ -80,7 +80,7 @@ def test_on_fewer_and_fewer_devices(
     config = dataclasses.replace(ONLY_FULL, mapping=mapping)
     for devices, until in ((8, 2), (4, 4), (1, 5)):
         use(devices, mapping, monkeypatch)
-        loop.run(steps(config, until), tmp_path)
+        train.train(steps(config, until), tmp_path)
     ours, theirs = ([r["loss"] for r in numbers(workdir)] for workdir in (tmp_path, finished))
     assert ours[:2] == theirs[:2]
     np.testing.assert_allclose(ours[2], theirs[2], rtol=1e-5)
@@ -91,7 +91,7 @@ def test_on_fewer_and_fewer_devices(
 class TestSteps:
     def amend(self, then: Any, now: Any, step: int, workdir: Path) -> list[str]:
         theirs, ours = ({"full": dataclasses.asdict(settings)} for settings in (then, now))
-        amended, reasons = amend_steps(theirs, ours, STAGES["full"], step, workdir)
+        amended, reasons = reconcile_steps(theirs, ours, STAGES["full"], step, workdir)
         assert (amended == ours) == (not reasons)
         return list(reasons)
 
@@ -119,27 +119,27 @@ class TestSteps:
         (copied / "instance" / "4").mkdir(parents=True)
         before = numbers(copied)
         with pytest.raises(CheckpointError, match="stage instance began from its result at step 5; delete"):
-            loop.run(steps(ONLY_FULL, 9), copied)
+            train.train(steps(ONLY_FULL, 9), copied)
         assert numbers(copied) == before
         assert saved_steps(copied / "full") == [4, 5]
 
     def test_of_a_stage_whose_result_is_taken(self, copied: Path) -> None:
         config = steps(dataclasses.replace(CONFIG, stages=("instance",)), 9)
         with pytest.raises(CheckpointError, match="stage full stopped at step 5 of 9; finish it first"):
-            loop.run(config, copied)
+            train.train(config, copied)
 
 
 def test_a_stage_that_began_from_another_result_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody deleted stage full and trained it anew, otherwise: stage instance does not belong to it."""
     config = dataclasses.replace(CONFIG, stages=("instance",), instance=stage(1))
-    loop.run(config, copied)
-    loop.run(config, copied)
+    train.train(config, copied)
+    train.train(config, copied)
     shutil.rmtree(copied / "full")
     anew = dataclasses.replace(ONLY_FULL, full=stage(1))
-    loop.run(anew, copied)
+    train.train(anew, copied)
     both = dataclasses.replace(anew, stages=("full", "instance"), instance=stage(1))
     with pytest.raises(CheckpointError, match=r"begun_from\.full: '[0-9a-f]{16}' -> '[0-9a-f]{16}'"):
-        loop.run(both, copied)
+        train.train(both, copied)
 
 
 def test_digests_tell_numbers_types_and_places_apart() -> None:
@@ -150,9 +150,9 @@ def test_digests_tell_numbers_types_and_places_apart() -> None:
         {"params": {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(2, np.float32)}},
         {"params": {"c": np.arange(6, dtype=np.float32), "b": np.zeros(2, np.float32)}},
     ]
-    found = [digests({"x": each})["x"] for each in (tree, *others)]
+    found = [tree_digests({"x": each})["x"] for each in (tree, *others)]
     assert len(set(found)) == len(found)
-    assert past.digests({"x": jax.tree.map(np.copy, tree)}) == {"x": found[0]}
+    assert compatibility.tree_digests({"x": jax.tree.map(np.copy, tree)}) == {"x": found[0]}
 
 
 def test_other_photos_are_refused_unless_accepted(
@@ -160,12 +160,12 @@ def test_other_photos_are_refused_unless_accepted(
 ) -> None:
     monkeypatch.setattr(scenes.SceneSource, "identity", lambda self: {"digest": "other"}, raising=False)
     with pytest.raises(CheckpointError, match=r"photos: '1000000 scenes.*' -> \{'digest': 'other'\}"):
-        loop.run(steps(ONLY_FULL, 6), copied)
+        train.train(steps(ONLY_FULL, 6), copied)
     # With it the settings of the data may change, which are part of what was accepted.
     accepted = dataclasses.replace(
         steps(ONLY_FULL, 6), other_data="accept", data=dataclasses.replace(CONFIG.data, seed=3)
     )
-    loop.run(accepted, copied)
+    train.train(accepted, copied)
     printed = capsys.readouterr().out
     assert "other data accepted: data.seed: 0 -> 3" in printed
     assert "other data accepted: photos: " in printed
@@ -219,11 +219,11 @@ class TestResume:
 
     def test_a_run_asks(self, copied: Path, tmp_path: Path) -> None:
         with pytest.raises(WorkdirError, match="a run is there"):
-            loop.run(dataclasses.replace(ONLY_FULL, resume="never"), copied)
+            train.train(dataclasses.replace(ONLY_FULL, resume="never"), copied)
         with pytest.raises(WorkdirError, match="no such folder"):
-            loop.run(dataclasses.replace(ONLY_FULL, resume="must"), tmp_path / "new")
+            train.train(dataclasses.replace(ONLY_FULL, resume="must"), tmp_path / "new")
         assert not (tmp_path / "new").exists()
-        loop.run(dataclasses.replace(ONLY_FULL, resume="must"), copied)
+        train.train(dataclasses.replace(ONLY_FULL, resume="must"), copied)
 
 
 class TestWorkdir:
@@ -231,7 +231,7 @@ class TestWorkdir:
         (tmp_path / "run").write_text("precious")
         for workdir, what in ((tmp_path / "run", "it is a file"), (tmp_path / "run" / "new", "run is a file")):
             with pytest.raises(WorkdirError) as error:
-                loop.run(CONFIG, workdir)
+                train.train(CONFIG, workdir)
             assert str(error.value).startswith(f"--workdir {workdir}: ")
             assert f"{what}; give a folder" in str(error.value)
             assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import pytest
 from flax import traverse_util
 
 from jaxcolor.config import Config, ConfigError, StageConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.training.stages import STAGES, merge, partition, stage_config, stages_of, starting_tree
 from tests.small import MODEL, variables
 
@@ -20,7 +20,7 @@ def names(flat: Any) -> set[str]:
 
 class TestPartition:
     def test_all(self) -> None:
-        for tree in dual_branch.TREES:
+        for tree in networks.TREES:
             params = variables()[tree]["params"]
             trained, frozen = partition(params, "all")
             assert set(trained) == set(traverse_util.flatten_dict(params))
@@ -42,7 +42,7 @@ class TestPartition:
 
     def test_released_counts(self) -> None:
         """At full width: 13 heads; model10 and model_out have 147,584 and 258 more."""
-        shapes = dual_branch.abstract(Config().model)["fusion"]["params"]
+        shapes = networks.abstract(Config().model)["fusion"]["params"]
         params = jax.tree.map(lambda like: np.broadcast_to(np.float32(0), like.shape), shapes)
         count = {t: sum(p.size for p in partition(params, t)[0].values()) for t in ("fusion", "fusion_and_output")}
         assert count == {"fusion": 1_078_266, "fusion_and_output": 1_078_266 + 147_584 + 258}

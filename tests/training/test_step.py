@@ -14,11 +14,11 @@ from flax import traverse_util
 
 from jaxcolor.batch import Batch
 from jaxcolor.config import Config, OptimizerConfig, StageConfig
-from jaxcolor.data.packing import pack
-from jaxcolor.data.preprocess import Example
-from jaxcolor.models import dual_branch
+from jaxcolor.data.collate import collate
+from jaxcolor.data.transforms import Example
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import network_input
-from jaxcolor.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.optimizer import make_optimizer
@@ -52,7 +52,7 @@ def packed(stage: str, given: Sequence[Example], groups: int) -> Batch:
     if stage == "instance":
         given = [e._replace(crop_rgb=e.crop_rgb[:1], level_boxes=e.level_boxes[:1], scores=e.scores[:1]) for e in given]
     capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // groups
-    batch, _ = pack(given, device_count=groups, capacity=capacity, side=SIDE, with_full=stage != "instance")
+    batch, _ = collate(given, device_count=groups, capacity=capacity, side=SIDE, with_full=stage != "instance")
     return batch
 
 
@@ -82,8 +82,8 @@ def compiled(stage: str, mapping: str, count: int, config: Config) -> Compiled:
     placement = Placement(devices, before, config.shard_optimizer)
     mapped = devices.map(
         step.make_step(config, chosen, optimizer),
-        takes=(placement.kinds, REPLICATED, SPLIT),
-        gives=(placement.kinds, REPLICATED),
+        in_specs=(placement.kinds, REPLICATED, SPLIT),
+        out_specs=(placement.kinds, REPLICATED),
         donate=(0,),
     )
     return Compiled(devices, placement, before, mapped)
@@ -103,7 +103,7 @@ def run(
     accumulate = stages.stage_config(config, stages.STAGES[stage]).accumulate
     trees = variables(config.model)
     state = placement.put(before)
-    frozen = devices.replicate(dual_branch.frozen({t: trees[t] for t in stages.STAGES[stage].frozen}, config.model))
+    frozen = devices.replicate(networks.frozen({t: trees[t] for t in stages.STAGES[stage].frozen}, config.model))
     scalars = []
     for each in [given] * steps + list(then):
         batch = packed(stage, each, count * accumulate)
@@ -219,7 +219,7 @@ def test_without_synchronisation_statistics_are_the_mean_of_the_devices() -> Non
     """Looked at where they can be computed by hand: at the first norm."""
     given, params = examples(), variables(FEW)["full"]["params"]
     result = run("full", given, config=dataclasses.replace(CONFIG, sync_batch_norm=False))
-    x = network_input(dual_branch.picture(packed("full", given, 1).full_rgb, FEW).luminance)
+    x = network_input(networks.picture(packed("full", given, 1).full_rgb, FEW).luminance)
     for layer in ("conv1_1", "conv1_2"):
         x = jax.nn.relu(nn.Conv(params[layer]["bias"].size, (3, 3), padding=1).apply({"params": params[layer]}, x))
     devices = np.asarray(x, np.float64).reshape(8, -1, x.shape[-1])
@@ -321,7 +321,7 @@ def test_averaged_weights_are_those_of_the_updates() -> None:
     dead = examples(gray_photos=range(PHOTOS))
     runs = [run("full", examples(), then=then, config=SHARDED) for then in ([], [dead], [dead, examples()])]
     first, _, last = (r.after.variables["params"] for r in runs)
-    released = [step.released_variables(r.after)["params"] for r in runs]
+    released = [step.eval_variables(r.after)["params"] for r in runs]
     assert_same_bits(released[0], released[1])
     expected = jax.tree.map(lambda a, b: (0.9 * a + b) / 1.9, first, last)
     start = runs[0].before.variables["params"]

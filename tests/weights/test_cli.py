@@ -9,8 +9,8 @@ import pytest
 import jaxcolor
 from jaxcolor import cli
 from jaxcolor.config import ConfigError
-from jaxcolor.models.dual_branch import TREES
-from jaxcolor.weights import reference, released
+from jaxcolor.models.networks import TREES
+from jaxcolor.weights import native, reference
 from tests.weights.conftest import assert_same
 
 
@@ -47,7 +47,7 @@ def test_convert_three_files(states, pth_folder, tmp_path, capsys):
         "  fusion: 35,129,340 parameters; "
         "23 unused arrays kept (model_class.*, num_batches_tracked, weight_layerout.*)",
     ]
-    loaded = released.load(output)
+    loaded = native.load(output)
     output.unlink()
     assert loaded.note == "as released"
     assert loaded.trees == TREES
@@ -59,7 +59,7 @@ def test_convert_one_file(loads, tmp_path, capsys):
     output = tmp_path / "full.safetensors"
     assert cli.main(["convert", "some.pth", str(output)]) == 0
     assert "  full: 34,187,027 parameters; 9 unused arrays kept (num_batches_tracked)" in capsys.readouterr().out
-    assert released.load(output).trees == ("full",)
+    assert native.load(output).trees == ("full",)
     output.unlink()
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_replaced_unasked(loads, tmp_path, capsys):
     assert failure(capsys, "convert", "some.pth", output) == f"{output}: exists; give --force to replace it"
     assert output.read_text() == "precious"
     assert cli.main(["convert", "some.pth", str(output), "--force"]) == 0
-    assert released.load(output).trees == ("full",)
+    assert native.load(output).trees == ("full",)
     output.unlink()
 
 
@@ -96,7 +96,7 @@ def test_a_failure_leaves_nothing(full, tmp_path, capsys, monkeypatch):
 
 
 def test_errors_of_ours_are_caught_once(capsys, monkeypatch):
-    from jaxcolor.data.photos import DataError
+    from jaxcolor.data.types import DataError
 
     for error in (ConfigError("model.side: 3"), DataError("photo.jpg: damaged"), OSError("disk"), KeyboardInterrupt()):
 

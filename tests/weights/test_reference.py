@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxcolor.models.dual_branch import TREES
+from jaxcolor.models.networks import TREES
 from jaxcolor.weights import names, reference
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import assert_same

@@ -11,9 +11,9 @@ import pytest
 
 from jaxcolor import cli
 from jaxcolor.config import ModelConfig
-from jaxcolor.models import dual_branch
+from jaxcolor.models import networks
 from jaxcolor.models.backbone import network_input
-from jaxcolor.weights import reference, released, siggraph
+from jaxcolor.weights import native, reference, siggraph
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import flat
 
@@ -110,8 +110,8 @@ def test_equal_to_pytorch_with_their_mask(torch, states, luminance):
     with torch.no_grad():
         theirs = network(torch.tensor(inputs.transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
 
-    parts = dual_branch.build(ModelConfig())
-    run = jax.jit(lambda tree: dual_branch.run_full(parts, {"full": tree}, network_input(jnp.asarray(luminance))).ab)
+    parts = networks.build(ModelConfig())
+    run = jax.jit(lambda tree: networks.run_full(parts, {"full": tree}, network_input(jnp.asarray(luminance))).ab)
     as_reference = reference.variables_from_state("full", states["full"]).variables
     np.testing.assert_allclose(run(siggraph.without_mask(as_reference)), theirs, rtol=0, atol=1e-5)
     # Taken for the reference's, they are off everywhere, and a bias would leave them off at the borders.
@@ -123,7 +123,7 @@ def test_the_file_says_what_was_done(reads, tmp_path, capsys):
     source.touch()
     assert cli.main(["convert", str(source), str(output), "--note", "from the package"]) == 0
     assert siggraph.NOTE in capsys.readouterr().out
-    loaded = released.load(output)
+    loaded = native.load(output)
     output.unlink()
     assert loaded.note == f"from the package; {siggraph.NOTE}"
     assert not loaded.variables["full"]["params"]["conv1_1"]["kernel"][:, :, 3].any()

@@ -6,9 +6,9 @@ count. LPIPS and the network of FID, which need weights, are ``lpips``, ``incept
 """
 
 from jaxcolor.evaluation.metrics.colors import ciede2000, colorfulness_abs, colorfulness_hs, delta_e_2000
-from jaxcolor.evaluation.metrics.extent import Size, counted, extent_mask, masked_mean, whole_windows
-from jaxcolor.evaluation.metrics.noise import PEAK, psnr, psnr_ab
-from jaxcolor.evaluation.metrics.structure import (
+from jaxcolor.evaluation.metrics.masking import Size, counted, extent_mask, masked_mean, whole_windows
+from jaxcolor.evaluation.metrics.psnr import PEAK, psnr, psnr_ab
+from jaxcolor.evaluation.metrics.ssim import (
     SSIM_BORDER,
     SSIM_K1,
     SSIM_K2,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Num
 
 from jaxcolor import color
-from jaxcolor.evaluation.metrics.extent import Size, counted, masked_mean
+from jaxcolor.evaluation.metrics.masking import Size, counted, masked_mean
 
 
 def _degrees(a: Any, b: Any) -> Any:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxcolor.errors import UserError, one_line
-from jaxcolor.files import replacing
+from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.errors import UserError, one_line
 
 FORMAT = 1
 """Version of the files; a file of another one is refused."""
@@ -114,7 +114,7 @@ def save(path: Path, statistics: Statistics, source: Mapping[str, Any]) -> None:
       OSError: the file cannot be written.
     """
     about = json.dumps({"format": FORMAT, **source}, sort_keys=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, mu=statistics.mean, sigma=statistics.covariance, count=statistics.count, source=about)
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from jaxcolor import color, resample
-from jaxcolor.evaluation.metrics.extent import Size
-from jaxcolor.evaluation.metrics.layers import Pair, conv, kernel, max_pool, mean_pool3
+from jaxcolor.evaluation.metrics.masking import Size
 from jaxcolor.evaluation.metrics.state_files import check_state, read_state
+from jaxcolor.evaluation.metrics.torch_layers import Pair, conv, kernel, max_pool, mean_pool3
 from jaxcolor.weights.reference import Shape, WeightsError
 
 SIDE = 299

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from jaxcolor.evaluation.metrics.extent import Size, extent_mask, masked_mean
-from jaxcolor.evaluation.metrics.layers import conv, kernel, max_pool
+from jaxcolor.evaluation.metrics.masking import Size, extent_mask, masked_mean
 from jaxcolor.evaluation.metrics.state_files import State, check_state, read_state
+from jaxcolor.evaluation.metrics.torch_layers import conv, kernel, max_pool
 from jaxcolor.weights.reference import Shape, WeightsError
 
 Net = Literal["alex", "squeeze", "vgg"]

@@ -1,0 +1,81 @@
+"""Which kind of box store a path is, and opening it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jaxcolor.data.archive import inside_zip, read_bytes
+from jaxcolor.data.boxes.base import BoxStore, StoreKind, npz_store
+from jaxcolor.data.boxes.coco import read_detections, read_instances
+from jaxcolor.data.boxes.packed import MANIFEST, PackedStore
+from jaxcolor.data.boxes.voc import voc_store
+from jaxcolor.data.types import DataError
+
+
+def open_store(path: Path, kind: StoreKind | None = None, images: Path | None = None, masks: bool = False) -> BoxStore:
+    """The box store at a path.
+
+    Args:
+      path: a folder of ``.npz`` or ``.xml`` files, a packed store, or a JSON file of COCO's, which may be a member of
+        a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
+      kind: what it is; None: found out by ``find_kind``.
+      images: for COCO detection results alone, a JSON file whose ``images`` name them, see ``coco.read_detections``.
+      masks: for an instances file alone, whether the masks are wanted too: the store is then a ``MaskedStore``.
+
+    Raises:
+      DataError: it is not there, of no kind, cannot be read, or has no masks.
+    """
+    if not path.exists() and inside_zip(path) is None:
+        raise DataError(f"{path}: no such folder or file of boxes")
+    kind = kind or find_kind(path)
+    if images is not None and kind != "coco_detections":
+        raise DataError(f"{images}: a file of images is for COCO detection results; {path} is {kind}")
+    if masks and kind != "coco_instances":
+        raise DataError(f"{path}: boxes of kind {kind} come without masks; data.masks needs COCO's instances file")
+    if (kind in ("coco_detections", "coco_instances")) == path.is_dir():
+        raise DataError(f"{path}: a {'folder' if path.is_dir() else 'file'}; boxes of kind {kind} are none")
+    if kind == "coco_detections":
+        return read_detections(path, images)
+    if kind == "coco_instances":
+        return read_instances(path, masks)
+    if kind == "packed":
+        return PackedStore(path)
+    return npz_store(path) if kind == "npz" else voc_store(path)
+
+
+def find_kind(path: Path) -> StoreKind:
+    """What a path holds: by the files of a folder, by the first sign of a JSON file.
+
+    Raises:
+      DataError: it cannot be told; the message says what there could be.
+    """
+    return _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
+
+
+def _kind_of_folder(path: Path) -> StoreKind:
+    found: set[str] = set()
+    with os.scandir(path) as entries:
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1]
+            if suffix in (".npz", ".xml") and not entry.name.startswith("."):
+                found.add(suffix)
+            if len(found) == 2:
+                raise DataError(f"{path}: has box files of two kinds, .npz and .xml; keep them in folders of their own")
+    if found:
+        return "npz" if ".npz" in found else "voc"
+    if (path / MANIFEST).is_file():
+        return "packed"
+    raise DataError(f"{path}: no boxes here: neither .npz nor .xml files, and no packed store ({MANIFEST})")
+
+
+def _kind_of_file(path: Path) -> StoreKind:
+    first = read_bytes(path, 4096).lstrip()[:1]
+    if first == b"[":
+        return "coco_detections"
+    if first == b"{":
+        return "coco_instances"
+    raise DataError(
+        f"{path}: not a file of boxes: COCO's JSON files begin with [ (detection results) or {{ (instances); "
+        "box files come in folders, and a member of a zip file is named by a path that goes on below it"
+    )

@@ -1,0 +1,327 @@
+"""BatchIterator of photos, read and put together ahead of time by Grain's threads or worker processes.
+
+Position is step: the photo at position p belongs to step p // batch_size (``order``), and every random choice for it
+(flip, window, boxes) comes from a generator seeded by p. So a run resumed at step k sees exactly what an
+uninterrupted one sees from k on, for any number of threads, workers and processes, and no state of an iterator is
+ever saved.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import grain
+import numpy as np
+
+from jaxcolor.batch import LEVELS
+from jaxcolor.config import DataConfig
+from jaxcolor.data.batches import BatchIterator, FailedBatch, LoadedBatch
+from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
+from jaxcolor.data.collate import collate, crops_per_device, photos_per_device
+from jaxcolor.data.eval_targets import EvalSize, EvalTarget, make_target, stack
+from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
+from jaxcolor.data.transforms import WHOLE, Augment, Example, example, is_gray, random_window
+from jaxcolor.data.types import DataError, Source
+
+Parts = Literal["full", "instance", "both"]
+"""``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
+
+
+def train_batches(
+    source: Source,
+    config: DataConfig,
+    *,
+    parts: Parts,
+    side: int,
+    batch_size: int,
+    augment: Augment = Augment(),  # noqa: B008 (immutable)
+    device_count: int = 1,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> BatchIterator:
+    """Endless batches for training; all photos are shuffled anew for each pass.
+
+    Photos without a usable box are left out of ``instance`` and ``both``: they have no instances. ``instance`` takes
+    one uniformly random box of all the photo's usable ones a visit, whatever ``box_choice`` says of detections
+    (``ground_truth`` does replace them), and no window. With ``both``, a photo's chosen boxes can be none, say under
+    ``threshold`` or in a window.
+
+    Args:
+      source: photos with boxes.
+      config: choice of boxes, budget, order, seed, threads, workers.
+      parts: what the stage reads.
+      side: S of the canvas.
+      batch_size: photos in a step, over all devices of all processes.
+      augment: flips and windows.
+      device_count: devices of all processes, among which axis 0 of every array splits evenly.
+      start_step: the step of the first batch yielded.
+      process_index: which run of the devices this process feeds; the batches are those devices' part.
+      process_count: how many processes there are.
+
+    Returns:
+      An iterator whose batch k is that of step ``start_step + k``. Crops per device: ``ceil(photos on it x
+      max_crops_per_image)``; for ``instance`` as many as photos; for ``full`` none.
+
+    Raises:
+      DataError: settings that cannot be; a source without photos with boxes for ``instance`` and ``both``. While
+        iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; a gray one, if ``gray_photos`` is ``error``.
+    """
+    if start_step < 0:
+        raise DataError(f"start_step: {start_step} is negative")
+    numbers = range(len(source)) if parts == "full" else source.with_boxes()
+    if not len(numbers):
+        raise DataError(
+            f"no photo with a usable box for stage part {parts!r}, which needs instances: {source.describe()}"
+        )
+    share = ProcessShare(batch_size, process_index, process_count)
+    collate = _Collate.of(config, parts, side, share, device_count)
+    order: Sampler = ShuffledSampler(len(numbers), _seed(config))
+    if config.batching == "balanced" and parts == "both":
+        crop_count = _CropCount(source, config, numbers)
+        group = batch_size // device_count
+        window = _window_steps(config) * batch_size
+        order = BalancedSampler(order, crop_count, window=window, group_size=group, seed=_seed(config))
+    reader = _Reader(source, config, order, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
+    dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
+    return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
+
+
+def eval_batches(
+    source: Source,
+    config: DataConfig,
+    *,
+    side: int,
+    batch_size: int,
+    device_count: int = 1,
+    photos: int = 0,
+    only: Sequence[int] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    compare_at: EvalSize | None = None,
+) -> BatchIterator:
+    """One pass in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
+
+    Args:
+      source: photos; those without boxes come too.
+      config: choice of boxes, budget, seed (of ``random_k``), threads, workers.
+      side: S of the canvas.
+      batch_size: photos in a batch, over all devices of all processes. The last batch is filled up with black photos
+        whose ``is_real`` is False and whose name is empty; every process gets as many batches.
+      device_count: devices of all processes, among which axis 0 of every array splits evenly.
+      photos: how many, from the first; 0 for all.
+      only: numbers of the batches to read, each exactly as in the whole pass; None for all.
+      process_index: which run of the devices this process feeds.
+      process_count: how many processes there are.
+      compare_at: hand out the truth of each photo too (``LoadedBatch.compared``), at this size.
+
+    Raises:
+      DataError: settings that cannot be. While iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; its
+        place is then not valid. Gray photos likewise.
+    """
+    if photos < 0:
+        raise DataError(f"eval.photos: {photos} is negative; 0 takes all")
+    count = min(photos or len(source), len(source))
+    share = ProcessShare(batch_size, process_index, process_count)
+    collate = _Collate.of(config, "both", side, share, device_count)
+    numbers = range(count)
+    collate = collate._replace(compare_at=compare_at)
+    reader = _Reader(
+        source,
+        config,
+        numbers,
+        numbers,
+        "both",
+        side,
+        share,
+        collate.capacity,
+        Augment(),
+        compare_at,
+        replace_bad=False,
+    )
+    numbers_of_batches = range(-(-count // batch_size)) if only is None else only
+    size = share.local_size
+    places = [batch * size + place for batch in numbers_of_batches for place in range(size)]
+    dataset = grain.MapDataset.source(places).map(reader)
+    return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
+
+
+class _CropCount:
+    """How many crops a photo of the order brings to its device, as far as its number of boxes tells."""
+
+    def __init__(self, source: Source, config: DataConfig, numbers: Sequence[int]) -> None:
+        self._source = source
+        self._numbers = numbers
+        self._most = config.boxes_per_photo if config.box_choice in ("top_k", "random_k") else sys.maxsize
+
+    def __call__(self, place: int) -> int:
+        return min(self._source.crop_count(self._numbers[place]), self._most)
+
+
+class _Item(NamedTuple):
+    """One photo on its way into a batch."""
+
+    name: str = ""
+    example: Example | None = None
+    dropped_crops: int = 0
+    skipped: tuple[str, ...] = ()
+    gray: bool = False
+    compared: EvalTarget | None = None
+    failure: str = ""
+    """What stops the run."""
+
+
+class _GrayError(DataError):
+    """A gray photo that ``gray_photos`` refuses."""
+
+
+class _Reader:
+    """Reads the photo at a position and makes its random choices; called from several threads, pickled for workers."""
+
+    def __init__(
+        self,
+        source: Source,
+        config: DataConfig,
+        order: Sampler | Sequence[int],
+        numbers: Sequence[int],
+        parts: Parts,
+        side: int,
+        share: ProcessShare,
+        capacity: int,
+        augment: Augment,
+        compare_at: EvalSize | None = None,
+        *,
+        replace_bad: bool,
+    ) -> None:
+        self.source = source
+        self.config = config
+        self.order = order
+        self.numbers = numbers
+        self.parts = parts
+        self.side = side
+        self.share = share
+        self.capacity = capacity
+        self.augment = augment
+        self.compare_at = compare_at
+        self.replace_bad = replace_bad
+
+    def __call__(self, local: int) -> _Item:
+        position = self.share.position(local)
+        try:
+            place = int(self.order[position])
+        except IndexError:
+            return _Item()  # fills up the last batch of an evaluation
+        skipped: list[str] = []
+        for offset in range(len(self.numbers) if self.replace_bad else 1):
+            # The stand-in for a bad photo is a function of the place alone, never of what was read before.
+            index = int(self.numbers[(place + offset) % len(self.numbers)])
+            rng = np.random.default_rng([self.config.seed, position])
+            try:
+                return self._item(index, rng)._replace(skipped=tuple(skipped))
+            except DataError as error:
+                policy = self.config.gray_photos if isinstance(error, _GrayError) else self.config.bad_photos
+                if policy == "error":
+                    return _Item(failure=str(error))
+                skipped.append(str(error))
+        if self.replace_bad:
+            return _Item(failure=f"not one photo can be used: {self.source.describe()}; the last: {skipped[-1]}")
+        return _Item(skipped=tuple(skipped))
+
+    def _item(self, index: int, rng: np.random.Generator) -> _Item:
+        mirrored = bool(rng.random() < 0.5) and self.augment.flip
+        window = random_window(self.augment, rng) if self.parts != "instance" else WHOLE
+        if self.parts == "full":
+            # Twice the canvas at least: the resampling that follows then still averages over several pixels.
+            least = math.ceil(2 * self.side / min(window.x1 - window.x0, window.y1 - window.y0))
+            photo = self.source.picture(index, least if self.config.jpeg_draft else None)
+        else:
+            photo = self.source[index]
+        gray = is_gray(photo.image, self.config.gray_tolerance)
+        if gray and self.config.gray_photos != "keep":
+            raise _GrayError(f"photo {photo.name}: it is gray; data.gray_photos is {self.config.gray_photos!r}")
+        found = NOTHING_SELECTED
+        if self.parts == "instance":
+            found = random_box(photo, self.config, rng)
+        elif self.parts == "both":
+            found = select_boxes(photo, self.config, self.capacity, window, self.augment.visible, rng)
+        image = photo.image
+        if window != WHOLE:
+            x0, y0, x1, y1 = window.pixels(photo.size).tolist()
+            image = image.crop((x0, y0, x1, y1))
+        with_full = self.parts != "instance"
+        made = example(
+            image, found.boxes, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks
+        )
+        compared = None if self.compare_at is None else make_target(photo, *self.compare_at)
+        return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
+
+
+class _Collate(NamedTuple):
+    """Turns this process's photos of a step into what is yielded."""
+
+    parts: Parts
+    side: int
+    local_devices: int
+    capacity: int
+    with_masks: bool
+    compare_at: EvalSize | None = None
+
+    @classmethod
+    def of(cls, config: DataConfig, parts: Parts, side: int, share: ProcessShare, device_count: int) -> _Collate:
+        """Checks the numbers; ``capacity`` is M of one device."""
+        if side < 2 ** (LEVELS - 1) or side % 2 ** (LEVELS - 1):
+            raise DataError(f"model.side: {side} is not a multiple of {2 ** (LEVELS - 1)}")
+        for field in ("threads", "workers", "gray_tolerance"):
+            if getattr(config, field) < 0:
+                raise DataError(f"data.{field}: {getattr(config, field)} is negative")
+        if config.boxes_per_photo < 1:
+            raise DataError(f"data.boxes_per_photo: {config.boxes_per_photo} boxes are none; at least 1")
+        if math.isnan(config.score_threshold):
+            raise DataError("data.score_threshold: not a number")
+        if not 0 <= share.process_index < share.process_count:
+            raise DataError(f"process {share.process_index} of {share.process_count}: there is no such process")
+        photos = photos_per_device(share.batch_size, device_count)
+        if device_count % share.process_count:
+            raise DataError(f"{device_count} devices cannot be cut into equal runs for {share.process_count} processes")
+        budget = crops_per_device(photos, config.max_crops_per_image)
+        capacity = {"full": 0, "instance": photos, "both": budget}[parts]
+        return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")
+
+    def __call__(self, items: Sequence[_Item]) -> LoadedBatch | FailedBatch:
+        failure = next((item.failure for item in items if item.failure), None)
+        if failure is not None:
+            return FailedBatch(failure)
+        batch, dropped = collate(
+            [item.example for item in items],
+            device_count=self.local_devices,
+            capacity=self.capacity,
+            side=self.side,
+            with_full=self.parts != "instance",
+            with_masks=self.with_masks,
+        )
+        compared = None
+        if self.compare_at is not None:
+            compared = stack([item.compared for item in items], self.compare_at.side)
+        return LoadedBatch(
+            batch,
+            tuple(item.name for item in items),
+            dropped + sum(item.dropped_crops for item in items),
+            tuple(line for item in items for line in item.skipped),
+            sum(item.gray for item in items),
+            compared,
+        )
+
+
+def _window_steps(config: DataConfig) -> int:
+    if config.balance_window < 1:
+        raise DataError(f"data.balance_window: {config.balance_window} steps are none; at least 1")
+    return config.balance_window
+
+
+def _seed(config: DataConfig) -> int:
+    if not 0 <= config.seed < 2**32:
+        raise DataError(f"data.seed: {config.seed} is not from 0 to 2**32 - 1")
+    return config.seed

@@ -1,0 +1,138 @@
+"""Which photo stands at which place of which step.
+
+All of it is a pure function of the seed and of what the photos are: no state of an iterator is ever saved, and every
+process, worker and resumed run finds the same photo at the same place.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+_REMEMBERED = 3
+"""Passes or windows: threads read a little ahead of each other, across an end too."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Places of photos by position; position p is place ``p % batch_size`` of step ``p // batch_size``."""
+
+    def __getitem__(self, position: int) -> int:
+        """Which photo, from 0; raises IndexError at the end, where there is one."""
+        ...
+
+
+class ProcessShare(NamedTuple):
+    """The part of each step that one process reads: devices, and with them photos, are cut into equal runs."""
+
+    batch_size: int
+    """Photos in a step, over all processes."""
+    process_index: int = 0
+    process_count: int = 1
+
+    @property
+    def local_size(self) -> int:
+        """Photos in a step on this process."""
+        return self.batch_size // self.process_count
+
+    def position(self, local: int) -> int:
+        """Position in the whole run of the photo that this process reads as number ``local``."""
+        step, place = divmod(local, self.local_size)
+        return step * self.batch_size + self.process_index * self.local_size + place
+
+
+class ShuffledSampler:
+    """All photos in each pass, in an order of its own for each, without end."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        """For ``count`` photos."""
+        self._count = count
+        self._seed = seed
+        self._passes: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, position: int) -> int:
+        number, place = divmod(position, self._count)
+        order = self._passes.get(number)
+        if order is None:  # two threads may both make it, and get the same
+            order = np.random.default_rng([self._seed, number]).permutation(self._count)
+            self._passes = _remember(self._passes, number, order)
+        return int(order[place])
+
+    def __reduce__(self) -> tuple[type[ShuffledSampler], tuple[int, int]]:
+        return ShuffledSampler, (self._count, self._seed)  # workers make their own orders
+
+
+def _remember(known: dict[int, np.ndarray], number: int, value: np.ndarray) -> dict[int, np.ndarray]:
+    """The last few entries and a new one, as a new dictionary: other threads may be reading the old one."""
+    return {**dict(list(known.items())[1 - _REMEMBERED :]), number: value}
+
+
+class BalancedSampler:
+    """An order whose photos are dealt out anew within windows, so that devices get about as many crops each.
+
+    Batches of a random order differ in their crops, and the budget has to hold the worst of them; the packing of
+    sequences of language models meets the same problem. Here photos of a window of steps are dealt to all devices of
+    all its steps, the ones with most crops first, each to the device that has fewest so far (the greedy rule for
+    makespan scheduling, Graham 1969). Every photo still comes once a pass, at a step at most a window from its own.
+    """
+
+    def __init__(
+        self, order: Sampler, crop_count: Callable[[int], int], *, window: int, group_size: int, seed: int
+    ) -> None:
+        """Counts nothing yet.
+
+        Args:
+          order: the order to deal out.
+          crop_count: crops of a photo, by what ``order`` gives.
+          window: positions dealt out together, a multiple of ``group_size``.
+          group_size: photos on one device.
+          seed: decides among equals.
+        """
+        self._order = order
+        self._crop_count = crop_count
+        self._window = window
+        self._group_size = group_size
+        self._seed = seed
+        self._dealt: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, position: int) -> int:
+        number, place = divmod(position, self._window)
+        dealt = self._dealt.get(number)
+        if dealt is None:  # two threads may both do it, and get the same
+            dealt = self._deal(number)
+            self._dealt = _remember(self._dealt, number, dealt)
+        return int(dealt[place])
+
+    def _deal(self, number: int) -> np.ndarray:
+        start = number * self._window
+        photos = np.array([self._order[p] for p in range(start, start + self._window)])
+        counts = np.array([self._crop_count(photo) for photo in photos.tolist()])
+        rows = deal(counts, self._window // self._group_size, np.random.default_rng([self._seed, number]))
+        return photos[rows]
+
+
+def deal(counts: Int[np.ndarray, " n"], groups: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Deals photos to groups of equal size so that their sums of crops are about equal.
+
+    Args:
+      counts: crops of each photo.
+      groups: how many; divides the number of photos.
+      rng: decides among photos of equal count, and shuffles groups and the photos in each.
+
+    Returns:
+      The photos' rows, group after group.
+    """
+    size = len(counts) // groups
+    members: list[list[int]] = [[] for _ in range(groups)]
+    fewest = [(0, group) for group in range(groups)]
+    mixed = rng.permutation(len(counts))
+    for row in mixed[np.argsort(-counts[mixed], kind="stable")].tolist():
+        crops, group = heapq.heappop(fewest)
+        members[group].append(row)
+        if len(members[group]) < size:
+            heapq.heappush(fewest, (crops + int(counts[row]), group))
+    return np.concatenate([rng.permutation(members[group]) for group in rng.permutation(groups)])

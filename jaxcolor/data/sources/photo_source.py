@@ -1,0 +1,248 @@
+"""Where photos come from: a set of encoded ones with their boxes, or scenes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from jaxcolor.boxes import DroppedBoxes, clean_boxes, count_usable
+from jaxcolor.config import DataConfig
+from jaxcolor.data.archive import inside_zip
+from jaxcolor.data.boxes.base import MaskedStore, boxes_of, no_boxes
+from jaxcolor.data.boxes.bulk_read import BoxArrays, read_all
+from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.sources.attached_boxes import annotations_of, detections_of
+from jaxcolor.data.sources.base import Entry, PhotoSet
+from jaxcolor.data.sources.index import Index, find_index, make_index, write_index
+from jaxcolor.data.sources.registry import open_photos
+from jaxcolor.data.sources.scenes import PHOTO_PER_CANVAS, SceneSource
+from jaxcolor.data.transforms import read_image, read_size
+from jaxcolor.data.types import DataError, Photo, Source, UsableBoxes
+
+
+def make_source(config: DataConfig, side: int) -> Source:
+    """The source that a config asks for.
+
+    Args:
+      config: see ``DataConfig``.
+      side: S of the canvas; scenes are made four times as big.
+
+    Raises:
+      DataError: what ``PhotoSource`` and ``SceneSource`` raise.
+    """
+    if config.source == "scenes":
+        return SceneSource(config.scenes, PHOTO_PER_CANVAS * side, config.seed, config.split)
+    return PhotoSource(config)
+
+
+class PhotoSource:
+    """The photos of a set, in its order, each with the boxes that a box store has under its name.
+
+    Where no store is named, boxes that lie with the photos are used: those in the records of a TFDS data set, and
+    COCO's annotations.
+
+    Boxes refer to the pixels of the photo as it is shown, that is after its EXIF orientation. Everything that can be
+    found out cheaply is found out at the start: names, headers, boxes; with ``index_path`` headers are read once and
+    never again. So which photo has which number depends on the files alone. A photo whose body is damaged is found only
+    when it is read: ``source[i]`` then raises ``DataError``, and the pipeline leaves it out where ``bad_photos`` is
+    ``skip``.
+
+    Safe in threads; a worker process can have it by fork or by pickling, which for a million photos takes milliseconds.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        """Lists the photos, reads the boxes of each and counts usable ones.
+
+        Prints one line to standard error for each photo or box file that is skipped, and one if boxes were dropped.
+
+        Raises:
+          DataError: no photos where the config says, a list or an index that cannot be used or belongs to other photos,
+            two photos of one stem, boxes that are not where the config says or cannot be opened, photos without a box
+            file or entry (``missing_boxes`` ``error``; all are counted), an unreadable photo or box file
+            (``bad_photos`` ``error``), box choice ``ground_truth`` without annotated boxes, or ``masks`` without
+            annotated masks.
+        """
+        self.photos: PhotoSet = open_photos(config)
+        self.where = self.photos.where
+        self._uses_truth = config.box_choice == "ground_truth"
+        # With annotated boxes in their place, nobody needs the detections.
+        self._may_lack_boxes = config.missing_boxes == "none" or self._uses_truth
+        self._may_lack_truth = config.missing_boxes == "none"
+        self.boxes = detections_of(config, self.photos, may_lack=self._may_lack_boxes)
+        """None: they lie with the photos, or there are none."""
+        self.truth = annotations_of(config, self.photos)
+        self.skipped: list[str] = []
+        """What was wrong with the photos left out."""
+        self._find(config)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Photo:
+        """Photo ``index``, decoded, with its boxes as they are in the store.
+
+        Raises:
+          DataError: the photo or its boxes cannot be read.
+          IndexError: there is no such photo.
+        """
+        entry = self._entry(index)
+        image = read_image(entry.file)
+        detected = self._detections_of(entry)
+        truth = self._truth_of(entry, image.size)
+        masks = self.truth.masks(entry.name, image.size) if isinstance(self.truth, MaskedStore) else None
+        truth_boxes = None if truth is None else truth.boxes
+        return Photo(entry.name, image, detected.boxes, detected.scores, truth_boxes, masks)
+
+    def usable(self, index: int) -> tuple[tuple[int, int], UsableBoxes]:
+        """Width and height of photo ``index`` in pixels, and the boxes a choice can be made of; it is not decoded.
+
+        Raises:
+          DataError: the photo's header or its boxes cannot be read.
+        """
+        width, height = self._sizes[index].tolist()
+        keys, store = self.photos.keys(), self.truth if self._uses_truth else self.boxes
+        if width and keys is not None and store is not None:
+            may_lack = self._may_lack_truth if self._uses_truth else self._may_lack_boxes
+            size, found = (width, height), boxes_of(store, keys[int(self._numbers[index])], may_lack)
+        else:
+            entry = self._entry(index)
+            size = (width, height) if width else read_size(entry.file)
+            found = (self._truth_of(entry, size) if self._uses_truth else None) or self._detections_of(entry)
+        # The score of an annotated box means nothing.
+        scores = np.ones_like(found.scores) if self._uses_truth else found.scores
+        clean = clean_boxes(found.boxes, scores, size)
+        return size, UsableBoxes(clean.boxes, scores[clean.kept], clean.dropped, clean.kept)
+
+    def picture(self, index: int, least_side: int | None = None) -> Photo:
+        """Photo ``index`` without its boxes, decoded at a fraction of its size where its file allows."""
+        entry, none = self._entry(index), no_boxes()
+        return Photo(entry.name, read_image(entry.file, least_side), none.boxes, none.scores)
+
+    def crop_count(self, index: int) -> int:
+        """How many usable boxes photo ``index`` has."""
+        return int(self.usable_counts[index])
+
+    def with_boxes(self) -> Sequence[int]:
+        """Numbers of the photos with at least one usable box."""
+        return tuple(np.flatnonzero(self.usable_counts).tolist())
+
+    def describe(self) -> str:
+        """One line for a person."""
+        kept = self.usable_counts
+        kind = "annotated boxes" if self._uses_truth else "boxes"
+        remarks = f" ({self.photos.remarks})" if self.photos.remarks else ""
+        line = f"{self.where}: {len(self):,} photos{remarks}, {np.count_nonzero(kept):,} with {kind}; "
+        line += f"{kept.sum():,} {kind}{self._box_place()}"
+        if self.dropped.total:
+            line += f", {self.dropped.total:,} dropped ({self.dropped})"
+        used = self.truth if self._uses_truth else self.boxes
+        line += f"; {used.note}" if used is not None and used.note else ""
+        return line + (f"; {len(self.skipped):,} unreadable photos skipped" if self.skipped else "")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these photos and boxes from others, wherever they lie; kept with checkpoints."""
+        found = self.photos.identity()._asdict()
+        found.pop("where", None)
+        return {**found, "used": len(self), "boxes": int(self.usable_counts.sum())}
+
+    def _box_place(self) -> str:
+        used = self.truth if self._uses_truth else self.boxes
+        if used is not None:
+            # The folder beside the photos need not be there.
+            return f" from {used.path}" if used.path.exists() or inside_zip(used.path) else ""
+        carried = self.photos.carries_truth if self._uses_truth else self.photos.carries_detections
+        return " from its records" if carried else ""
+
+    def _find(self, config: DataConfig) -> None:
+        """Which photos can be used, their sizes, and how many usable boxes each has."""
+        skip_bad, total = config.bad_photos == "skip", len(self.photos)
+        path = Path(config.index_path) if config.index_path else None
+        keys = self.photos.keys()
+        index = find_index(config, self.photos)
+
+        def make(sized: Bool[np.ndarray, " P"] | None) -> Index:
+            made = make_index(self.photos, threads=config.threads, skip_bad=skip_bad, sized=sized)
+            if path is not None:
+                write_index(path, made, self.photos.identity())
+            return made
+
+        if index is None and keys is None:
+            index = make(None)
+        bad = dict(index.bad) if index is not None else {}
+        if bad and not skip_bad:
+            raise DataError(next(iter(bad.values())))
+        # Boxes before headers: that some are missing shows in seconds, and a photo without boxes needs no size.
+        names = keys if index is None else index.keys
+        assert names is not None
+        rows = np.array([number for number in range(total) if number not in bad], np.int64)
+        used = self._join([names[number] for number in rows.tolist()], rows, bad, skip_bad)
+        if index is None:
+            per_photo = np.zeros(total, np.int64)
+            per_photo[rows] = 0 if used is None else used.counts
+            index = make(None if path is not None else per_photo > 0)
+            bad |= index.bad
+        self._count(index, rows, used, bad)
+
+    def _join(
+        self, names: Sequence[str], rows: Int64[np.ndarray, " n"], bad: dict[int, str], skip_bad: bool
+    ) -> BoxArrays | None:
+        """The boxes of photos ``rows`` from the store that is used; None where they lie with the photos."""
+        used: BoxArrays | None = None
+        for store, may_lack, is_used in (
+            (self.boxes, self._may_lack_boxes, not self._uses_truth),
+            (self.truth, self._may_lack_truth, self._uses_truth),
+        ):
+            if store is None:
+                continue
+            many, unreadable = read_all(store, names, may_lack=may_lack, skip_bad=skip_bad)
+            for number, error in unreadable.items():
+                bad.setdefault(int(rows[number]), str(error))
+            used = many if is_used else used
+        return used
+
+    def _count(self, index: Index, rows: Int64[np.ndarray, " n"], used: BoxArrays | None, bad: dict[int, str]) -> None:
+        """Leaves bad photos out, tells them, and counts the boxes of the others."""
+        total = len(self.photos)
+        for number in sorted(bad):
+            self.skipped.append(bad[number])
+            print(f"skipped: {bad[number]}", file=sys.stderr)
+        good = np.ones(total, bool)
+        good[list(bad)] = False
+        if not good.any():
+            raise DataError(f"{self.where}: none of its {total:,} photos can be used; the first: {self.skipped[0]}")
+        counts = index.truth if self._uses_truth else index.detections
+        if used is not None:
+            per_photo = np.where(good[rows], used.counts, 0)
+            stay = np.repeat(good[rows], used.counts)
+            counts = np.zeros((total, 1 + len(DroppedBoxes._fields)), np.int64)
+            counts[rows] = count_usable(used.boxes[stay], used.scores[stay], per_photo, index.sizes[rows])
+        elif counts is None:
+            counts = np.zeros((total, 1 + len(DroppedBoxes._fields)), np.int64)
+        self._numbers = np.flatnonzero(good)
+        self.usable_counts = counts[good, 0].astype(np.int32)
+        """Boxes of each photo from which a choice can be made: annotated ones for ``ground_truth``."""
+        self.dropped = DroppedBoxes(*counts[good, 1:].sum(axis=0).tolist())
+        """Boxes of all photos that have no crop."""
+        self._sizes = index.sizes[good]
+        if self.dropped.total:
+            print(self.describe(), file=sys.stderr)
+
+    def _entry(self, index: int) -> Entry:
+        if not 0 <= index < len(self):
+            raise IndexError(f"photo {index} of {len(self)} in {self.where}")
+        return self.photos.entry(int(self._numbers[index]))
+
+    def _detections_of(self, entry: Entry) -> Boxes:
+        if self.boxes is None:
+            return entry.detections or no_boxes()
+        return boxes_of(self.boxes, entry.name, self._may_lack_boxes)
+
+    def _truth_of(self, entry: Entry, size: tuple[int, int]) -> Boxes | None:
+        if self.truth is None:
+            return entry.truth(size)
+        return boxes_of(self.truth, entry.name, self._may_lack_truth)

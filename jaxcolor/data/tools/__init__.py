@@ -1,0 +1,1 @@
+"""What commands do over whole data sets: pack, prepare, convert, count, draw."""

@@ -1,0 +1,369 @@
+"""The protocol: which pictures are compared, where, and for which systems; batches in, ``Results`` out.
+
+The truth is the photo's 8-bit pixels at the size of the comparison, the prediction is the truth's own L* joined with
+the predicted ab, taken to sRGB, clipped to gamut channel by channel and rounded to 8 bit. Systems and controls are
+those of ``systems.SYSTEMS`` and ``systems.CONTROLS``, and the pictures of others; objects are the union of the boxes
+that are in the batch, and each annotated object by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxcolor.batch import Batch
+from jaxcolor.data.batches import LoadedBatch
+from jaxcolor.data.eval_targets import EvalTargets
+from jaxcolor.evaluation.controls import photo_of_crop
+from jaxcolor.evaluation.metrics import fid, inception
+from jaxcolor.evaluation.predictions import Predictions
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, TRUTH, Predictors, without_donors
+from jaxcolor.evaluation.report import failures
+from jaxcolor.evaluation.report.contact_sheet import fitted
+from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, Shown
+from jaxcolor.evaluation.scorer import COLORFULNESS, Choice, Scorer, Truth
+from jaxcolor.evaluation.statistics import RESAMPLES
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.parallel import SPLIT, Devices
+
+
+class _Row(NamedTuple):
+    """What is kept of a photo; JSON types, so that processes can send it to each other."""
+
+    batch: int
+    name: str
+    boxes: int
+    scores: dict[str, dict[str, float]]
+    """By system; and of ``truth``."""
+    objects: list[list[int]]
+    object_scores: list[dict[str, dict[str, float]]]
+    failures: dict[str, float]
+    """What the failure finder measures of a photo; ``missed`` too. Empty where only others' pictures take part."""
+    descriptor: list[float]
+    """What the photo looks like in gray."""
+
+
+class _Batch(NamedTuple):
+    """One batch, measured: numbers on the host, pictures still on the devices, since only few are shown."""
+
+    scores: dict[str, dict[str, np.ndarray]]
+    object_scores: dict[str, dict[str, np.ndarray]]
+    truth: Truth
+    pictures: dict[str, Any]
+    failures: failures.Measured | None
+
+
+class _Tally:
+    """What is added up over the batches of this process."""
+
+    def __init__(self) -> None:
+        self.dropped = self.skipped = self.reduced = 0
+        self.resized: dict[str, int] = {}
+        self.missing: dict[str, list[str]] = {}
+        self.features: dict[str, fid.Sums] = {}
+
+
+class Evaluator:
+    """Measures batches on the devices; compiled once for each shape of batch."""
+
+    def __init__(
+        self,
+        colorists: Predictors,
+        scorer: Scorer,
+        devices: Devices,
+        predictions: Sequence[Predictions] = (),
+        threads: int = 1,
+        truth_statistics: fid.Statistics | None = None,
+    ) -> None:
+        """What takes part.
+
+        Args:
+          colorists: the checkpoints.
+          scorer: the metrics.
+          devices: where to run.
+          predictions: result pictures of others.
+          threads: how many read these.
+          truth_statistics: what FID needs of the true photos, where it is known.
+        """
+        self.colorists = colorists
+        self.scorer = scorer
+        self.devices = devices
+        self.predictions = predictions
+        self.threads = threads
+        self.truth_statistics = truth_statistics
+        """Known from the end of ``evaluate`` on, if FID is measured."""
+        self.tally = _Tally()
+
+    def pictures(
+        self, loaded: LoadedBatch, compared: EvalTargets, truth: Truth, colours: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The pictures of every system, at the size of the comparison, on the devices; ``colours`` are ours."""
+        side = loaded.batch.full_rgb.shape[1]
+        gray = self.devices.split(np.zeros((len(loaded.batch.full_rgb), side, side, 2), np.float32))
+        pictures = {name: self.scorer.pictures(truth, ab) for name, ab in {"gray": gray, **colours}.items()}
+        for prediction in self.predictions:
+            found = prediction.read(loaded.names, compared.size, self.scorer.choice.side, self.threads)
+            pictures[prediction.name] = self.devices.split(found.rgb)
+            there = {name for name, is_there in zip(loaded.names, found.there, strict=True) if is_there}
+            absent = [name for name in loaded.names if name and name not in there]
+            self.tally.missing.setdefault(prediction.name, []).extend(absent)
+            self.tally.resized[prediction.name] = self.tally.resized.get(prediction.name, 0) + found.resized
+        return pictures
+
+    def measure(self, loaded: LoadedBatch) -> _Batch:
+        """All numbers of a batch; what is not there, or has no meaning, is NaN."""
+        batch, compared = loaded.batch, loaded.compared
+        if compared is None:
+            raise ValueError("a batch without the truth; eval_batches makes it where compare_at is given")
+        truth = self.scorer.place(batch, compared)
+        colours = self.colorists(batch)
+        pictures = self.pictures(loaded, compared, truth, colours)
+        scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
+        objects = {name: self.scorer.score_objects(truth, rgb) for name, rgb in pictures.items()}
+        undefined = self._undefined(loaded, batch)
+        for name, lost in undefined.items():
+            scores[name] = {m: np.where(lost, np.nan, v) for m, v in scores[name].items()}
+            of_lost = lost[truth.object_rows]
+            objects[name] = {m: np.where(of_lost, np.nan, v) for m, v in objects[name].items()}
+        self._add_features(truth, pictures, np.asarray(batch.is_real), undefined)
+        main = next((colours[system] for system in ("fused", "full") if system in colours), None)
+        found = None if main is None else failures.measure(batch, main, self.devices)
+        return _Batch({**scores, TRUTH: self.scorer.of_truth(truth)}, objects, truth, pictures, found)
+
+    def _undefined(self, loaded: LoadedBatch, batch: Batch) -> dict[str, np.ndarray]:
+        """System -> photos of the batch for which it says nothing, bool (B,)."""
+        lost = {"other_crops": without_donors(batch, self.devices)} if "other_crops" in self.colorists.controls else {}
+        for prediction in self.predictions:
+            absent = set(self.tally.missing[prediction.name])
+            lost[prediction.name] = np.array([not name or name in absent for name in loaded.names])
+        return lost
+
+    def _add_features(
+        self, truth: Truth, pictures: dict[str, Any], valid: np.ndarray, undefined: dict[str, np.ndarray]
+    ) -> None:
+        if not self.scorer.has_fid:
+            return
+        wanted = pictures if self.truth_statistics is not None else {**pictures, TRUTH: truth.rgb}
+        for name, rgb in wanted.items():
+            there = valid & ~undefined.get(name, np.zeros_like(valid))
+            sums = self.tally.features.get(name, fid.no_photos(inception.WIDTH))
+            self.tally.features[name] = fid.add(sums, self.scorer.features(truth, rgb)[there])
+
+    def show(self, loaded: LoadedBatch, measured: _Batch, places: np.ndarray) -> list[Shown]:
+        """The photos at these places of the batch, with all their pictures; native ones fitted into the canvas."""
+        host = {name: self.devices.fetch(rgb, SPLIT) for name, rgb in measured.pictures.items()}
+        compared = loaded.compared
+        assert compared is not None
+        host[TRUTH] = compared.rgb
+        side = loaded.batch.full_rgb.shape[1]
+        owner = photo_of_crop(loaded.batch, self.devices.local_count)
+        level_boxes = np.asarray(loaded.batch.level_boxes)[:, 0]
+        shown = []
+        for i in places.tolist():
+            height, width = compared.size[i].tolist()
+            share = np.array([width, height]) / max(width, height)
+            boxes = np.rint(level_boxes[owner == i] * np.concatenate([share, share])).astype(np.int32)
+            panels = {name: fitted(rgb[i, :height, :width], side) for name, rgb in host.items()}
+            psnr = {name: float(measured.scores[name]["psnr"][i]) for name in measured.pictures}
+            shown.append(Shown(loaded.names[i], boxes, panels, psnr))
+        return shown
+
+    def rows(self, number: int, loaded: LoadedBatch, measured: _Batch) -> list[_Row]:
+        """One for each valid photo of the batch."""
+        batch, compared = loaded.batch, loaded.compared
+        assert compared is not None
+        owner = photo_of_crop(batch, self.devices.local_count)
+        counts = np.bincount(owner[owner >= 0], minlength=len(batch.full_rgb))
+        of_row: dict[int, list[int]] = {}
+        for place, row in enumerate(measured.truth.object_rows.tolist()):
+            of_row.setdefault(row, []).append(place)
+        return [
+            _Row(
+                number,
+                loaded.names[i],
+                int(counts[i]),
+                {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.scores.items()},
+                compared.objects[i].tolist() if i in of_row else [],
+                [
+                    {s: {m: float(v[k]) for m, v in of.items()} for s, of in measured.object_scores.items()}
+                    for k in of_row.get(i, [])
+                ],
+                *self._failures(loaded, compared, measured.failures, owner, i),
+            )
+            for i in np.flatnonzero(batch.is_real).tolist()
+        ]
+
+    def _failures(
+        self, loaded: LoadedBatch, compared: EvalTargets, found: failures.Measured | None, owner: np.ndarray, i: int
+    ) -> tuple[dict[str, float], list[float]]:
+        if found is None:
+            return {}, []
+        side = loaded.batch.full_rgb.shape[1]
+        height, width = compared.size[i].tolist()
+        annotated = failures.on_canvas(compared.objects[i], (height, width), side)
+        boxes = np.asarray(loaded.batch.level_boxes)[owner == i, 0]
+        missed = {"missed": failures.missed_share(annotated, boxes, side)}
+        return {m: float(v[i]) for m, v in found.measures.items()} | missed, found.descriptors[i].tolist()
+
+
+def evaluate(
+    evaluator: Evaluator,
+    batches: Iterable[LoadedBatch],
+    *,
+    shown_photos: int = 0,
+    progress: Callable[[int], object] = lambda photos: None,
+) -> Results:
+    """Measure every valid photo of the batches once.
+
+    Args:
+      evaluator: systems and metrics; made for one evaluation.
+      batches: host batches with the truth (``eval_batches`` with ``compare_at``), laid out for the evaluator's
+        devices; with several processes, each one's own part. All processes get the results of all photos; the
+        pictures are the first process's.
+      shown_photos: keep the pictures of this many photos, from the first.
+      progress: called with the number of photos after each batch.
+
+    Raises:
+      UserError: there is not one valid photo.
+    """
+    devices, tally = evaluator.devices, evaluator.tally
+    rows: list[_Row] = []
+    shown: list[Shown] = []
+    for number, loaded in enumerate(batches):
+        measured = evaluator.measure(loaded)
+        valid = np.flatnonzero(loaded.batch.is_real)
+        rows += evaluator.rows(number, loaded, measured)
+        if len(shown) < shown_photos and devices.is_first:
+            shown += evaluator.show(loaded, measured, valid[: shown_photos - len(shown)])
+        tally.dropped += loaded.dropped_crops
+        tally.skipped += len(loaded.skipped)
+        tally.reduced += loaded.compared.reduced if loaded.compared is not None else 0
+        progress(len(valid))
+    shares = devices.gather([rows, tally.dropped, tally.skipped, tally.reduced, tally.resized, tally.missing])
+    # Batch by batch, and in each the processes one after another: the order of one process alone.
+    merged = sorted((_Row(*row) for share in shares for row in share[0]), key=lambda row: row.batch)
+    if not merged:
+        raise UserError("there is no photo to evaluate")
+    names = [prediction.name for prediction in evaluator.predictions]
+    missing = {name: sorted(m for share in shares for m in share[5].get(name, [])) for name in names}
+    protocol = describe(evaluator.scorer, tuple(evaluator.colorists.systems), evaluator.colorists.controls)
+    protocol["reduced_photos"] = sum(share[3] for share in shares)
+    protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
+    scores, truth = _scores(merged, evaluator)
+    return Results(
+        tuple(row.name for row in merged),
+        np.array([row.boxes for row in merged]),
+        scores,
+        sum(share[1] for share in shares),
+        sum(share[2] for share in shares),
+        protocol,
+        tuple(shown),
+        truth,
+        _merged_objects(merged, list(scores)),
+        missing,
+        _distances(evaluator),
+        _facets(merged),
+    )
+
+
+def _facets(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
+    """What a photo has once: the share of it in boxes, and the failure finder's scores."""
+    if not rows[0].failures:
+        return {}
+    measures = {m: np.array([row.failures[m] for row in rows]) for m in rows[0].failures}
+    # Without any annotation nothing can be missed: the score would only say so.
+    missed = measures["missed"] if any(row.objects for row in rows) else None
+    found = failures.find(measures, np.array([row.descriptor for row in rows]), missed)
+    return {"covered": measures["covered"], **found}
+
+
+def _scores(
+    rows: Sequence[_Row], evaluator: Evaluator
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Scores of every system, in the order of reading, and what was measured of the truth."""
+    order = (*SYSTEMS, *evaluator.colorists.systems, *(p.name for p in evaluator.predictions), *CONTROLS)
+    scores = {
+        system: {m: np.array([row.scores[system][m] for row in rows]) for m in evaluator.scorer.choice.metrics}
+        for system in dict.fromkeys(order)  # in this order: jit sorts the keys
+        if system in rows[0].scores
+    }
+    truth = {m: np.array([row.scores[TRUTH][m] for row in rows]) for m in COLORFULNESS if m in rows[0].scores[TRUTH]}
+    for of in scores.values():
+        of |= {f"delta_{metric}": np.abs(of[metric] - values) for metric, values in truth.items()}
+    return scores, truth
+
+
+def _merged_objects(rows: Sequence[_Row], systems: Sequence[str]) -> Objects:
+    found = [(i, box, s) for i, row in enumerate(rows) for box, s in zip(row.objects, row.object_scores, strict=True)]
+    if not found:
+        return Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
+    metrics = list(found[0][2][systems[0]])
+    return Objects(
+        np.array([i for i, _, _ in found]),
+        np.array([box for _, box, _ in found], np.int32),
+        {s: {m: np.array([scores[s][m] for _, _, scores in found]) for m in metrics} for s in systems},
+    )
+
+
+def _distances(evaluator: Evaluator) -> dict[str, float]:
+    """FID of every system against the truth, over the photos of all processes."""
+    found = {}
+    for name, own in evaluator.tally.features.items():
+        count, total, products = evaluator.devices.total((np.int64(own.count), own.total, own.products))
+        found[name] = fid.Sums(int(count), total, products).statistics()
+    truth = found.pop(TRUTH, evaluator.truth_statistics)
+    evaluator.truth_statistics = truth
+    return {} if truth is None else {name: fid.distance(one, truth) for name, one in found.items()}
+
+
+def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:
+    """The choices behind the numbers, for ``metrics.json``."""
+    choice: Choice = scorer.choice
+    missing = [s for s in SYSTEMS[1:] if s not in systems] if any(s in SYSTEMS for s in systems) else []
+    at = (
+        f"each photo at its own size, longer sides reduced to {choice.side} pixels, aspect kept; predicted ab resized "
+        "to it bilinearly, without antialiasing"
+        if scorer.native
+        else f"photos resized to {choice.side}x{choice.side}, aspect not kept (Pillow bilinear, antialiased)"
+    )
+    return {
+        "systems": ["gray", *systems],
+        "systems_left_out": f"{', '.join(missing)}: the weights hold only the full tree" if missing else None,
+        "canvas": choice.object_side,
+        "size": "native" if scorer.native else "canvas",
+        "compared_at": at,
+        "metrics": list(choice.metrics),
+        "metrics_left_out": f"{', '.join(choice.left_out)}: the pictures are too small" if choice.left_out else None,
+        "colour_conversion": "sRGB (IEC 61966-2-1), CIE Lab with D65, 2 degrees, as scikit-image",
+        "pictures": "truth: 8-bit sRGB; prediction: its own L* with the predicted ab, clipped to sRGB channel by "
+        "channel, rounded to 8 bit",
+        "remainder": "the last batch is filled up with places that do not count; every photo counts exactly once",
+        "crops": f"each box cut from the original photo and resized to {choice.object_side}x{choice.object_side}",
+        "psnr": "dB, 10 log10(255^2 / MSE) per photo over RGB together, then the mean over photos",
+        "psnr_cap_db": PSNR_CAP,
+        "psnr_cap": "in means a photo counts this much at most (an identical picture is infinite); psnr_capped counts",
+        "ssim": "Gaussian 11x11, sigma 1.5, K1 0.01, K2 0.03, range 255, mean of R, G, B, whole windows only",
+        "objects": "pixels in the union of the boxes in the batch; windows of SSIM by their centre; photos without "
+        "such pixels are left out",
+        "background": "pixels outside all boxes; of a photo without boxes, all",
+        "per_object": f"each annotated box cut out of both pictures, resized to {choice.object_side}x"
+        f"{choice.object_side} (bilinear, no antialiasing) and rounded; mean over objects, interval over photos"
+        if scorer.per_object
+        else None,
+        "fused": "the fusion tree where a photo has boxes, the full tree elsewhere",
+        "controls": {
+            "no_boxes": "the fusion tree without any crop",
+            "other_crops": "each crop's pixels from another photo of the same batch, boxes kept; photos of a batch in "
+            "which no other photo has crops are left out",
+        }
+        if controls
+        else None,
+        "controls_elsewhere": "photos without boxes get the full tree's output, as in fused" if controls else None,
+        "fid": "InceptionV3 of pytorch-fid, 2048 features, 299x299 bilinear without antialiasing, covariance over N - 1"
+        if scorer.has_fid
+        else None,
+        "interval_95": f"percentile bootstrap over photos, {RESAMPLES} resamples, fixed seed",
+        "precision": "products in full float32 (matmul precision highest)",
+    }

@@ -1,0 +1,156 @@
+"""Which systems there are, and the colour each predicts for a batch: ab on the canvas, still on the devices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxcolor.batch import Batch
+from jaxcolor.config import ModelConfig
+from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
+from jaxcolor.models.backbone import network_input
+from jaxcolor.models.fusion import membership
+from jaxcolor.models.networks import TREES, Networks, Variables, build, frozen, picture, predict, run_full
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
+
+SYSTEMS = ("gray", "full", "fused")
+"""ab = 0; the full-image network alone; the dual-branch model (the full tree where a photo has no boxes)."""
+CONTROLS = ("no_boxes", "other_crops")
+"""The dual-branch model with all crops taken away, and with another photo's crops in their place."""
+TRUTH = "truth"
+
+Colors = dict[str, Float[jax.Array, "B S S 2"]]
+"""Normalised ab by system."""
+
+
+class Checkpoint(NamedTuple):
+    """Weights that take part in a comparison."""
+
+    name: str
+    """Of its one system; empty: the weights that are studied, whose systems are ``SYSTEMS`` and ``CONTROLS``."""
+    model: ModelConfig
+    variables: Variables
+    """``full`` alone, or all three trees."""
+
+    @property
+    def has_fusion(self) -> bool:
+        """Whether the dual-branch model can run."""
+        return all(tree in self.variables for tree in TREES)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The systems that it brings, controls apart.
+
+        Raises:
+          UserError: no ``full`` tree.
+        """
+        if "full" not in self.variables:
+            held = ", ".join(self.variables) or "none"
+            whose = f"{self.name}: " if self.name else ""
+            raise UserError(f"{whose}cannot evaluate without the tree 'full'; the weights hold {held}")
+        if self.name:
+            return (self.name,)
+        return SYSTEMS[1:] if self.has_fusion else SYSTEMS[1:2]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Names that people give to systems.
+
+    Raises:
+      UserError: one that is empty, is given twice, or means something else.
+    """
+    taken = {*SYSTEMS, *CONTROLS, TRUTH}
+    for name in names:
+        if not name or name in taken:
+            why = "there is one already, or it means something else" if name else "it is empty"
+            raise UserError(f"a system cannot be called {name!r}: {why}; take another name")
+        taken.add(name)
+
+
+def _predict(networks: Networks, variables: Variables, batch: Batch, photo: Int[jax.Array, " M"]) -> Colors:
+    """Colors of one device; ``photo`` is the ``crop_to_image`` that says which photos have boxes."""
+    shown = picture(jnp.asarray(batch.full_rgb), networks.full.config)
+    if "fusion" not in variables:
+        return {"full": run_full(networks, variables, network_input(shown.luminance)).ab}
+    prediction = predict(networks, variables, batch)
+    has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)
+    # Not ``prediction.ab``: a control hides boxes, and must not change what is asked of photos that never had any.
+    fused = jnp.where(has_boxes[:, None, None, None], prediction.fused_ab, prediction.full_ab)
+    return {"full": prediction.full_ab, "fused": fused}
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+    """Kept, so that an evaluation every so many steps of a training run compiles once."""
+
+    def predict(variables: Variables, batch: Batch, photo: jax.Array) -> tuple[Colors]:
+        return (_predict(build(model), variables, batch, photo),)
+
+    return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+
+
+class Predictors:
+    """The checkpoints of a comparison, on the devices; one compiled program for each architecture."""
+
+    def __init__(self, checkpoints: Sequence[Checkpoint], devices: Devices, controls: bool) -> None:
+        """Puts the variables on the devices.
+
+        Args:
+          checkpoints: at most one without a name.
+          devices: where to run.
+          controls: colour ``CONTROLS`` too (where the nameless one has a fused system).
+
+        Raises:
+          UserError: no ``full`` tree; canvases of different sides.
+        """
+        self._devices = devices
+        self._loaded: list[tuple[Checkpoint, Any]] = []
+        self.systems = tuple(system for checkpoint in checkpoints for system in checkpoint.systems)
+        for checkpoint in checkpoints:
+            if checkpoint.model.side != checkpoints[0].model.side:
+                raise UserError(
+                    f"{checkpoint.name}: its canvas is {checkpoint.model.side} pixels wide, that of the others "
+                    f"{checkpoints[0].model.side}; their numbers could not be compared"
+                )
+            kept = TREES if checkpoint.has_fusion else ("full",)
+            variables = frozen({tree: checkpoint.variables[tree] for tree in kept}, checkpoint.model)
+            self._loaded.append((checkpoint, devices.replicate(variables)))
+        studied = next((c for c in checkpoints if not c.name), None)
+        self.controls = CONTROLS if controls and studied is not None and studied.has_fusion else ()
+
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        """The colours of every system and control but gray, whose ab is 0 everywhere: arrays on the devices."""
+        photo = np.asarray(batch.crop_to_image)
+        own = self._devices.split(batch)
+        colours: dict[str, Any] = {}
+        for checkpoint, variables in self._loaded:
+            found = self._run(checkpoint.model, variables, own, photo)
+            best = found["fused" if checkpoint.has_fusion else "full"]
+            colours |= {checkpoint.name: best} if checkpoint.name else found
+            if not checkpoint.name and self.controls:
+                donors = crop_donors(batch, self._devices.local_count)
+                for control, changed in zip(CONTROLS, (no_boxes(batch), other_crops(batch, donors)), strict=True):
+                    on_devices = self._devices.split(changed)
+                    colours[control] = self._run(checkpoint.model, variables, on_devices, photo)["fused"]
+        return colours
+
+    def _run(self, model: ModelConfig, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
+        # A measurement: TF32 or bfloat16 products on accelerators would move colours by more than 8-bit rounding.
+        with jax.default_matmul_precision("highest"):
+            (colours,) = _compiled(model, self._devices)(variables, batch, self._devices.split(photo))
+        found: Mapping[str, Any] = colours
+        return found
+
+
+def without_donors(batch: Batch, devices: Devices) -> np.ndarray:
+    """Rows of the photos that have boxes but for which ``other_crops`` finds no other photo's crops, bool (B,)."""
+    owner = photo_of_crop(batch, devices.local_count)
+    donors = crop_donors(batch, devices.local_count)
+    return np.isin(np.arange(len(batch.full_rgb)), owner[(owner >= 0) & (donors < 0)])

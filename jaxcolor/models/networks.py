@@ -1,0 +1,185 @@
+"""The three networks together: full image, instances, fusion; three trees of variables, pure functions over them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxcolor import color
+from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch
+from jaxcolor.config import ConfigError, ModelConfig
+from jaxcolor.models.backbone import Backbone, BackboneOutput, network_input, parameter_type
+from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
+
+TREES = ("full", "instance", "fusion")
+"""The trees of variables: the reference's GComp, G and GF."""
+
+Variables = Mapping[str, Any]
+"""Tree -> {"params": …, "batch_stats": …}."""
+
+
+class Networks(NamedTuple):
+    """The modules whose variables the three trees are."""
+
+    full: Backbone
+    instance: Backbone
+    fusion: FusionNetwork
+
+
+class Picture(NamedTuple):
+    """Photos as the networks see them."""
+
+    luminance: Float[jax.Array, "B S S 1"]
+    ab: Float[jax.Array, "B S S 2"]
+    """The true colour, for training and evaluation."""
+
+
+class LabBatch(NamedTuple):
+    """A batch in the networks' colour space."""
+
+    full: Picture
+    crop: Picture
+    crop_to_image: Int[jax.Array, " M"]
+    level_boxes: Int[jax.Array, "M L 4"]
+    crop_mask: Bool[Array, "M S S"] = NO_MASKS
+
+
+class Prediction(NamedTuple):
+    """What the dual-branch model makes of a batch."""
+
+    ab: Float[jax.Array, "B S S 2"]
+    """The result: fused where a photo has boxes, the full tree's elsewhere."""
+    full_ab: Float[jax.Array, "B S S 2"]
+    """The full-image network's alone."""
+    fused_ab: Float[jax.Array, "B S S 2"]
+    """The fusion network's, also where a photo has no boxes."""
+    fusion_weights: dict[str, FusionWeights]
+    """Weight maps by tap."""
+
+
+def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
+    """The networks of a config; ``axis_name`` synchronises BatchNorm in training.
+
+    Raises:
+      ConfigError: ``compute_dtype`` is float64 but JAX is not allowed to compute in it.
+    """
+    if config.compute_dtype == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
+        raise ConfigError("model.compute_dtype: JAX computes in float64 only with JAX_ENABLE_X64=1 in the environment")
+    return Networks(
+        full=Backbone(config, class_head=True, axis_name=axis_name),
+        instance=Backbone(config, axis_name=axis_name),
+        fusion=FusionNetwork(config),
+    )
+
+
+def init(config: ModelConfig, seed: int) -> dict[str, Any]:
+    """Fresh variables of all three trees.
+
+    Initialised at the smallest canvas there is, under one ``jit``, with an ``rbg`` key: threefry's many small
+    generators take ten times as long to compile on CPU.
+    """
+    return cast(dict[str, Any], _init(jax.random.key(seed, impl="rbg"), config))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _init(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
+    nets, keys = build(config), jax.random.split(key, len(TREES))
+    inputs = jnp.zeros((1, 8, 8, 4), parameter_type(config))
+    taps = jax.eval_shape(lambda k: nets.instance.init_with_output(k, inputs)[0].taps, keys[1])
+    taps = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), taps)
+    index, boxes = jnp.zeros(1, jnp.int32), jnp.ones((1, LEVELS, 4), jnp.int32)
+    return {
+        "full": nets.full.init(keys[0], inputs),
+        "instance": nets.instance.init(keys[1], inputs),
+        "fusion": nets.fusion.init(keys[2], inputs, taps, index, boxes, jnp.zeros((1, 8, 8), bool)),
+    }
+
+
+def abstract(config: ModelConfig) -> dict[str, Any]:
+    """Shapes and types of all three trees, computed without making them."""
+    return jax.eval_shape(lambda: init(config, 0))
+
+
+def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:
+    """Variables that are not trained: kernels in the type of the computation, so that no call converts them again.
+
+    Host arrays; what is computed from them is the same to the last bit.
+    """
+    dtype = jnp.dtype(config.compute_dtype)
+
+    def converted(path: Any, leaf: Any) -> np.ndarray:
+        host = np.asarray(leaf)
+        return host.astype(dtype) if path[-1].key == "kernel" else host
+
+    return cast(dict[str, Any], jax.tree_util.tree_map_with_path(converted, dict(variables)))
+
+
+def picture(rgb: Array, config: ModelConfig) -> Picture:
+    """8-bit sRGB photos or crops (B, S, S, 3) as normalised L and ab, in at least float32."""
+    lab = color.rgb_to_lab(color.unit_rgb(jnp.asarray(rgb), parameter_type(config)))
+    return Picture(*color.normalize_lab(lab))
+
+
+def to_lab(batch: Batch, config: ModelConfig) -> LabBatch:
+    """The batch's 8-bit pictures as normalised Lab, on device."""
+    return LabBatch(
+        picture(batch.full_rgb, config),
+        picture(batch.crop_rgb, config),
+        jnp.asarray(batch.crop_to_image),
+        jnp.asarray(batch.level_boxes),
+        jnp.asarray(batch.crop_mask),
+    )
+
+
+def run_full(nets: Networks, variables: Variables, inputs: jax.Array, classify: bool = False) -> BackboneOutput:
+    """The full-image network in inference mode on its inputs (``network_input``)."""
+    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, classify=classify))
+
+
+def run_instance(nets: Networks, variables: Variables, inputs: jax.Array, crop_to_image: jax.Array) -> BackboneOutput:
+    """The instance network in inference mode on the crops' inputs; padding crops are zeroed first."""
+    inputs = jnp.where((crop_to_image >= 0)[:, None, None, None], inputs, 0)
+    return cast(BackboneOutput, nets.instance.apply(variables["instance"], inputs))
+
+
+def run_fusion(
+    nets: Networks,
+    variables: Variables,
+    inputs: jax.Array,
+    instance_taps: Mapping[str, jax.Array],
+    crop_to_image: jax.Array,
+    level_boxes: jax.Array,
+    crop_mask: Array = NO_MASKS,
+) -> FusionOutput:
+    """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them)."""
+    arguments = (inputs, instance_taps, crop_to_image, level_boxes, crop_mask)
+    return cast(FusionOutput, nets.fusion.apply(variables["fusion"], *arguments))
+
+
+def predict(nets: Networks, variables: Variables, batch: Batch) -> Prediction:
+    """Colours for a batch of photos with any number of crops, in inference mode.
+
+    Args:
+      nets: from ``build``.
+      variables: the three trees.
+      batch: photos and crops; only their L is read.
+    """
+    lab = to_lab(batch, nets.full.config)
+    inputs = network_input(lab.full.luminance)
+    full_ab = run_full(nets, variables, inputs).ab
+    taps = run_instance(nets, variables, network_input(lab.crop.luminance), lab.crop_to_image).taps
+    output = run_fusion(nets, variables, inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
+    has_boxes = membership(lab.crop_to_image, inputs.shape[0]).any(axis=1)
+    ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
+    return Prediction(ab, full_ab, output.ab, output.fusion_weights)
+
+
+def count_parameters(tree: Any) -> int:
+    """How many numbers a tree of parameters holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,1 @@
+"""How each layer is computed fast, behind one plain definition; README.md has the table."""

@@ -1,0 +1,1 @@
+"""What everything runs on: devices, compilation, errors, files that appear whole or not at all, locks."""

@@ -1,0 +1,153 @@
+"""What the programs (train.py, eval.py, the demo) have in common: reading flags and a config, and how they end."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from absl import app, flags, logging
+
+from jaxcolor.config import Config, from_dict
+from jaxcolor.runtime.distributed import ProcessFlags
+from jaxcolor.runtime.errors import UserError, exit_status
+
+T = TypeVar("T")
+
+
+def run(
+    name: str,
+    work: Callable[[T], object],
+    config: Any,
+    required: Sequence[Any],
+    processes: ProcessFlags | None = None,
+    kind: type[T] = Config,  # type: ignore[assignment]
+) -> NoReturn:
+    """Parse the command line, build the config, do the work, exit.
+
+    Args:
+      name: of the program, for messages.
+      work: does it; raises ``UserError`` or ``OSError`` for what a person can put right.
+      config: holder of the config flag (``config_flags.DEFINE_config_file``).
+      required: holders of the flags that must be given besides ``--config``.
+      processes: the flags by which this process joins others; None: the program is for one process.
+      kind: the dataclass that the config file hands out.
+    """
+
+    def main(rest: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell every step of what they do
+
+        def checked() -> None:
+            if len(rest) > 1:
+                raise UserError(f"unexpected arguments: {' '.join(rest[1:])}")
+            for holder in (config, *required):
+                if not holder.value:
+                    raise UserError(f"--{holder.name} is missing; see python {name} --help")
+            if processes is not None:
+                processes.start()
+            work(from_dict(kind, config.value.to_dict()))
+
+        sys.exit(exit_status(name, checked))
+
+    app.run(main, flags_parser=lambda argv: _parse(name, argv, config, kind))
+    raise AssertionError("app.run returns only by sys.exit")
+
+
+def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
+    """Parse the flags; whatever is wrong with them, or with the config file, is told in one line."""
+    # ml_collections names neither the group nor, often, a likely field; and it looks only once the file is loaded.
+    for argument, after in itertools.pairwise([*argv[1:], ""]):
+        if argument == "--":  # the end of the flags
+            break
+        said = missing_file(config.name, argument, after) or unknown_field(config.name, argument, root)
+        if said:
+            print(f"{name}: {said}", file=sys.stderr)
+            sys.exit(1)
+    try:
+        rest: list[str] = flags.FLAGS(argv)
+        if config.value is not None:
+            config.value.to_dict()  # a file that could not be loaded is told only when it is asked for its values
+    except Exception as error:  # a config file is a program: it can fail in any way
+        what = str(error.args[0] if isinstance(error, (KeyError, AttributeError)) and error.args else error)
+        kind = "" if isinstance(error, flags.Error) else f"--{config.name}: {type(error).__name__}: "
+        # ml_collections puts the whole traceback of a config file into its message.
+        what = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", what, flags=re.DOTALL)
+        print(f"{name}: {kind}{' '.join(what.split())}", file=sys.stderr)
+        sys.exit(1)
+    return rest
+
+
+def missing_file(flag: str, argument: str, after: str) -> str | None:
+    """What is wrong with the file that ``--config=FILE`` or ``--config FILE`` names; None if nothing.
+
+    Args:
+      flag: name of the config flag, ``config``.
+      argument: one word of the command line.
+      after: the next one.
+    """
+    word, given, value = argument.partition("=")
+    if word not in (f"-{flag}", f"--{flag}"):
+        return None
+    path = (value if given else after).partition(":")[0]  # what follows is handed to the file
+    if not path or (os.path.exists(path) and not os.path.isdir(path)):
+        return None
+    folder, name = os.path.split(path)
+    try:
+        known = [other for other in sorted(os.listdir(folder or ".")) if other.endswith(".py")]
+    except OSError:
+        known = []
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"--{flag}: {path}: no such file" + "".join(f"; did you mean {Path(folder, near)}?" for near in nearest)
+
+
+def unknown_field(flag: str, argument: str, root: type = Config) -> str | None:
+    """What is wrong with the field that ``--config.data.path=P`` names; None if nothing, or for another argument.
+
+    Args:
+      flag: name of the config flag, ``config``.
+      argument: one word of the command line.
+      root: the dataclass of the whole config.
+    """
+    match = re.match(rf"--?{re.escape(flag)}\.([^=]+)", argument)
+    if not match:
+        return None
+    kind: Any = root
+    place = ""
+    for field in match[1].split("."):
+        where = f"--{flag}{place}.{field}"
+        if not dataclasses.is_dataclass(kind):
+            return f"{where}: {place[1:]} is a value, not a group of fields"
+        hints = typing.get_type_hints(kind)
+        if field not in hints:
+            group = place[1:] or "the config"
+            return f"{where}: no such field of {group}; {_advice(field, place, list(hints), root)}"
+        kind, place = hints[field], f"{place}.{field}"
+    if dataclasses.is_dataclass(kind):
+        return f"--{flag}{place}: a group of fields; name one: {', '.join(typing.get_type_hints(kind))}"
+    return None
+
+
+def _advice(field: str, place: str, known: list[str], root: type) -> str:
+    """The nearest field of the group; else fields of this name in other groups; else all of the group."""
+    nearest = difflib.get_close_matches(field, known, n=1)
+    if nearest:
+        return f"did you mean {nearest[0]}?"
+    elsewhere = [path for path in _paths(root) if path.rpartition(".")[2] == field]
+    if elsewhere:
+        return f"did you mean {', '.join(elsewhere)}?"
+    return f"known: {', '.join(known)}"
+
+
+def _paths(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Every field of a config and of its groups, from the top."""
+    for field, hint in typing.get_type_hints(kind).items():
+        yield f"{prefix}{field}"
+        if dataclasses.is_dataclass(hint):
+            yield from _paths(hint, f"{prefix}{field}.")

@@ -1,0 +1,104 @@
+"""What a stage trains and what it leaves alone, as a table for a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+
+from jaxcolor.config import StageConfig
+from jaxcolor.models.backbone import TAPS
+from jaxcolor.training.stages import Stage, is_trained
+
+_HEADER = ("tree", "modules", "parameters", "state", "learning rate")
+_TAPS = [f"fuse_{tap.name}" for tap in TAPS]
+_LAST = {"output": 11, "classes": 12}
+"""Modules of a backbone without a block number, and where they stand among the ten blocks."""
+
+
+class _Group(NamedTuple):
+    """Modules of one row. Compared in order: trunk before weight heads, blocks in the order of the data."""
+
+    heads: bool
+    place: int
+    trained: bool
+
+
+def param_table(stage: Stage, trees: Mapping[str, Any], settings: StageConfig) -> str:
+    """Modules, parameters, trained or frozen, learning rate: of the tree that a stage trains, then of those it reads.
+
+    Args:
+      stage: the stage.
+      trees: its own tree and its frozen ones, {"params": …, "batch_stats": …}; arrays or shapes.
+      settings: of the stage.
+
+    Returns:
+      Aligned lines: one for each block of a backbone and each weight head (one for the trained and one for the frozen
+      modules of a block of both), one for each tree that is only read, and the totals.
+    """
+    groups: dict[_Group, dict[str, int]] = {}
+    for path, value in traverse_util.flatten_dict(dict(trees[stage.name]["params"])).items():
+        group = _group(path, is_trained(path, settings.trained))
+        name = "/".join(path[: 2 if path[0] == "trunk" else 1])
+        sizes = groups.setdefault(group, {})
+        sizes[name] = sizes.get(name, 0) + _size(value)
+    rate = f"{settings.learning_rate:g}"
+    rows: list[tuple[str, ...]] = []
+    for group, sizes in sorted(groups.items()):
+        state = ("trained", rate) if group.trained else ("frozen", "")
+        rows.append((stage.name, _names(sizes), f"{sum(sizes.values()):,}", *state))
+    for tree in stage.frozen:
+        size = sum(map(_size, traverse_util.flatten_dict(dict(trees[tree]["params"])).values()))
+        rows.append((tree, "all, read only", f"{size:,}", "frozen", ""))
+    counts = {
+        trained: sum(sum(sizes.values()) for group, sizes in groups.items() if group.trained == trained)
+        for trained in (True, False)
+    }
+    rows.append(("", "total trained", f"{counts[True]:,}", "", ""))
+    rows.append(("", f"total frozen in {stage.name}", f"{counts[False]:,}", "", ""))
+    return "\n".join([*_aligned([_HEADER, *rows]), *_remarks(stage, trees, groups)])
+
+
+def _group(path: tuple[str, ...], trained: bool) -> _Group:
+    module = path[1] if path[0] == "trunk" else path[0]
+    if module in _TAPS:
+        return _Group(True, _TAPS.index(module), trained)
+    # conv8_up, conv8_2, short3_8 and norm8 are of block 8.
+    block = re.fullmatch(r"(?:conv|norm)(\d+).*|short\d+_(\d+)", module)
+    return _Group(False, int(block[1] or block[2]) if block else _LAST.get(module, len(_LAST) + 11), trained)
+
+
+def _names(modules: Mapping[str, int]) -> str:
+    """Module names, the trunk said once."""
+    trunk = "trunk: " if all(name.startswith("trunk/") for name in modules) else ""
+    return trunk + " ".join(sorted(name.removeprefix("trunk/") for name in modules))
+
+
+def _size(value: Any) -> int:
+    return int(np.prod(value.shape))
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    # Numbers end, words begin at the same place.
+    return [
+        "  "
+        + "  ".join(
+            cell.rjust(width) if column in (2, 4) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _remarks(stage: Stage, trees: Mapping[str, Any], groups: Mapping[_Group, Mapping[str, int]]) -> list[str]:
+    remarks = []
+    if any("classes" in sizes for sizes in groups.values()):
+        remarks.append("  classes: no loss reads it, its gradient is 0")
+    if trees[stage.name].get("batch_stats"):
+        state = "stand still" if stage.name == "fusion" else "follow the batches"
+        remarks.append(f"  BatchNorm's running statistics {state}")
+    return remarks

@@ -1,0 +1,234 @@
+"""The released form of weights: one safetensors file that says which networks it is for.
+
+Arrays are named by tree, collection and path (``full/params/conv1_1/kernel``); the reference's arrays that no
+computation reads lie beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost on the way
+back. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the ``ModelConfig``, which
+trees there are, and a note. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are kept in
+float32; for ``compute_dtype`` float64 they are float64. No other type is written or read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+import jaxcolor
+from jaxcolor.config import ModelConfig, from_dict, to_dict
+from jaxcolor.models.backbone import parameter_type
+from jaxcolor.models.networks import TREES
+from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
+
+FORMAT = 1
+"""Version of the form; a file of another one is refused."""
+
+METADATA_KEY = "jaxcolor"
+# One key, because safetensors writes several in a random order: the same weights give the same bytes.
+
+_UNUSED = "reference_unused"
+_TYPES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+"""safetensors' names of the types that an array of a released file can have."""
+
+
+class NativeWeights(NamedTuple):
+    """What a released file holds."""
+
+    config: ModelConfig
+    variables: dict[str, Any]
+    """Tree -> {"params": …, "batch_stats": …}, NumPy arrays; only the trees that the file has."""
+    unused: dict[str, dict[str, np.ndarray]]
+    """Tree -> reference key -> array that no computation reads."""
+    note: str
+
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """Which of ``full``, ``instance``, ``fusion`` the file has."""
+        return tuple(self.variables)
+
+
+def save(
+    path: str | Path,
+    config: ModelConfig,
+    variables: Mapping[str, Any],
+    unused: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    note: str = "",
+) -> None:
+    """Write a released file, whole or not at all; one that is there is replaced.
+
+    Args:
+      path: the file; its folder must exist.
+      config: of the networks that the variables are for.
+      variables: one or more trees -> {"params": …, "batch_stats": …}, NumPy or JAX arrays.
+      unused: tree -> reference key -> array that no computation reads (``weights.reference``).
+      note: free text: where the weights are from.
+
+    Raises:
+      ConfigError: ``config`` is not a config that could be read again.
+      OSError: the file cannot be written.
+      WeightsError: trees that there are not, or arrays missing, left over, of another shape or type, or not finite.
+    """
+    path = Path(path)
+    from_dict(ModelConfig, to_dict(config), "model")
+    where = f"{path}: not written"
+    arrays = _named_arrays(where, variables)
+    kept = {
+        f"{_UNUSED}/{tree}/{key}": np.asarray(value)
+        for tree, of_tree in (unused or {}).items()
+        for key, value in of_tree.items()
+    }
+    described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
+    trees = [tree for tree in TREES if tree in variables]
+    _refuse(where, _problems(config, trees, described) or _not_finite(arrays))
+    about = {
+        "format": FORMAT,
+        "version": jaxcolor.__version__,
+        "config": to_dict(config),
+        "trees": trees,
+        "note": note,
+    }
+    # In C order: safetensors 0.8.0 writes the memory of any other array as it lies, silently scrambled (its issue
+    # 825), and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
+    contiguous = {name: np.asarray(array, order="C") for name, array in {**arrays, **kept}.items()}
+    _write(path, contiguous, {METADATA_KEY: json.dumps(about, sort_keys=True)})
+
+
+def load(path: str | Path) -> NativeWeights:
+    """Read a released file.
+
+    Raises:
+      OSError: no such file, or it cannot be read.
+      WeightsError: not a safetensors file, without our metadata or of another format, a config that cannot be
+        used, or arrays missing, left over, of another shape or type (all listed), or not finite.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the .safetensors file in it", str(path))
+    with open(path, "rb"):  # its errors name the file and what is wrong; those of safe_open do not
+        pass
+    try:
+        with safe_open(path, framework="np") as file:
+            config, trees, note = _read_about(path, file.metadata() or {})
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
+            described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
+            _refuse(f"{path}: does not hold the weights that its config describes", _problems(config, trees, described))
+            arrays = {name: file.get_tensor(name) for name in slices}
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: damaged, cut short or not a safetensors file ({error})") from error
+    used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
+    _refuse(f"{path}: damaged weights", _not_finite({"/".join(key): array for key, array in used.items()}))
+    variables = traverse_util.unflatten_dict(used)
+    unused: dict[str, dict[str, np.ndarray]] = {tree: {} for tree in trees}
+    for name, array in arrays.items():
+        if name.startswith(f"{_UNUSED}/"):
+            _, tree, key = name.split("/", 2)
+            unused[tree][key] = array
+    return NativeWeights(config, {tree: variables[tree] for tree in trees}, unused, note)
+
+
+def _read_about(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, list[str], str]:
+    """Config, trees and note from the metadata."""
+    if METADATA_KEY not in metadata:
+        raise WeightsError(
+            f"{path}: not a released file of jaxcolor: there is no config in its metadata "
+            "(`jaxcolor convert` makes one from the reference's .pth files)"
+        )
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+        found = about["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from error
+    if found != FORMAT:
+        raise WeightsError(
+            f"{path}: format {found!r}, written by jaxcolor {about.get('version', 'of unknown version')}; "
+            f"jaxcolor {jaxcolor.__version__} reads format {FORMAT}"
+        )
+    trees, note, values = about.get("trees"), about.get("note"), about.get("config")
+    if not isinstance(trees, list) or not trees or trees != [tree for tree in TREES if tree in trees]:
+        raise WeightsError(f"{path}: trees {trees!r} in its metadata; known: {', '.join(TREES)}, in this order")
+    if not isinstance(note, str) or not isinstance(values, dict):
+        raise WeightsError(f"{path}: note or config in its metadata is of a wrong type")
+    try:
+        config = from_dict(ModelConfig, values, "model")
+        tree_shapes(config)  # fails for values that are of the right type but make no networks
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: its config makes no networks here ({error}); it was written by jaxcolor {about.get('version')}, "
+            f"this is {jaxcolor.__version__}"
+        ) from error
+    return config, trees, note
+
+
+def _named_arrays(where: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Name in the file -> array, in the order of the trees."""
+    unknown = [tree for tree in variables if tree not in TREES]
+    if unknown or not variables:
+        what = f"no such tree: {', '.join(unknown)}" if unknown else "no tree of variables"
+        raise WeightsError(f"{where}: {what}; known: {', '.join(TREES)}")
+    return {
+        "/".join((tree, *key)): np.asarray(value)
+        for tree in TREES
+        if tree in variables
+        for key, value in traverse_util.flatten_dict(dict(variables[tree])).items()
+    }
+
+
+def _type_name(array: np.ndarray) -> str:
+    """Safetensors' name of an array's type, or NumPy's where a released file cannot have it."""
+    return next((name for name, kind in _TYPES.items() if array.dtype == kind), str(array.dtype))
+
+
+def _problems(config: ModelConfig, trees: list[str], found: Mapping[str, tuple[Shape, str]]) -> list[str]:
+    """One line for everything that keeps arrays (name -> shape, type) from being those of the config's trees."""
+    shapes = tree_shapes(config)
+    expected = {"/".join((tree, *key)): shape for tree in trees for key, shape in shapes[tree].items()}
+    kept = {name for name in found if any(name.startswith(f"{_UNUSED}/{tree}/") for tree in trees)}
+    wanted_type = _type_name(np.empty(0, parameter_type(config)))
+    return [
+        *mismatches(expected, {name: shape for name, (shape, _) in found.items() if name not in kept}),
+        *(
+            f"! wrong type: {name} is {kind}, expected {wanted_type}"
+            for name, (_, kind) in found.items()
+            if name in expected and kind != wanted_type
+        ),
+        *(
+            f"! wrong type: {name} is {found[name][1]}, expected one of {', '.join(_TYPES)}"
+            for name in sorted(kept)
+            if found[name][1] not in _TYPES
+        ),
+    ]
+
+
+def _not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    # Not asked of unused arrays: nothing computes with them, and the way back must not change them.
+    return [f"! not finite: {name} holds NaN or infinity" for name, a in arrays.items() if not np.isfinite(a).all()]
+
+
+def _refuse(title: str, problems: list[str]) -> None:
+    if problems:
+        raise WeightsError("\n  ".join([title, *problems]))
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    with atomic_write(path) as temporary:
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(errno.EIO, f"cannot be written ({error})", str(path)) from error

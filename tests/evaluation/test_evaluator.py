@@ -1,0 +1,193 @@
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio
+
+from jaxcolor import color
+from jaxcolor.config import EvalConfig, ModelConfig
+from jaxcolor.data.batches import LoadedBatch
+from jaxcolor.evaluation.evaluator import Evaluator, evaluate
+from jaxcolor.evaluation.predictions import Predictions
+from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, Checkpoint, Predictors
+from jaxcolor.evaluation.results import Results
+from jaxcolor.evaluation.scorer import BASIC, Scorer
+from jaxcolor.models.networks import build, predict
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.parallel import Devices
+from tests.evaluation.batches import BOXES, MODEL, SIDE, example, loaded
+
+
+def batches(size: int, device_count: int) -> list[LoadedBatch]:
+    """The five photos of BOXES in batches of ``size``, the last one filled up."""
+    examples = [example(i, boxes) for i, boxes in enumerate(BOXES)]
+    result = []
+    for start in range(0, len(examples), size):
+        part = examples[start : start + size]
+        made = loaded([*part, *[None] * (size - len(part))], device_count)
+        names = tuple(f"photo{start + i}" if i < len(part) else "" for i in range(size))
+        result.append(made._replace(names=names))
+    return result
+
+
+def run(
+    variables: dict[str, Any],
+    size: int,
+    device_count: int,
+    mapping: str = "shard_map",
+    *,
+    controls: bool = True,
+    shown_photos: int = 0,
+    metrics: str = "",
+    predictions: Sequence[Predictions] = (),
+    others: Sequence[Checkpoint] = (),
+) -> Results:
+    devices = Devices.all(mapping, jax.devices()[:device_count])
+    colorists = Predictors([Checkpoint("", MODEL, variables), *others], devices, controls)
+    scorer = Scorer(EvalConfig(metrics=metrics), SIDE, devices)
+    evaluator = Evaluator(colorists, scorer, devices, predictions)
+    return evaluate(evaluator, batches(size, device_count), shown_photos=shown_photos)
+
+
+@pytest.fixture(scope="module")
+def results(variables: dict[str, Any]) -> Results:
+    return run(variables, 8, 1, shown_photos=3)
+
+
+def test_every_photo_counts_once_and_filled_places_never(results: Results) -> None:
+    assert results.names == ("photo0", "photo1", "photo2", "photo3", "photo4")
+    assert results.boxes.tolist() == [1, 0, 2, 3, 1]
+    assert list(results.scores) == [*SYSTEMS, *CONTROLS]
+    assert all(v.shape == (5,) for scores in results.scores.values() for v in scores.values())
+    assert results.to_metrics()["photos_with_boxes"] == 4
+
+
+def test_gray_is_the_photo_without_its_ab(results: Results) -> None:
+    for i, boxes in enumerate(BOXES):
+        truth = example(i, boxes).full_rgb
+        assert truth is not None
+        lab = color.rgb_to_lab(truth.astype(np.float64) / 255)
+        gray = color.quantize_rgb(color.lab_to_rgb(lab * [1, 0, 0]))
+        inside = np.zeros((SIDE, SIDE), bool)
+        for x0, y0, x1, y1 in boxes:
+            inside[y0:y1, x0:x1] = True
+        scores = results.scores["gray"]
+        expected = peak_signal_noise_ratio(truth, gray, data_range=255)
+        np.testing.assert_allclose(scores["psnr"][i], expected, atol=0.01)
+        if boxes:
+            expected = peak_signal_noise_ratio(truth[inside], gray[inside], data_range=255)
+            np.testing.assert_allclose(scores["psnr_objects"][i], expected, atol=0.01)
+        expected = peak_signal_noise_ratio(truth[~inside], gray[~inside], data_range=255)
+        np.testing.assert_allclose(scores["psnr_background"][i], expected, atol=0.01)
+
+
+def test_a_photo_without_boxes_has_no_objects_and_gets_the_full_trees_colours(results: Results) -> None:
+    for system in (*SYSTEMS, *CONTROLS):
+        scores = results.scores[system]
+        assert np.isnan(scores["psnr_objects"][1])
+        assert np.isnan(scores["ssim_objects"][1])
+        np.testing.assert_allclose(scores["psnr_background"][1], scores["psnr"][1], rtol=1e-5)
+    for name in ("fused", *CONTROLS):
+        np.testing.assert_array_equal(results.scores[name]["psnr"][1], results.scores["full"]["psnr"][1])
+    assert results.mean("full", "psnr_objects").photos == 4
+    assert results.mean("full", "psnr").photos == 5
+
+
+def colours_of(batch: Any, ab: jax.Array) -> np.ndarray:
+    lab = np.array(color.rgb_to_lab(batch.full_rgb.astype(np.float32) / 255))
+    lab[..., 1:] = np.asarray(ab) * color.AB_SCALE
+    return color.quantize_rgb(color.lab_to_rgb(lab))
+
+
+def test_systems_and_controls_are_what_the_model_predicts(variables: dict[str, Any], results: Results) -> None:
+    batch = batches(8, 1)[0].batch
+    networks = build(MODEL)
+    colours = jax.jit(lambda b: predict(networks, variables, b)._replace(fusion_weights={}))
+    plain = colours(batch)
+    bare = colours(batch._replace(crop_to_image=np.full_like(batch.crop_to_image, -1)))
+    expected = {
+        "full": colours_of(batch, plain.full_ab),
+        "fused": colours_of(batch, plain.ab),
+        "no_boxes": colours_of(batch, bare.fused_ab),
+    }
+    for name, rgb in expected.items():
+        for i in (0, 2, 3, 4):
+            psnr = peak_signal_noise_ratio(batch.full_rgb[i], rgb[i], data_range=255)
+            np.testing.assert_allclose(results.scores[name]["psnr"][i], psnr, atol=0.01)
+    for i, shown in enumerate(results.pictures):
+        difference = shown.panels["fused"].astype(int) - expected["fused"][i]
+        assert np.abs(difference).max() <= 1
+    with_boxes = [0, 2, 3, 4]
+    for control in CONTROLS:
+        changed = results.scores[control]["psnr"] != results.scores["fused"]["psnr"]
+        assert changed[with_boxes].all()
+
+
+def assert_close(found: Results, expected: Results) -> None:
+    assert found.names == expected.names
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    for system, scores in expected.scores.items():
+        for metric in BASIC:
+            # One colour in a thousand may round the other way on another layout.
+            np.testing.assert_allclose(found.scores[system][metric], scores[metric], atol=0.01)
+
+
+@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+def test_the_same_numbers_on_eight_devices(variables: dict[str, Any], results: Results, mapping: str) -> None:
+    assert_close(run(variables, 8, 8, mapping), results)
+
+
+def test_the_same_systems_in_other_batches(variables: dict[str, Any], results: Results) -> None:
+    found = run(variables, 2, 1, controls=False)
+    assert set(found.scores) == set(SYSTEMS)
+    assert_close(found, Results(results.names, results.boxes, {s: results.scores[s] for s in SYSTEMS}, 0, 0, {}, ()))
+
+
+def test_alone_in_its_batch_a_photo_misses_in_the_control_of_other_crops(variables: dict[str, Any]) -> None:
+    found = run(variables, 2, 1)
+    # Batches (0, 1), (2, 3), (4, filled up): 1 has no boxes, so 0 and 4 find no other photo's crops.
+    assert np.isnan(found.scores["other_crops"]["psnr"]).tolist() == [True, False, False, False, True]
+    assert not np.isnan(found.scores["no_boxes"]["psnr"]).any()
+    assert found.difference("fused", "other_crops", "psnr").photos == 3
+
+
+def test_pictures_are_those_of_the_first_photos(results: Results) -> None:
+    assert [shown.name for shown in results.pictures] == ["photo0", "photo1", "photo2"]
+    assert [len(shown.boxes) for shown in results.pictures] == [1, 0, 2]
+    assert results.pictures[2].boxes.tolist() == [[0, 0, 16, 16], [10, 10, 20, 22]]
+    for i, shown in enumerate(results.pictures):
+        assert set(shown.panels) == {*SYSTEMS, *CONTROLS, "truth"}
+        np.testing.assert_array_equal(shown.panels["truth"], example(i, BOXES[i]).full_rgb)
+
+
+def test_weights_of_the_full_tree_alone(variables: dict[str, Any], results: Results) -> None:
+    found = run({"full": variables["full"]}, 8, 1, shown_photos=1)
+    assert list(found.scores) == ["gray", "full"]
+    np.testing.assert_allclose(found.scores["full"]["psnr"], results.scores["full"]["psnr"], atol=0.01)
+    metrics = found.to_metrics()
+    assert "fused" not in metrics
+    assert metrics["controls"] == {}
+    assert "only the full tree" in metrics["protocol"]["systems_left_out"]
+    assert set(found.pictures[0].panels) == {"gray", "full", "truth"}
+
+
+def test_what_cannot_be_evaluated_is_refused(variables: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="without the tree 'full'; the weights hold instance"):
+        run({"instance": variables["instance"]}, 8, 1)
+    devices = Devices.all("shard_map", jax.devices()[:1])
+    with pytest.raises(UserError, match="at least 11 pixels for SSIM, not 8"):
+        Scorer(EvalConfig(), 8, devices)
+    full = {"full": variables["full"]}
+    with pytest.raises(UserError, match="old: its canvas is 64 pixels wide, that of the others 32"):
+        Predictors([Checkpoint("", MODEL, full), Checkpoint("old", ModelConfig(side=64), full)], devices, False)
+    evaluator = Evaluator(
+        Predictors([Checkpoint("", MODEL, full)], devices, False),
+        Scorer(EvalConfig(metrics=""), SIDE, devices),
+        devices,
+    )
+    with pytest.raises(UserError, match="no photo"):
+        evaluate(evaluator, [])
+    with pytest.raises(ValueError, match="without the truth"):
+        evaluator.measure(loaded([example(0, [])])._replace(compared=None))
