@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import platform
 import statistics
 import time
@@ -34,7 +35,7 @@ from jaxcolor.boxes import level_boxes
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.inference.colorizer import full_and_fused_ab
 from jaxcolor.models import networks
-from jaxcolor.models.ops import thin_conv, up_conv
+from jaxcolor.models.ops.implementation import PLAIN_SWITCH
 from jaxcolor.runtime.compile_options import graph_options, prediction_options, shardings
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops
@@ -138,10 +139,7 @@ def compiled(config: Config, row: Row) -> Work:
     """The program of a row."""
     make, arguments = (_prediction if row.work == "predict" else _training)(config, row)
     # What is multiplied by zeros, or computed for nobody, is no work.
-    with (
-        mock.patch.object(thin_conv, "way_for", return_value=thin_conv.plain),
-        mock.patch.object(up_conv, "way_for", return_value=up_conv.by_phases),
-    ):
+    with mock.patch.dict(os.environ, {PLAIN_SWITCH: "1"}):
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
     options = (prediction_options if row.work == "predict" else graph_options)(row.cuda_graphs)

@@ -29,9 +29,9 @@ except ImportError:
     sys.exit("speed_torch.py: needs PyTorch: pip install -e '.[torch]'")
 from speed import ROWS, Row, made_up
 
-from jaxcolor.models.backbone import TAPS
+from jaxcolor.models.backbone import Siggraph17
 
-WEIGHTED = {tap.name: (tap.level, tap.channels) for tap in TAPS}
+WEIGHTED = {tap.name: (tap.level, tap.channels) for tap in Siggraph17.taps}
 
 
 def conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:

@@ -19,10 +19,34 @@ from ml_collections import ConfigDict
 
 from jaxcolor.boxes import BoxChoice
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.registry import Registry
 
 
 class ConfigError(UserError):
     """A config that cannot be used; the message names the field."""
+
+
+BACKBONES = Registry(
+    "model.backbone",
+    {"reference": "jaxcolor.models.backbone:Siggraph17", "unet": "jaxcolor.models.unet:UNet"},
+)
+OUTPUTS = Registry(
+    "model.outputs",
+    {
+        "regression": "jaxcolor.models.outputs.regression:Regression",
+        "classes": "jaxcolor.models.outputs.classes:Classes",
+    },
+)
+FUSION_STRATEGIES = Registry(
+    "model.fusion.strategy",
+    {
+        "learned": "jaxcolor.models.fusion:Learned",
+        "box_mask": "jaxcolor.models.fusion:BoxMask",
+        "truth_mask": "jaxcolor.models.fusion:TruthMask",
+        "gated": "jaxcolor.models.gated:Gated",
+    },
+)
+"""What the package brings along; a dotted path, ``my_code.module:Name``, names anything else."""
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
@@ -30,13 +54,21 @@ def _require(condition: bool, field: str, value: object, rule: str) -> None:
         raise ConfigError(f"{field}: {value}, which must be {rule}")
 
 
+def _check_name(registry: Registry, field: str, name: str) -> None:
+    try:
+        registry.check_name(name)
+    except UserError as error:
+        raise ConfigError(f"{field}: {error}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
     """How instance features are blended into the full-image features (paper, section 3.3)."""
 
-    strategy: Literal["learned", "box_mask", "truth_mask"] = "learned"
+    strategy: str = "learned"
     """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts.
-    ``truth_mask``: the same inside annotated masks, which ``data.masks`` reads."""
+    ``truth_mask``: the same inside annotated masks, which ``data.masks`` reads. ``gated``: a sigmoid for each instance.
+    Or the dotted path of a ``FusionStrategy``: ``my_code.module:Name``."""
     outside: Literal["zero", "masked"] = "zero"
     """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
     layers: str | tuple[str, ...] = "all"
@@ -47,6 +79,7 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         _require(self.head_channels > 0, "head_channels", self.head_channels, "above 0")
+        _check_name(FUSION_STRATEGIES, "strategy", self.strategy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +98,18 @@ class ModelConfig:
     """Initialisation of the weight heads; N(0, 0.02) as released."""
     compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Type of convolutions. Parameters (float64 for float64), statistics and softmax stay float32."""
+    backbone: str = "reference"
+    """``reference``: siggraph17's. ``unet``: skip connections, GroupNorm. Or the dotted path of a ``Backbone``."""
+    outputs: tuple[str, ...] = ("regression",)
+    """Output heads, the first of which gives the color: ``regression``, ``classes``, or dotted paths of
+    ``OutputHead``s. All that are named are trained."""
     fusion: FusionConfig = FusionConfig()
 
     def __post_init__(self) -> None:
+        _check_name(BACKBONES, "backbone", self.backbone)
+        _require(len(self.outputs) > 0, "outputs", self.outputs, "at least one output head")
+        for name in self.outputs:
+            _check_name(OUTPUTS, "outputs", name)
         _require(math.isfinite(self.width) and self.width > 0, "width", self.width, "above 0")
         _require(self.side > 0 and self.side % 8 == 0, "side", self.side, "a multiple of 8")
 

@@ -15,7 +15,7 @@ from jaxcolor.ablation.plan import trains
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import network_input
+from jaxcolor.models.backbone import backbone_class
 from jaxcolor.models.fusion import fused_taps
 from jaxcolor.training.flops import count_flops
 from jaxcolor.training.stages import partition, stage_config, stages_of
@@ -33,9 +33,10 @@ def count_cost(config: Config, trees: Any, train_seconds: float, boxes_per_photo
     trained = 0
     if trains(config):
         for stage in stages_of(config):
-            parameters, _ = partition(trees[stage.name]["params"], stage_config(config, stage).trained)
+            settings, backbone = stage_config(config, stage), backbone_class(config.model)
+            parameters, _ = partition(trees[stage.name]["params"], settings.trained, backbone.output_layers)
             trained += networks.count_parameters(list(parameters.values()))
-    crops = boxes_per_photo if fused_taps(config.model.fusion.layers) else 0.0
+    crops = boxes_per_photo if fused_taps(config.model) else 0.0
     bare, with_one = (fused_flops(config.model, crops=count) for count in (0, 1))
     return Cost(round(train_seconds, 1), trained, crops, (bare + crops * (with_one - bare)) / 1e9)
 
@@ -49,10 +50,7 @@ def fused_flops(model: ModelConfig, crops: int) -> int:
     nets, side = networks.build(model), model.side
 
     def fused(variables: networks.Variables, batch: Batch) -> jax.Array:
-        lab = networks.to_lab(batch, model)
-        taps = networks.run_instance(nets, variables, network_input(lab.crop.luminance), lab.crop_to_image).taps
-        inputs = network_input(lab.full.luminance)
-        return networks.run_fusion(nets, variables, inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask).ab
+        return networks.run_fused(nets, variables, networks.to_lab(batch, model)).ab
 
     batch = Batch(
         full_rgb=jnp.zeros((1, side, side, 3), jnp.uint8),

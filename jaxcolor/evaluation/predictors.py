@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from jaxcolor.batch import Batch
 from jaxcolor.config import ModelConfig
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
-from jaxcolor.models.backbone import network_input
 from jaxcolor.models.fusion import membership
 from jaxcolor.models.networks import TREES, Networks, Variables, build, frozen, picture, predict, run_full
 from jaxcolor.runtime.errors import UserError
@@ -78,7 +77,7 @@ def _predict(networks: Networks, variables: Variables, batch: Batch, photo: Int[
     """Colors of one device; ``photo`` is the ``crop_to_image`` that says which photos have boxes."""
     shown = picture(jnp.asarray(batch.full_rgb), networks.full.config)
     if "fusion" not in variables:
-        return {"full": run_full(networks, variables, network_input(shown.luminance)).ab}
+        return {"full": run_full(networks, variables, shown.inputs).ab}
     prediction = predict(networks, variables, batch)
     has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)
     # Not ``prediction.ab``: a control hides boxes, and must not change what is asked of photos that never had any.

@@ -32,8 +32,7 @@ def full_and_fused_ab(config: ModelConfig) -> tuple[Colors, Colors]:
     nets = networks.build(config)
 
     def full_ab(variables: networks.Variables, batch: Batch) -> jax.Array:
-        luminance = networks.picture(batch.full_rgb, config).luminance
-        return networks.run_full(nets, variables, networks.network_input(luminance)).ab
+        return networks.run_full(nets, variables, networks.picture(batch.full_rgb, config).inputs).ab
 
     def fused_ab(variables: networks.Variables, batch: Batch) -> jax.Array:
         # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.

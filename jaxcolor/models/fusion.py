@@ -1,14 +1,17 @@
 """Fusion of packed instance features into full-image features (paper, section 3.3), and the network built on it.
 
 At a tap, every instance feature and its weight map are resized into the instance's box; a softmax per pixel over the
-instances of a photo and the full image gives the blend. Instances of all photos lie on one axis (M) and know their
-photo by ``crop_to_image`` (-1: padding), so cost follows the crops there are and no shape depends on the boxes.
+instances of a photo and the full image gives the weights of the blend. Instances of all photos lie on one axis (M) and
+know their photo by ``crop_to_image`` (-1: padding), so cost follows the crops there are and no shape depends on the
+boxes.
+
+Another way to weigh is one class: a subclass of ``FusionStrategy``; see ``gated.py``, and docs/architecture.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,10 +20,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
 from jaxcolor.batch import NO_MASKS, Array
-from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
-from jaxcolor.models.backbone import DECODER_TAPS, ENCODER_TAPS, TAPS, Backbone, initializers, parameter_type
-from jaxcolor.models.ops.box_blend import blend, membership, of_own_image, sum_per_image
-from jaxcolor.models.ops.thin_conv import NarrowConv
+from jaxcolor.config import FUSION_STRATEGIES, ConfigError, ModelConfig
+from jaxcolor.models import ops
+from jaxcolor.models.backbone import backbone_class, initializers, parameter_type
+from jaxcolor.models.ops.blend import membership, of_own_image, sum_per_image
 
 UNCOVERED = 1e5
 """Added to the full image's logit where no box covers: only the full image counts there (reference code)."""
@@ -35,13 +38,125 @@ class FusionWeights(NamedTuple):
     """W_I, placed on the canvas; 0 for padding."""
 
 
-def fused_taps(layers: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The taps that ``FusionConfig.layers`` stands for, in the network's order.
+class Instances(NamedTuple):
+    """The crops of a batch as one tap sees them."""
+
+    crop_to_image: Int[jax.Array, " M"]
+    """The photo of each crop, -1 for padding."""
+    boxes: Int[jax.Array, "M 4"]
+    """x0, y0, width, height of each crop's box on the tap's grid."""
+    inside: Bool[jax.Array, "M H W"]
+    """Whether a pixel of the tap's grid lies in each box."""
+    crop_mask: Bool[Array, "K S S"]
+    """The mask of each crop's object on the crop's grid; K is 0 where nobody reads masks."""
+
+
+class FusionStrategy(nn.Module):
+    """How a tap's full-image feature and instance features are weighed; a subclass for each way.
+
+    Attributes:
+      config: of the model.
+    """
+
+    config: ModelConfig
+
+    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+        """Weight maps in at least float32 that sum to 1 over a photo's instances and the full image.
+
+        Args:
+          full_feature: (B, H, W, C).
+          instance_feature: (M, h, w, C), not yet in their boxes; finite for padding too.
+          instances: whose they are and where they go. Padding must get weight 0.
+        """
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        full_feature: Float[jax.Array, "B H W C"],
+        instance_feature: Float[jax.Array, "M h w C"],
+        crop_to_image: Int[jax.Array, " M"],
+        boxes: Int[jax.Array, "M 4"],
+        crop_mask: Bool[Array, "K S S"] = NO_MASKS,
+    ) -> tuple[Float[jax.Array, "B H W C"], FusionWeights]:
+        """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
+
+        Features of padding crops count for nothing but must be finite, as those of ``networks.run_instance`` are: to
+        zero them here would be one more pass over the largest arrays there are.
+        """
+        inside = resample.inside(boxes, *full_feature.shape[1:3])
+        found = self.weights(full_feature, instance_feature, Instances(crop_to_image, boxes, inside, crop_mask))
+        arguments = (full_feature, found.full, instance_feature, found.instance, crop_to_image, boxes)
+        return ops.box_blend(*arguments), found
+
+
+class WeightHead(nn.Module):
+    """Predicts a weight logit for every pixel: three 3x3 convolutions, each with ReLU, the last too."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, feature: Float[jax.Array, "N H W C"]) -> Float[jax.Array, "N H W 1"]:
+        """The logit, at least 0, in the type of the computation."""
+        inner = self.config.fusion.head_channels
+        types = (jnp.dtype(self.config.compute_dtype), parameter_type(self.config))
+        init = initializers(self.config.head_init).conv
+        for i, features in enumerate((inner, inner, 1), start=1):
+            feature = ops.value(ops.relu(ops.Conv3x3(features, *types, init, name=f"conv{i}")(feature)))
+        return feature
+
+
+class Learned(FusionStrategy):
+    """The paper's: a softmax over predicted logits, one head for instances and one for the full image."""
+
+    @nn.compact
+    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+        """Softmax over each photo's instances and the full image, at every pixel."""
+        real = jnp.promote_types(full_feature.dtype, jnp.float32)
+        instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
+        full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
+        placed_logit = resample.paste(instance_logit, instances.boxes, *full_logit.shape[1:])[..., 0]
+        outside = self.config.fusion.outside
+        return softmax_weights(full_logit, placed_logit, instances.inside, instances.crop_to_image, outside)
+
+
+class BoxMask(FusionStrategy):
+    """Inside boxes the covering instances in equal parts, elsewhere the full image: the paper's ablation."""
+
+    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+        """0 and 1, or equal shares."""
+        real = jnp.promote_types(full_feature.dtype, jnp.float32)
+        return box_mask_weights(instances.inside, instances.crop_to_image, len(full_feature), real)
+
+
+class TruthMask(FusionStrategy):
+    """As ``BoxMask``, inside annotated masks in place of boxes."""
+
+    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+        """0 and 1, or equal shares. Raises ConfigError where the batch has no masks."""
+        real = jnp.promote_types(full_feature.dtype, jnp.float32)
+        inside = inside_masks(instances.crop_mask, instances.boxes, *full_feature.shape[1:3])
+        return box_mask_weights(inside, instances.crop_to_image, len(full_feature), real)
+
+
+def fusion_strategy(config: ModelConfig, name: str | None = None) -> FusionStrategy:
+    """The module that ``config.fusion.strategy`` names, for one tap.
 
     Raises:
-      ConfigError: a name that is no tap, or no tap at all.
+      UserError: it names none.
     """
-    groups = {"none": (), "all": ENCODER_TAPS + DECODER_TAPS, "encoder": ENCODER_TAPS, "decoder": DECODER_TAPS}
+    strategy: FusionStrategy = FUSION_STRATEGIES.get(config.fusion.strategy)(config, name=name)
+    return strategy
+
+
+def fused_taps(config: ModelConfig) -> tuple[str, ...]:
+    """The taps that ``FusionConfig.layers`` stands for, in the order of the backbone.
+
+    Raises:
+      ConfigError: a name that is no tap of the backbone, or no tap at all.
+    """
+    layers, taps = config.fusion.layers, backbone_class(config).taps
+    groups: dict[str, tuple[str, ...]] = {"none": (), "all": tuple(tap.name for tap in taps)}
+    groups |= {part: tuple(tap.name for tap in taps if tap.part == part) for part in ("encoder", "decoder")}
     if isinstance(layers, str) and layers in groups:
         return groups[layers]
     names = [n.strip() for n in layers.split(",")] if isinstance(layers, str) else layers
@@ -136,72 +251,25 @@ def _covered_map(
     return jnp.where((pixel >= 0) & (pixel < size[:, None, None]), jnp.maximum(shared, 0) / scale, 0)
 
 
-class WeightHead(nn.Module):
-    """Predicts a weight logit for every pixel: three 3x3 convolutions, each with ReLU, the last too."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, feature: Float[jax.Array, "N H W C"]) -> Float[jax.Array, "N H W 1"]:
-        """The logit, at least 0."""
-        inner = self.config.fusion.head_channels
-        dtype, param_dtype = jnp.dtype(self.config.compute_dtype), parameter_type(self.config)
-        init = initializers(self.config.head_init).conv
-        for i, features in enumerate((inner, inner, 1), start=1):
-            feature = NarrowConv(features, dtype, param_dtype, init, name=f"conv{i}")(feature)
-        return feature
-
-
-class FusionModule(nn.Module):
-    """Blends the instance features of one tap into the full-image feature."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(
-        self,
-        full_feature: Float[jax.Array, "B H W C"],
-        instance_feature: Float[jax.Array, "M h w C"],
-        crop_to_image: Int[jax.Array, " M"],
-        boxes: Int[jax.Array, "M 4"],
-        crop_mask: Bool[Array, "K S S"] = NO_MASKS,
-    ) -> tuple[Float[jax.Array, "B H W C"], FusionWeights]:
-        """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
-
-        ``crop_mask`` (M, S, S) is read by the strategy ``truth_mask`` alone. Features of padding crops count for
-        nothing but must be finite, as those of ``dual_branch.run_instance`` are: to zero them here would be one more
-        pass over the largest arrays there are.
-        """
-        images, height, width, _ = full_feature.shape
-        fusion: FusionConfig = self.config.fusion
-        real = jnp.promote_types(full_feature.dtype, jnp.float32)
-        inside = resample.inside(boxes, height, width)
-        if fusion.strategy == "learned":
-            instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
-            full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
-            placed_logit = resample.paste(instance_logit, boxes, height, width)[..., 0]
-            weights = softmax_weights(full_logit, placed_logit, inside, crop_to_image, fusion.outside)
-        else:
-            if fusion.strategy == "truth_mask":
-                inside = inside_masks(crop_mask, boxes, height, width)
-            weights = box_mask_weights(inside, crop_to_image, images, real)
-        fused = blend(full_feature, weights.full, instance_feature, weights.instance, crop_to_image, boxes)
-        return fused, weights
-
-
 class FusionOutput(NamedTuple):
     """What the fusion network computes."""
 
+    outputs: dict[str, Any]
+    """As ``BackboneOutput.outputs``."""
     ab: Float[jax.Array, "B H W 2"]
-    """Normalised ab in (-1, 1)."""
+    """Normalized ab in (-1, 1)."""
     fused: dict[str, jax.Array]
-    """The fused feature of every fused tap, as the weight module gives it (``*_up``: before the ReLU)."""
+    """The fused feature of every fused tap, as the strategy gives it (``*_up``: before the ReLU)."""
     fusion_weights: dict[str, FusionWeights]
     """Weight maps of every fused tap."""
 
 
 class FusionNetwork(nn.Module):
-    """A backbone of its own whose taps are blended with instance features before they go on."""
+    """A backbone of its own whose taps are blended with instance features before they go on.
+
+    Attributes:
+      config: of the model.
+    """
 
     config: ModelConfig
 
@@ -217,27 +285,24 @@ class FusionNetwork(nn.Module):
         """Run the trunk in inference mode (as the reference trains and tests it) with fusion at the chosen taps.
 
         Args:
-          inputs: the full image (``network_input``).
+          inputs: the full image (``networks.network_input``).
           instance_taps: features of the M crops from the instance network, by tap.
           crop_to_image: the photo of each crop, -1 for padding.
           level_boxes: x0, y0, width, height of each crop's box at each level.
           crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.
         """
-        levels = {t.name: t.level for t in TAPS}
-        modules: dict[str, Callable[..., tuple[jax.Array, FusionWeights]]] = {
-            name: FusionModule(self.config, name=f"fuse_{name}") for name in fused_taps(self.config.fusion.layers)
-        }
+        kind = backbone_class(self.config)
+        levels = {t.name: t.level for t in kind.taps}
+        modules = {name: fusion_strategy(self.config, f"fuse_{name}") for name in fused_taps(self.config)}
         fused: dict[str, jax.Array] = {}
         fusion_weights: dict[str, FusionWeights] = {}
 
         def at_tap(name: str, feature: jax.Array) -> jax.Array:
             if name not in modules:
                 return feature
-            boxes = level_boxes[:, levels[name]]
-            fused[name], fusion_weights[name] = modules[name](
-                feature, instance_taps[name], crop_to_image, boxes, crop_mask
-            )
+            crops = (instance_taps[name], crop_to_image, level_boxes[:, levels[name]], crop_mask)
+            fused[name], fusion_weights[name] = modules[name](feature, *crops)
             return fused[name]
 
-        ab = Backbone(self.config, name="trunk")(inputs, at_tap=at_tap).ab
-        return FusionOutput(ab, fused, fusion_weights)
+        found = kind(self.config, self.config.outputs, name="trunk")(inputs, at_tap=at_tap)
+        return FusionOutput(found.outputs, found.ab, fused, fusion_weights)

@@ -12,14 +12,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
-from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch
+from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, BatchHints, Hints
 from jaxcolor.config import ConfigError, ModelConfig
-from jaxcolor.models.backbone import Backbone, BackboneOutput, network_input, parameter_type
+from jaxcolor.models.backbone import Backbone, BackboneOutput, backbone_class, parameter_type
 from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
 
 TREES = ("full", "instance", "fusion")
 """The trees of variables: the reference's GComp, G and GF."""
 
+HINT_MASK_EMPTY = -0.5
+"""Value of the hint mask where no color hint is given; +0.5 where one is."""
+
+Heads = tuple[str, ...] | None
 Variables = Mapping[str, Any]
 """Tree -> {"params": …, "batch_stats": …}."""
 
@@ -33,15 +37,21 @@ class Networks(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Photos as the networks see them."""
+    """Photos, or crops, as the networks see them."""
 
-    luminance: Float[jax.Array, "B S S 1"]
+    inputs: Float[jax.Array, "B S S 4"]
+    """Normalized L, hint a, hint b, hint mask: what every network reads (``network_input``)."""
     ab: Float[jax.Array, "B S S 2"]
-    """The true colour, for training and evaluation."""
+    """The true color, normalized, for training and evaluation."""
+
+    @property
+    def luminance(self) -> Float[jax.Array, "B S S 1"]:
+        """Normalized L."""
+        return self.inputs[..., :1]
 
 
 class LabBatch(NamedTuple):
-    """A batch in the networks' colour space."""
+    """A batch in the networks' color space."""
 
     full: Picture
     crop: Picture
@@ -71,9 +81,11 @@ def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
     """
     if config.compute_dtype == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
         raise ConfigError("model.compute_dtype: JAX computes in float64 only with JAX_ENABLE_X64=1 in the environment")
+    kind = backbone_class(config)
+    full_heads = tuple(dict.fromkeys((*config.outputs, *kind.reference_heads)))
     return Networks(
-        full=Backbone(config, class_head=True, axis_name=axis_name),
-        instance=Backbone(config, axis_name=axis_name),
+        full=kind(config, full_heads, axis_name),
+        instance=kind(config, config.outputs, axis_name),
         fusion=FusionNetwork(config),
     )
 
@@ -81,7 +93,7 @@ def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
 def init(config: ModelConfig, seed: int) -> dict[str, Any]:
     """Fresh variables of all three trees.
 
-    Initialised at the smallest canvas there is, under one ``jit``, with an ``rbg`` key: threefry's many small
+    Initialized at the smallest canvas there is, under one ``jit``, with an ``rbg`` key: threefry's many small
     generators take ten times as long to compile on CPU.
     """
     return cast(dict[str, Any], _init(jax.random.key(seed, impl="rbg"), config))
@@ -120,26 +132,58 @@ def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:
     return cast(dict[str, Any], jax.tree_util.tree_map_with_path(converted, dict(variables)))
 
 
+def network_input(
+    luminance: Float[jax.Array, "B H W 1"],
+    hint_ab: Float[jax.Array, "B H W 2"] | None = None,
+    hint_mask: Float[jax.Array, "B H W 1"] | None = None,
+) -> Float[jax.Array, "B H W 4"]:
+    """Normalized L with color hints; without any, the empty hint.
+
+    Args:
+      luminance: normalized L.
+      hint_ab: normalized ab where there is a hint, 0 elsewhere.
+      hint_mask: +0.5 where there is a hint, -0.5 elsewhere, as in the reference.
+    """
+    if hint_ab is None:
+        hint_ab = jnp.zeros((*luminance.shape[:-1], 2), luminance.dtype)
+    if hint_mask is None:
+        hint_mask = jnp.full_like(luminance, HINT_MASK_EMPTY)
+    return jnp.concatenate([luminance, hint_ab, hint_mask], axis=-1)
+
+
 def picture(rgb: Array, config: ModelConfig) -> Picture:
-    """8-bit sRGB photos or crops (B, S, S, 3) as normalised L and ab, in at least float32."""
+    """8-bit sRGB photos or crops (B, S, S, 3) without hints, in at least float32."""
     lab = color.rgb_to_lab(color.unit_rgb(jnp.asarray(rgb), parameter_type(config)))
-    return Picture(*color.normalize_lab(lab))
+    luminance, ab = color.normalize_lab(lab)
+    return Picture(network_input(luminance), ab)
 
 
-def to_lab(batch: Batch, config: ModelConfig) -> LabBatch:
-    """The batch's 8-bit pictures as normalised Lab, on device."""
-    return LabBatch(
+def to_lab(batch: Batch, config: ModelConfig, hints: BatchHints | None = None) -> LabBatch:
+    """The batch's 8-bit pictures as normalized Lab, on device, with color hints if there are any."""
+    lab = LabBatch(
         picture(batch.full_rgb, config),
         picture(batch.crop_rgb, config),
         jnp.asarray(batch.crop_to_image),
         jnp.asarray(batch.level_boxes),
         jnp.asarray(batch.crop_mask),
     )
+    return lab if hints is None else with_hints(lab, hints)
 
 
-def run_full(nets: Networks, variables: Variables, inputs: jax.Array, classify: bool = False) -> BackboneOutput:
-    """The full-image network in inference mode on its inputs (``network_input``)."""
-    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, classify=classify))
+def with_hints(lab: LabBatch, hints: BatchHints) -> LabBatch:
+    """The batch with color hints on its photos and crops, in place of those that it had."""
+
+    def hinted(shown: Picture, given: Hints) -> Picture:
+        mask = jnp.asarray(given.mask, shown.inputs.dtype)
+        ab = jnp.asarray(given.ab, shown.inputs.dtype) * mask
+        return shown._replace(inputs=network_input(shown.luminance, ab, mask + HINT_MASK_EMPTY))
+
+    return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop))
+
+
+def run_full(nets: Networks, variables: Variables, inputs: jax.Array, heads: Heads = None) -> BackboneOutput:
+    """The full-image network in inference mode; ``heads`` as in ``Backbone``."""
+    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, heads=heads))
 
 
 def run_instance(nets: Networks, variables: Variables, inputs: jax.Array, crop_to_image: jax.Array) -> BackboneOutput:
@@ -162,20 +206,25 @@ def run_fusion(
     return cast(FusionOutput, nets.fusion.apply(variables["fusion"], *arguments))
 
 
-def predict(nets: Networks, variables: Variables, batch: Batch) -> Prediction:
-    """Colours for a batch of photos with any number of crops, in inference mode.
+def run_fused(nets: Networks, variables: Variables, lab: LabBatch) -> FusionOutput:
+    """The paper's model on photos and their crops: instance features, fused into the full image's."""
+    taps = run_instance(nets, variables, lab.crop.inputs, lab.crop_to_image).taps
+    return run_fusion(nets, variables, lab.full.inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
+
+
+def predict(nets: Networks, variables: Variables, batch: Batch, hints: BatchHints | None = None) -> Prediction:
+    """Colors for photos with any number of crops, in inference mode.
 
     Args:
       nets: from ``build``.
       variables: the three trees.
       batch: photos and crops; only their L is read.
+      hints: colors that are given, on photos and crops.
     """
-    lab = to_lab(batch, nets.full.config)
-    inputs = network_input(lab.full.luminance)
-    full_ab = run_full(nets, variables, inputs).ab
-    taps = run_instance(nets, variables, network_input(lab.crop.luminance), lab.crop_to_image).taps
-    output = run_fusion(nets, variables, inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
-    has_boxes = membership(lab.crop_to_image, inputs.shape[0]).any(axis=1)
+    lab = to_lab(batch, nets.full.config, hints)
+    full_ab = run_full(nets, variables, lab.full.inputs).ab
+    output = run_fused(nets, variables, lab)
+    has_boxes = membership(lab.crop_to_image, full_ab.shape[0]).any(axis=1)
     ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
     return Prediction(ab, full_ab, output.ab, output.fusion_weights)
 

@@ -1,27 +1,26 @@
-"""The regression loss and which pictures take part in it."""
+"""The loss of a picture, and which pictures take part in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
-from jaxcolor.models.fusion import membership
-
-HUBER_DELTA = 1 / 110
-"""In normalised ab, that is 1 in units of ab*."""
-LOSS_SCALE = 10.0
+from jaxcolor.config import OUTPUTS
+from jaxcolor.models.ops.blend import membership
 
 
-def picture_loss(ab: Float[jax.Array, "B S S 2"], true_ab: Float[jax.Array, "B S S 2"]) -> Float[jax.Array, " B"]:
-    """10 x the mean over pixels of the sum over ab of huber / delta, of each picture (the reference's smooth L1)."""
-    huber = optax.huber_loss(ab, true_ab, delta=HUBER_DELTA) / HUBER_DELTA
-    return LOSS_SCALE * huber.sum(axis=-1).mean(axis=(1, 2))
+def picture_loss(outputs: Mapping[str, Any], true_ab: Float[jax.Array, "B S S 2"]) -> Float[jax.Array, " B"]:
+    """The sum of the output heads' own losses, of each picture."""
+    each = [OUTPUTS.get(name).loss(output, true_ab) for name, output in outputs.items()]
+    return sum(each[1:], each[0])
 
 
-def colourful(true_ab: Float[jax.Array, "B S S 2"], low_chroma: float) -> Bool[jax.Array, " B"]:
+def colorful(true_ab: Float[jax.Array, "B S S 2"], low_chroma: float) -> Bool[jax.Array, " B"]:
     """Pictures whose (max - min of a*) + (max - min of b*) reaches ``low_chroma``: the others teach gray."""
     return color.ab_range(true_ab) >= low_chroma / color.AB_SCALE
 

@@ -10,11 +10,10 @@ import numpy as np
 from flax import traverse_util
 
 from jaxcolor.config import StageConfig
-from jaxcolor.models.backbone import TAPS
+from jaxcolor.models.backbone import Backbone, Siggraph17
 from jaxcolor.training.stages import Stage, is_trained
 
 _HEADER = ("tree", "modules", "parameters", "state", "learning rate")
-_TAPS = [f"fuse_{tap.name}" for tap in TAPS]
 _LAST = {"output": 11, "classes": 12}
 """Modules of a backbone without a block number, and where they stand among the ten blocks."""
 
@@ -27,21 +26,25 @@ class _Group(NamedTuple):
     trained: bool
 
 
-def param_table(stage: Stage, trees: Mapping[str, Any], settings: StageConfig) -> str:
+def param_table(
+    stage: Stage, trees: Mapping[str, Any], settings: StageConfig, backbone: type[Backbone] = Siggraph17
+) -> str:
     """Modules, parameters, trained or frozen, learning rate: of the tree that a stage trains, then of those it reads.
 
     Args:
       stage: the stage.
       trees: its own tree and its frozen ones, {"params": …, "batch_stats": …}; arrays or shapes.
       settings: of the stage.
+      backbone: whose layers they are.
 
     Returns:
       Aligned lines: one for each block of a backbone and each weight head (one for the trained and one for the frozen
       modules of a block of both), one for each tree that is only read, and the totals.
     """
+    fused = [f"fuse_{tap.name}" for tap in backbone.taps]
     groups: dict[_Group, dict[str, int]] = {}
     for path, value in traverse_util.flatten_dict(dict(trees[stage.name]["params"])).items():
-        group = _group(path, is_trained(path, settings.trained))
+        group = _group(path, is_trained(path, settings.trained, backbone.output_layers), fused)
         name = "/".join(path[: 2 if path[0] == "trunk" else 1])
         sizes = groups.setdefault(group, {})
         sizes[name] = sizes.get(name, 0) + _size(value)
@@ -62,10 +65,10 @@ def param_table(stage: Stage, trees: Mapping[str, Any], settings: StageConfig) -
     return "\n".join([*_aligned([_HEADER, *rows]), *_remarks(stage, trees, groups)])
 
 
-def _group(path: tuple[str, ...], trained: bool) -> _Group:
+def _group(path: tuple[str, ...], trained: bool, fused: list[str]) -> _Group:
     module = path[1] if path[0] == "trunk" else path[0]
-    if module in _TAPS:
-        return _Group(True, _TAPS.index(module), trained)
+    if module in fused:
+        return _Group(True, fused.index(module), trained)
     # conv8_up, conv8_2, short3_8 and norm8 are of block 8.
     block = re.fullmatch(r"(?:conv|norm)(\d+).*|short\d+_(\d+)", module)
     return _Group(False, int(block[1] or block[2]) if block else _LAST.get(module, len(_LAST) + 11), trained)

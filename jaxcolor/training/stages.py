@@ -10,6 +10,7 @@ from flax import traverse_util
 from jaxcolor.batch import Array
 from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.data.loader import Parts
+from jaxcolor.models.backbone import Siggraph17
 
 Path = tuple[str, ...]
 
@@ -31,9 +32,6 @@ STAGES = {
     "instance": Stage("instance", parts="instance", needs=("full",), frozen=()),
     "fusion": Stage("fusion", parts="both", needs=("full", "instance"), frozen=("instance",)),
 }
-
-OUTPUT_BLOCK = (("trunk", "conv10_2"), ("trunk", "output"))
-"""The reference's ``model10`` and ``model_out``, trained with the weight heads as released."""
 
 
 def stages_of(config: Config) -> list[Stage]:
@@ -81,22 +79,32 @@ def starting_tree(stage: Stage, trees: Mapping[str, Any], fresh: Mapping[str, An
     return traverse_util.unflatten_dict(target)
 
 
-def is_trained(path: Path, trained: str) -> bool:
-    """Whether a parameter of the stage's tree is trained under ``StageConfig.trained``."""
-    if trained == "all":
+def is_trained(path: Path, trained: str, output_layers: tuple[str, ...] = Siggraph17.output_layers) -> bool:
+    """Whether a parameter of the stage's tree is trained under ``StageConfig.trained``.
+
+    Args:
+      path: of the parameter.
+      trained: the setting.
+      output_layers: the backbone's layers that ``fusion_and_output`` trains with the weight heads: of the reference
+        ``model10`` and ``model_out``, as its authors' code does.
+    """
+    if trained == "all" or path[0].startswith("fuse_"):
         return True
-    return path[0].startswith("fuse_") or (trained == "fusion_and_output" and path[:2] in OUTPUT_BLOCK)
+    return trained == "fusion_and_output" and path[0] == "trunk" and path[1] in output_layers
 
 
-def partition(params: Mapping[str, Any], trained: str) -> tuple[dict[Path, Array], dict[Path, Array]]:
-    """Flat trained and frozen parameters; only the first are differentiated."""
+def partition(
+    params: Mapping[str, Any], trained: str, output_layers: tuple[str, ...] = Siggraph17.output_layers
+) -> tuple[dict[Path, Array], dict[Path, Array]]:
+    """Flat trained and frozen parameters (``is_trained``); only the first are differentiated."""
     flat = traverse_util.flatten_dict(dict(params))
+    chosen = {path for path in flat if is_trained(path, trained, output_layers)}
     return (
-        {path: value for path, value in flat.items() if is_trained(path, trained)},
-        {path: value for path, value in flat.items() if not is_trained(path, trained)},
+        {path: value for path, value in flat.items() if path in chosen},
+        {path: value for path, value in flat.items() if path not in chosen},
     )
 
 
 def merge(trained: Mapping[Path, Any], frozen: Mapping[Path, Any]) -> dict[str, Any]:
-    """The way back from ``partition``."""
+    """The inverse of ``partition``."""
     return traverse_util.unflatten_dict({**trained, **frozen})

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from jaxcolor.batch import Batch
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import Backbone, network_input
+from jaxcolor.models.backbone import Siggraph17, backbone_class
 from jaxcolor.models.networks import LabBatch
 from jaxcolor.runtime.parallel import AXIS
 from jaxcolor.training import losses, stages
@@ -50,10 +50,15 @@ Step = Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, Scalar
 LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, Scalars]]
 
 
-def make_state(tree: Mapping[str, Any], optimizer: Optimizer, stage: StageConfig) -> TrainState:
-    """The state before the first step."""
+def make_state(
+    tree: Mapping[str, Any],
+    optimizer: Optimizer,
+    stage: StageConfig,
+    output_layers: tuple[str, ...] = Siggraph17.output_layers,
+) -> TrainState:
+    """The state before the first step; ``output_layers`` as in ``stages.is_trained``."""
     variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
-    trained, _ = stages.partition(variables["params"], stage.trained)
+    trained, _ = stages.partition(variables["params"], stage.trained, output_layers)
     # To the host: on the first device this copy would lie beside the one in use as long as the stage runs.
     opt_state = jax.device_get(optimizer.init(_joined(trained), variables["batch_stats"]))
     return TrainState(step=np.int32(0), variables=variables, opt_state=opt_state)
@@ -89,10 +94,11 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
     stage_config = stages.stage_config(config, stage)
     schedule = learning_rate(stage_config)
     nets = networks.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
+    output_layers = backbone_class(config.model).output_layers
     compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
-        trained, fixed = stages.partition(state.variables["params"], stage_config.trained)
+        trained, fixed = stages.partition(state.variables["params"], stage_config.trained, output_layers)
 
         def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}
@@ -139,16 +145,13 @@ def _backbone_losses(
     batch: LabBatch,
 ) -> Losses:
     """Stages full and instance: one network, on whole photos or on crops, BatchNorm in training mode."""
-    network: Backbone = nets.full if stage.name == "full" else nets.instance
-    picture = batch.full if stage.name == "full" else batch.crop
-    valid = losses.colourful(picture.ab, config.low_chroma)
+    network, picture = (nets.full, batch.full) if stage.name == "full" else (nets.instance, batch.crop)
+    valid = losses.colorful(picture.ab, config.low_chroma)
     if stage.name == "instance":
         valid &= batch.crop_to_image >= 0
-    output, changed = network.apply(
-        variables, network_input(picture.luminance), train=True, valid=valid, mutable=["batch_stats"]
-    )
+    output, changed = network.apply(variables, picture.inputs, train=True, valid=valid, mutable=["batch_stats"])
     batch_stats = cast(Mapping[str, Any], changed).get("batch_stats", {})
-    return losses.picture_loss(output.ab, picture.ab), valid, batch_stats
+    return losses.picture_loss(output.outputs, picture.ab), valid, batch_stats
 
 
 def _fusion_losses(
@@ -160,10 +163,8 @@ def _fusion_losses(
     batch: LabBatch,
 ) -> Losses:
     """Stage fusion: every network in inference mode; low-chroma photos, or those with only such crops, are left out."""
-    full, crop, index, level_boxes, masks = batch
-    trees = {**frozen, "fusion": variables}
-    taps = networks.run_instance(nets, trees, network_input(crop.luminance), index).taps
-    output = networks.run_fusion(nets, trees, network_input(full.luminance), taps, index, level_boxes, masks)
-    crop_valid = losses.colourful(crop.ab, config.low_chroma)
-    valid = losses.colourful(full.ab, config.low_chroma) & losses.any_crop(crop_valid, index, full.ab.shape[0])
-    return losses.picture_loss(output.ab, full.ab), valid, variables["batch_stats"]
+    output = networks.run_fused(nets, {**frozen, "fusion": variables}, batch)
+    valid = losses.colorful(batch.full.ab, config.low_chroma)
+    crop_valid = losses.colorful(batch.crop.ab, config.low_chroma)
+    valid &= losses.any_crop(crop_valid, batch.crop_to_image, len(valid))
+    return losses.picture_loss(output.outputs, batch.full.ab), valid, variables["batch_stats"]

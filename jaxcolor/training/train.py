@@ -15,6 +15,7 @@ from jaxcolor.config import Config
 from jaxcolor.data.sources.photo_source import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
+from jaxcolor.models.backbone import backbone_class
 from jaxcolor.runtime.atomic import write_text
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import workdirs
@@ -195,7 +196,7 @@ def _restore(
 
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
     settings = stage_config(config, stage)
-    return make_state(tree, make_optimizer(config, settings), settings)
+    return make_state(tree, make_optimizer(config, settings), settings, backbone_class(config.model).output_layers)
 
 
 def run_stage(
@@ -211,7 +212,7 @@ def run_stage(
     measure: Measure | None,
 ) -> Any:
     """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
-    settings = stage_config(config, stage)
+    settings, backbone = stage_config(config, stage), backbone_class(config.model)
     # What it started from belongs to a stage's own identity, but nobody who only takes its result needs to name it.
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
     begun = {"start_from": config.start_from, "begun_from": begun_from}
@@ -225,13 +226,14 @@ def run_stage(
         if devices.is_first:
             write_text(workdir / CONFIG_FILE, json.dumps(configs.to_dict(config), indent=2) + "\n")
         start = int(state.step)
-        if not partition(state.variables["params"], settings.trained)[0]:
+        if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
             raise configs.ConfigError(
                 f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model"
             )
+        table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
         devices.say(
             f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
-            f"{devices.count} x {devices.kind}\n" + param_table(stage, {**trees, stage.name: state.variables}, settings)
+            f"{devices.count} x {devices.kind}\n" + table
         )
         if start < settings.steps:
             began = time.monotonic()

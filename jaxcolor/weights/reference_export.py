@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcolor.config import ModelConfig
-from jaxcolor.models.backbone import TAPS
+from jaxcolor.models.backbone import Siggraph17
 from jaxcolor.models.fusion import fused_taps
 from jaxcolor.models.networks import TREES
 from jaxcolor.weights import names
@@ -49,7 +49,7 @@ def differences(config: ModelConfig, trees: tuple[str, ...]) -> list[str]:
             found.append(("fusion.strategy", fusion.strategy, "learned"))
         if fusion.outside != "zero":
             found.append(("fusion.outside", fusion.outside, "zero"))
-        if set(fused_taps(fusion.layers)) != {tap.name for tap in TAPS}:
+        if set(fused_taps(config)) != {tap.name for tap in Siggraph17.taps}:
             found.append(("fusion.layers", fusion.layers, "all"))
         if fusion.head_channels != 16:
             found.append(("fusion.head_channels", fusion.head_channels, 16))

@@ -20,7 +20,6 @@ from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.run import compare, evaluate_files
 from jaxcolor.evaluation.scorer import OBJECTS_A_GROUP, Scorer, Truth, choose, score
 from jaxcolor.inference.colorizer import join
-from jaxcolor.models.backbone import network_input
 from jaxcolor.models.networks import build, picture, run_full
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT
@@ -80,7 +79,7 @@ def test_native_size_is_what_colorize_would_write(
     rgb = read(folder, i)
     canvas = np.asarray(Image.fromarray(rgb).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     shown = picture(canvas[None], MODEL)
-    ab = np.asarray(run_full(build(MODEL), variables, network_input(shown.luminance)).ab[0])
+    ab = np.asarray(run_full(build(MODEL), variables, shown.inputs).ab[0])
     for system, expected in (("gray", join(rgb, np.zeros_like(ab))), ("full", join(rgb, ab))):
         scores = native.scores[system]
         psnr = peak_signal_noise_ratio(rgb, expected, data_range=255)

@@ -12,10 +12,13 @@ from flax import traverse_util
 
 from jaxcolor.config import ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import TAPS, Backbone, from_phases, initializers, network_input, to_phases
+from jaxcolor.models.backbone import Siggraph17, initializers
+from jaxcolor.models.networks import network_input
+from jaxcolor.models.ops.conv import from_phases, to_phases
 from tests.small import FEW, MODEL, SIDE, variables
 
-TAP_NAMES = [tap.name for tap in TAPS]
+ALL = ("regression", "classes")
+TAP_NAMES = [tap.name for tap in Siggraph17.taps]
 CHANNELS_AND_SIDES = {
     "conv1_2": (64, 256),
     "conv2_2": (128, 128),
@@ -42,8 +45,8 @@ def inputs(seed: int = 0, count: int = 3, height: int = SIDE, width: int = SIDE)
 @pytest.fixture(scope="module")
 def full() -> Any:
     """The full network as a function of its inputs, compiled once."""
-    network = Backbone(MODEL, class_head=True)
-    compiled = jax.jit(lambda tree, x: network.apply(tree, x, classify=True))
+    network = Siggraph17(MODEL, ALL)
+    compiled = jax.jit(lambda tree, x: network.apply(tree, x, heads=ALL))
     return lambda x: compiled(variables()["full"], x)
 
 
@@ -59,16 +62,16 @@ def test_parameter_counts_are_the_references() -> None:
 
 
 def test_taps_have_the_references_names_channels_and_sides() -> None:
-    network = Backbone(ModelConfig(), class_head=True)
+    network = Siggraph17(ModelConfig(), ALL)
     shape = jax.ShapeDtypeStruct((3, 256, 256, 4), jnp.float32)
     tree = networks.abstract(ModelConfig())["full"]
-    output = jax.eval_shape(lambda v, x: network.apply(v, x, classify=True), tree, shape)
+    output = jax.eval_shape(lambda v, x: network.apply(v, x, heads=ALL), tree, shape)
     assert list(CHANNELS_AND_SIDES) == TAP_NAMES
     assert {name: (t.shape[3], t.shape[1]) for name, t in output.taps.items()} == CHANNELS_AND_SIDES
-    assert {t.name: (t.channels, 256 >> t.level) for t in TAPS} == CHANNELS_AND_SIDES
+    assert {t.name: (t.channels, 256 >> t.level) for t in Siggraph17.taps} == CHANNELS_AND_SIDES
     assert all(t.shape[0] == 3 and t.shape[1] == t.shape[2] for t in output.taps.values())
     assert output.ab.shape == (3, 256, 256, 2)
-    assert output.class_logits.shape == (3, 64, 64, 529)
+    assert output.outputs["classes"].shape == (3, 64, 64, 529)
 
 
 @pytest.mark.parametrize("width", [0.25, 0.0625, 0.001])
@@ -76,18 +79,18 @@ def test_the_width_scales_channels_and_leaves_outputs(width: float) -> None:
     config = ModelConfig(width=width)
     tree = networks.abstract(config)["full"]
     shape = jax.ShapeDtypeStruct((1, 32, 48, 4), jnp.float32)
-    output = jax.eval_shape(lambda v, x: Backbone(config, True).apply(v, x, classify=True), tree, shape)
-    for tap in TAPS:
+    output = jax.eval_shape(lambda v, x: Siggraph17(config, ALL).apply(v, x, heads=ALL), tree, shape)
+    for tap in Siggraph17.taps:
         expected = (1, 32 >> tap.level, 48 >> tap.level, max(1, round(tap.channels * width)))
         assert output.taps[tap.name].shape == expected
     assert output.ab.shape == (1, 32, 48, 2)
-    assert output.class_logits.shape == (1, 8, 12, 529)
+    assert output.outputs["classes"].shape == (1, 8, 12, 529)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 16), (16, 20), (4, 4)])
 def test_a_canvas_that_cannot_be_halved_three_times_is_refused(height: int, width: int) -> None:
     with pytest.raises(ValueError, match=f"canvas {height}x{width}: sides must be multiples of 8"):
-        Backbone(MODEL).apply(variables()["instance"], inputs(height=height, width=width))
+        Siggraph17(MODEL).apply(variables()["instance"], inputs(height=height, width=width))
 
 
 def test_the_input_without_hints() -> None:
@@ -116,7 +119,7 @@ def test_phases_are_every_nth_row_and_column_and_go_back(step: int) -> None:
 def test_dilated_blocks_equal_dilated_convolutions(side: int) -> None:
     """On phases where they are of equal size, as at 16, and as written where they are not, as at 24."""
     tree = variables()["full"]
-    seen = Backbone(MODEL).apply({**tree, "params": dict(tree["params"])}, inputs(height=side, width=side)).taps
+    seen = Siggraph17(MODEL).apply({**tree, "params": dict(tree["params"])}, inputs(height=side, width=side)).taps
     x, params = seen["conv4_3"], tree["params"]
     for i in (1, 2, 3):
         layer = nn.Conv(x.shape[-1], (3, 3), kernel_dilation=2, padding=2)
@@ -126,7 +129,7 @@ def test_dilated_blocks_equal_dilated_convolutions(side: int) -> None:
     np.testing.assert_allclose(seen["conv5_3"], x, atol=1e-5)
 
 
-def test_colour_lies_within_its_range_and_depends_on_the_picture(full: Any) -> None:
+def test_color_lies_within_its_range_and_depends_on_the_picture(full: Any) -> None:
     one, other = full(inputs(0)), full(inputs(1))
     for output in (one, other):
         assert (np.abs(output.ab) < 1).all()
@@ -142,7 +145,7 @@ def test_features_fed_on_after_the_relu(full: Any) -> None:
 
 
 def test_replacing_a_tap_changes_all_that_follows() -> None:
-    network, tree, x = Backbone(MODEL), variables()["instance"], inputs()
+    network, tree, x = Siggraph17(MODEL), variables()["instance"], inputs()
     seen: dict[str, np.ndarray] = {}
 
     def note(name: str, feature: jax.Array) -> jax.Array:
@@ -169,7 +172,7 @@ def test_replacing_a_tap_changes_all_that_follows() -> None:
 
 def test_shortcuts_carry_the_replaced_feature() -> None:
     """With the deep layers cut off, what is changed at a shortcut's start must still arrive."""
-    network, tree, x = Backbone(MODEL), variables()["instance"], inputs()
+    network, tree, x = Siggraph17(MODEL), variables()["instance"], inputs()
     for start, cut, end in (
         ("conv3_3", "conv7_3", "conv8_up"),
         ("conv2_2", "conv8_3", "conv9_up"),
@@ -186,46 +189,47 @@ def test_shortcuts_carry_the_replaced_feature() -> None:
 
 class TestClassHead:
     def test_logits_come_only_when_asked_for(self, full: Any) -> None:
-        network, tree = Backbone(MODEL, class_head=True), variables()["full"]
+        network, tree = Siggraph17(MODEL, ALL), variables()["full"]
         asked = full(inputs())
-        assert asked.class_logits.shape == (3, SIDE // 4, SIDE // 4, 529)
-        assert np.isfinite(asked.class_logits).all()
+        assert asked.outputs["classes"].shape == (3, SIDE // 4, SIDE // 4, 529)
+        assert np.isfinite(asked.outputs["classes"]).all()
         shape = jax.eval_shape(lambda x: network.apply(tree, x), inputs())
-        assert shape.class_logits is None
+        assert list(shape.outputs) == ["regression"]
 
     def test_only_the_full_tree_has_one(self) -> None:
         trees = networks.abstract(MODEL)
         assert "classes" in trees["full"]["params"]
         assert "classes" not in trees["instance"]["params"]
         assert "classes" not in trees["fusion"]["params"]["trunk"]
-        with pytest.raises(ValueError, match="no class head"):
-            Backbone(MODEL).apply(variables()["instance"], inputs(), classify=True)
+        with pytest.raises(ValueError, match="output heads classes: this tree has regression"):
+            Siggraph17(MODEL).apply(variables()["instance"], inputs(), heads=ALL)
 
-    def test_no_gradient_flows_into_the_backbone(self) -> None:
-        network, tree = Backbone(MODEL, class_head=True), variables()["full"]
+    def test_its_gradient_flows_into_the_backbone(self) -> None:
+        network, tree = Siggraph17(MODEL, ALL), variables()["full"]
 
         @jax.jit
         def gradient(params: Any) -> Any:
             def total(params: Any) -> jax.Array:
-                output = network.apply({**tree, "params": params}, inputs(), classify=True)
-                return (output.class_logits**2).sum()
+                output = network.apply({**tree, "params": params}, inputs(), heads=ALL)
+                return (output.outputs["classes"] ** 2).sum()
 
             return jax.grad(total)(params)
 
+        later = ("conv9", "conv10", "norm9", "short2_9", "short1_10", "output")
         for name, leaves in gradient(tree["params"]).items():
             largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(leaves))
-            assert (largest > 0) == (name == "classes"), name
+            assert (largest > 0) == (not name.startswith(later)), name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-def test_types_of_parameters_features_and_colour(dtype: Any) -> None:
-    """What comes out of a run in these types is compared in test_dual_branch."""
+def test_types_of_parameters_features_and_color(dtype: Any) -> None:
+    """What comes out of a run in these types is compared in test_networks."""
     kept = np.dtype("float64" if dtype == "float64" else "float32")
     config = dataclasses.replace(MODEL, compute_dtype=dtype)
     with jax.enable_x64(dtype == "float64"):
         tree = networks.abstract(config)["full"]
         assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {kept}
-        output = jax.eval_shape(lambda v, x: Backbone(config, True).apply(v, x, classify=True), tree, inputs())
+        output = jax.eval_shape(lambda v, x: Siggraph17(config, ALL).apply(v, x, heads=ALL), tree, inputs())
         assert {t.dtype for t in output.taps.values()} == {jnp.dtype(dtype)}
         assert output.ab.dtype == kept
         picture = networks.picture(np.full((1, 8, 8, 3), 200, np.uint8), config)
@@ -276,7 +280,7 @@ class TestInitialisation:
         assert len({k[:4].tobytes() for k in kernels}) == len(kernels)
 
     def test_he_keeps_features_alive_and_starts_near_gray(self, fresh: dict[str, Any]) -> None:
-        output = Backbone(MODEL, class_head=True).apply(fresh["full"], inputs())
+        output = Siggraph17(MODEL, ALL).apply(fresh["full"], inputs())
         for name, feature in output.taps.items():
             assert 1e-6 < float(feature.std()) < 5, name  # narrow layers lose some; N(0, 0.02) would leave 1e-14
         assert float(np.abs(output.ab).max()) < 0.3
@@ -297,9 +301,9 @@ def test_norms(norm: str) -> None:
     layers = [name for name in abstract["full"]["params"] if name.startswith("norm")]
     assert len(layers) == (0 if norm == "none" else 9)
     assert ("batch_stats" in abstract["full"]) == (norm == "batch")
-    output = Backbone(config).apply(variables(config)["instance"], inputs())
+    output = Siggraph17(config).apply(variables(config)["instance"], inputs())
     assert np.isfinite(output.ab).all()
-    changed = Backbone(config).apply(
+    changed = Siggraph17(config).apply(
         variables(config)["instance"],
         inputs(),
         train=True,

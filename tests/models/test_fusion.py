@@ -11,12 +11,12 @@ import pytest
 
 from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import DECODER_TAPS, ENCODER_TAPS, Backbone, network_input
+from jaxcolor.models.backbone import Siggraph17
 from jaxcolor.models.fusion import (
-    FusionModule,
     WeightHead,
     box_mask_weights,
     fused_taps,
+    fusion_strategy,
     membership,
     softmax_weights,
     sum_per_image,
@@ -147,7 +147,7 @@ def arrays() -> Features:
 
 @pytest.fixture(scope="module")
 def params(arrays: Features) -> Any:
-    params = FusionModule(MODULE).init(jax.random.key(0), *arrays, INDEX_, BOXES_)
+    params = fusion_strategy(MODULE).init(jax.random.key(0), *arrays, INDEX_, BOXES_)
     assert networks.count_parameters(params) == 2 * (16 * (9 * 8 + 1) + 16 * (9 * 16 + 1) + 9 * 16 + 1)
     return params
 
@@ -159,7 +159,7 @@ class TestModule:
     def test_blended_features(self, arrays: Features, params: Any, strategy: str, outside: str) -> None:
         config = dataclasses.replace(MODULE, fusion=FusionConfig(strategy=strategy, outside=outside))
         variables = params if strategy == "learned" else {}
-        fused, blend = FusionModule(config).apply(variables, *arrays, INDEX_, BOXES_)
+        fused, blend = fusion_strategy(config).apply(variables, *arrays, INDEX_, BOXES_)
         _, _, inside = logits()
         if strategy == "learned":
             head = WeightHead(config)
@@ -198,7 +198,7 @@ class TestModule:
         @jax.jit
         def run(instance: jax.Array, boxes: jax.Array) -> Any:
             def loss(variables: Any, full: jax.Array, instance: jax.Array) -> Any:
-                fused, blend = FusionModule(config).apply(variables, full, instance, INDEX_, boxes)
+                fused, blend = fusion_strategy(config).apply(variables, full, instance, INDEX_, boxes)
                 return (fused**2).sum(), (fused, blend)
 
             return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, arrays.full, instance)
@@ -216,7 +216,7 @@ class TestModule:
 
     def test_the_order_of_crops_does_not_matter(self, arrays: Features, params: Any) -> None:
         order = np.array([5, 3, 1, 0, 2, 4])
-        module = FusionModule(MODULE)
+        module = fusion_strategy(MODULE)
         fused, blend = module.apply(params, *arrays, INDEX_, BOXES_)
         shuffled, shuffled_blend = module.apply(
             params, arrays.full, arrays.instance[order], INDEX_[order], BOXES_[order]
@@ -226,15 +226,15 @@ class TestModule:
 
     def test_no_crop_at_all(self, arrays: Features, params: Any) -> None:
         none = jnp.zeros((0, 4, 4, 8)), jnp.zeros(0, jnp.int32), jnp.zeros((0, 4), jnp.int32)
-        fused, blend = FusionModule(MODULE).apply(params, arrays.full, *none)
+        fused, blend = fusion_strategy(MODULE).apply(params, arrays.full, *none)
         np.testing.assert_array_equal(fused, arrays.full)
         assert blend.instance.shape == (0, *SHAPE)
 
     def test_bfloat16_features_keep_weights_in_float32(self, arrays: Features, params: Any) -> None:
         config = dataclasses.replace(MODULE, compute_dtype="bfloat16")
-        exact, exact_blend = FusionModule(MODULE).apply(params, *arrays, INDEX_, BOXES_)
+        exact, exact_blend = fusion_strategy(MODULE).apply(params, *arrays, INDEX_, BOXES_)
         rough = [jnp.asarray(a, jnp.bfloat16) for a in arrays]
-        fused, blend = FusionModule(config).apply(params, *rough, INDEX_, BOXES_)
+        fused, blend = fusion_strategy(config).apply(params, *rough, INDEX_, BOXES_)
         assert fused.dtype == jnp.bfloat16
         assert blend.full.dtype == blend.instance.dtype == jnp.float32
         np.testing.assert_allclose(blend.full, exact_blend.full, atol=0.05)
@@ -243,19 +243,24 @@ class TestModule:
         np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+def taps_of(layers: Any) -> tuple[str, ...]:
+    return fused_taps(dataclasses.replace(MODEL, fusion=FusionConfig(layers=layers)))
+
+
 class TestLayers:
     def test_names(self) -> None:
-        assert fused_taps("encoder") == ENCODER_TAPS
-        assert fused_taps("decoder") == DECODER_TAPS
-        assert fused_taps("all") == ENCODER_TAPS + DECODER_TAPS
-        assert len(fused_taps("all")) == 13
-        assert fused_taps("conv4_3") == ("conv4_3",)
-        assert fused_taps(("conv9_up", "conv1_2")) == ("conv1_2", "conv9_up")  # in the network's order
+        names = tuple(tap.name for tap in Siggraph17.taps)
+        assert taps_of("encoder") == names[:7]
+        assert taps_of("decoder") == names[7:]
+        assert taps_of("all") == names
+        assert len(names) == 13
+        assert taps_of("conv4_3") == ("conv4_3",)
+        assert taps_of(("conv9_up", "conv1_2")) == ("conv1_2", "conv9_up")  # in the network's order
 
     @pytest.mark.parametrize("layers", ["conv4", "", (), ("conv1_2", "model10"), ("all",)])
     def test_what_is_no_layer_is_refused(self, layers: Any) -> None:
         with pytest.raises(ConfigError, match=r"fusion\.layers: .*all, encoder, decoder, or names .*conv10_2"):
-            fused_taps(layers)
+            taps_of(layers)
         with pytest.raises(ConfigError, match=r"fusion\.layers"):
             networks.abstract(dataclasses.replace(MODEL, fusion=FusionConfig(layers=layers)))
 
@@ -300,7 +305,7 @@ def test_every_variant_builds_and_runs(config: ModelConfig) -> None:
     for ab in (prediction.ab, prediction.full_ab, prediction.fused_ab):
         assert ab.shape == (3, SIDE, SIDE, 2)
         assert np.isfinite(ab).all()
-    taps = fused_taps(config.fusion.layers)
+    taps = fused_taps(config)
     assert tuple(prediction.fusion_weights) == taps
     heads = [name for name in tree["fusion"]["params"] if name != "trunk"]
     learned = config.fusion.strategy == "learned"
@@ -325,12 +330,12 @@ def test_every_initialisation_builds(init: Any, head_init: Any) -> None:
 def test_without_any_instance_the_trunk_speaks() -> None:
     """Everywhere uncovered: weight 1 for the full image, so the features pass through unchanged."""
     nets, tree = networks.build(MODEL), variables()
-    inputs = network_input(networks.picture(BATCH.full_rgb, MODEL).luminance)
+    inputs = networks.picture(BATCH.full_rgb, MODEL).inputs
     nobody = jnp.full(3, -1, jnp.int32)
     taps = networks.run_instance(nets, tree, inputs, nobody).taps
     output = networks.run_fusion(nets, tree, inputs, taps, nobody, jnp.asarray(BATCH.level_boxes))
     trunk = {kind: tree["fusion"][kind]["trunk"] for kind in ("params", "batch_stats")}
-    alone = Backbone(MODEL).apply(trunk, inputs)
+    alone = Siggraph17(MODEL).apply(trunk, inputs)
     np.testing.assert_allclose(output.ab, alone.ab, atol=1e-6)
     for name, fused in output.fused.items():
         recorded = jax.nn.relu(fused) if name.endswith("_up") else fused

@@ -89,7 +89,7 @@ def test_nan_in_padding_crops_reaches_neither_output_nor_gradient() -> None:
     config = dataclasses.replace(FEW, fusion=FusionConfig(layers=("conv2_2", "conv5_3")))
     nets, tree = networks.build(config), variables(config)
     lab = networks.to_lab(BATCH, config)
-    inputs = networks.network_input(lab.full.luminance)
+    inputs = lab.full.inputs
 
     @jax.jit
     def run(tree: Any, crops: jax.Array) -> Any:
@@ -136,7 +136,7 @@ def test_a_photo_without_boxes_is_the_full_trees(prediction: Prediction) -> None
 
 def test_the_full_tree_alone_gives_the_same(prediction: Prediction) -> None:
     nets, tree = networks.build(FEW), variables(FEW)
-    inputs = networks.network_input(networks.picture(BATCH.full_rgb, FEW).luminance)
+    inputs = networks.picture(BATCH.full_rgb, FEW).inputs
     np.testing.assert_allclose(networks.run_full(nets, tree, inputs).ab, prediction.full_ab, atol=1e-5)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jaxcolor.batch import NO_MASKS, Batch
 from jaxcolor.config import ConfigError, FusionConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import Backbone, network_input
-from jaxcolor.models.fusion import FusionModule, fused_taps, inside_masks
+from jaxcolor.models.backbone import Siggraph17
+from jaxcolor.models.fusion import fused_taps, fusion_strategy, inside_masks
 from tests.models.test_fusion import BOXES, BOXES_, INDEX, INDEX_, SHAPE
 from tests.small import FEW, MODEL, batch, example, variables
 from tests.test_resample import slow_paste
@@ -67,7 +67,7 @@ def test_blended_features() -> None:
     masks = rng.random((6, 16, 16)) < 0.55
     masks[:, :8] = True
     masks[3, :, 12:] = False
-    fused, blend = FusionModule(TRUTH).apply({}, jnp.asarray(full), jnp.asarray(instance), INDEX_, BOXES_, masks)
+    fused, blend = fusion_strategy(TRUTH).apply({}, jnp.asarray(full), jnp.asarray(instance), INDEX_, BOXES_, masks)
     expected, shared = full.copy(), 0
     covered = [slow_inside(mask, tuple(box), *SHAPE) for mask, box in zip(masks, BOXES.tolist(), strict=True)]
     clear = np.ones((3, *SHAPE), bool)
@@ -98,8 +98,10 @@ def masked_batch() -> Batch:
 
 def trunk_alone(tree: Any, packed: Batch) -> jax.Array:
     """Normalised ab of a fusion tree's trunk without any fusion."""
-    inputs = network_input(networks.picture(packed.full_rgb, MODEL).luminance)
-    return Backbone(MODEL).apply({kind: tree["fusion"][kind]["trunk"] for kind in ("params", "batch_stats")}, inputs).ab
+    inputs = networks.picture(packed.full_rgb, MODEL).inputs
+    return (
+        Siggraph17(MODEL).apply({kind: tree["fusion"][kind]["trunk"] for kind in ("params", "batch_stats")}, inputs).ab
+    )
 
 
 class TestNetwork:

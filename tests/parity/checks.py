@@ -16,7 +16,7 @@ from jaxcolor import boxes, color
 from jaxcolor.config import Config, ModelConfig, OptimizerConfig, StageConfig
 from jaxcolor.evaluation.metrics import lpips
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import network_input
+from jaxcolor.models.networks import network_input
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.optimizer import make_optimizer
@@ -126,7 +126,8 @@ def _level_boxes(golden: Golden) -> np.ndarray:
 
 # Variables are arguments: XLA would fold them as constants, for minutes. Made once, for all goldens of one size.
 _NETWORKS = networks.build(ModelConfig())
-_run_full = jax.jit(lambda variables, inputs: networks.run_full(_NETWORKS, variables, inputs, classify=True))
+_HEADS = ("regression", "classes")
+_run_full = jax.jit(lambda variables, inputs: networks.run_full(_NETWORKS, variables, inputs, heads=_HEADS))
 _run_instance = jax.jit(functools.partial(networks.run_instance, _NETWORKS))
 _run_fusion = jax.jit(functools.partial(networks.run_fusion, _NETWORKS))
 
@@ -145,7 +146,7 @@ def check_forward(golden: Golden, states: States) -> Iterator[Row]:
     instance = _run_instance(variables, crops, index)
     fusion = _run_fusion(variables, inputs, instance.taps, index, jnp.asarray(level_boxes))
     yield row("full_ab", absolute(full.ab, golden["full_ab"]), OUTPUT_TOLERANCE)
-    logits = full.class_logits
+    logits = full.outputs["classes"]
     assert logits is not None
     yield row("full_logits", absolute(logits[:, ::4, ::4], golden["full_logits_every4"]), OUTPUT_TOLERANCE)
     yield row("instance_ab", absolute(instance.ab, golden["instance_ab"]), OUTPUT_TOLERANCE)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.training.losses import any_crop, colourful, picture_loss, sum_of_valid
+from jaxcolor.models.outputs.regression import Regression
+from jaxcolor.training.losses import any_crop, colorful, sum_of_valid
 
 DELTA = 1 / 110
 
@@ -25,7 +26,7 @@ def test_the_formula() -> None:
     assert (difference > DELTA).any()
     each = np.where(difference < DELTA, difference**2 / (2 * DELTA), difference - DELTA / 2)
     expected = 10 * each.sum(axis=-1).mean(axis=(1, 2))
-    np.testing.assert_allclose(picture_loss(*colours()), expected, rtol=1e-4)
+    np.testing.assert_allclose(Regression.loss(*colours()), expected, rtol=1e-4)
 
 
 def test_pytorchs_smooth_l1() -> None:
@@ -35,16 +36,16 @@ def test_pytorchs_smooth_l1() -> None:
     each = torch.nn.functional.smooth_l1_loss(ab, true_ab, beta=DELTA, reduction="none").sum(-1)
     expected = 10 * each.mean((1, 2))
     expected.sum().backward()
-    np.testing.assert_allclose(picture_loss(*colours()), expected.detach().numpy(), rtol=1e-4)
-    gradient = jax.grad(lambda ab: picture_loss(ab, colours()[1]).sum())(colours()[0])
+    np.testing.assert_allclose(Regression.loss(*colours()), expected.detach().numpy(), rtol=1e-4)
+    gradient = jax.grad(lambda ab: Regression.loss(ab, colours()[1]).sum())(colours()[0])
     np.testing.assert_allclose(gradient, ab.grad.numpy(), rtol=1e-3, atol=1e-5)
 
 
 def test_no_error_no_loss_and_each_picture_for_itself() -> None:
     ab, true_ab = colours()
-    mixed = picture_loss(true_ab.at[1].set(ab[1]), true_ab)
+    mixed = Regression.loss(true_ab.at[1].set(ab[1]), true_ab)
     assert mixed[0] == mixed[2] == 0
-    assert mixed[1] == picture_loss(ab, true_ab)[1] > 0
+    assert mixed[1] == Regression.loss(ab, true_ab)[1] > 0
 
 
 VALID = {
@@ -81,9 +82,9 @@ def test_low_chroma() -> None:
     ab = np.zeros((4, 8, 8, 2), np.float32) + 0.3
     ab[:, 2, 3] += spans / 110
     true_ab = jnp.asarray(ab)
-    np.testing.assert_array_equal(colourful(true_ab, 10.0), [False, False, True, True])
-    np.testing.assert_array_equal(colourful(true_ab, 0.0), [True] * 4)
-    np.testing.assert_array_equal(colourful(true_ab, 11.0), [False, False, False, True])
+    np.testing.assert_array_equal(colorful(true_ab, 10.0), [False, False, True, True])
+    np.testing.assert_array_equal(colorful(true_ab, 0.0), [True] * 4)
+    np.testing.assert_array_equal(colorful(true_ab, 11.0), [False, False, False, True])
 
 
 def test_photos_with_a_valid_crop() -> None:

@@ -17,7 +17,6 @@ from jaxcolor.config import Config, OptimizerConfig, StageConfig
 from jaxcolor.data.collate import collate
 from jaxcolor.data.transforms import Example
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import network_input
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.accumulate import sum_over_parts
@@ -219,7 +218,7 @@ def test_without_synchronisation_statistics_are_the_mean_of_the_devices() -> Non
     """Looked at where they can be computed by hand: at the first norm."""
     given, params = examples(), variables(FEW)["full"]["params"]
     result = run("full", given, config=dataclasses.replace(CONFIG, sync_batch_norm=False))
-    x = network_input(networks.picture(packed("full", given, 1).full_rgb, FEW).luminance)
+    x = networks.picture(packed("full", given, 1).full_rgb, FEW).inputs
     for layer in ("conv1_1", "conv1_2"):
         x = jax.nn.relu(nn.Conv(params[layer]["bias"].size, (3, 3), padding=1).apply({"params": params[layer]}, x))
     devices = np.asarray(x, np.float64).reshape(8, -1, x.shape[-1])

@@ -15,8 +15,7 @@ import pytest
 from jaxcolor import cli
 from jaxcolor.config import FusionConfig, ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import network_input
-from jaxcolor.models.networks import TREES
+from jaxcolor.models.networks import TREES, network_input
 from jaxcolor.weights import names, native, reference, reference_export
 from jaxcolor.weights.reference import WeightsError
 from tests import recipe

@@ -12,7 +12,7 @@ import pytest
 from jaxcolor import cli
 from jaxcolor.config import ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import network_input
+from jaxcolor.models.networks import network_input
 from jaxcolor.weights import native, reference, siggraph
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import flat

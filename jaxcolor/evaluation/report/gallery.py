@@ -30,8 +30,7 @@ from jaxcolor.evaluation.report.contact_sheet import fitted, fitted_size
 from jaxcolor.evaluation.report.failures import KINDS
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.scorer import Scorer
-from jaxcolor.models.backbone import TAPS
-from jaxcolor.models.fusion import FusionWeights
+from jaxcolor.models.fusion import FusionWeights, fused_taps
 from jaxcolor.models.networks import TREES, Variables, build, predict
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
@@ -223,7 +222,7 @@ def _painted(
     ]
     shares = devices.gather(placed)
     # In the order of reading, which jit does not keep.
-    fusion_weights = {tap.name: fusion_weights[tap.name] for tap in TAPS if tap.name in fusion_weights}
+    fusion_weights = {tap: fusion_weights[tap] for tap in weights.taps if tap in fusion_weights}
     return (
         {name: panels[name] for name in (*pictures, TRUTH)},
         fusion_weights,
@@ -272,7 +271,9 @@ class _WeightMaps:
     def __init__(self, checkpoint: Checkpoint | None, devices: Devices) -> None:
         self._devices = devices
         self._checkpoint = checkpoint
+        self.taps: tuple[str, ...] = ()
         if checkpoint is not None:
+            self.taps = fused_taps(checkpoint.model)
             self._variables = devices.replicate({tree: checkpoint.variables[tree] for tree in TREES})
 
     def __call__(self, batch: Batch) -> dict[str, FusionWeights]:

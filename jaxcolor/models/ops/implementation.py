@@ -1,21 +1,76 @@
-"""What the kernels that are written in Pallas for Triton have in common.
+"""Which implementation of an op runs: decided in ``select_implementation``, and nowhere else.
 
-Whether a device runs any is decided here; what types and shapes one is for, where it is chosen (``way_for``).
+Every op has a plain definition of a line or two, which runs anywhere, and may have faster implementations of the same
+numbers for CPUs or GPUs. Two switches leave those out:
+
+- ``JAXCOLOR_PLAIN_OPS=1`` in the environment: plain definitions everywhere, to tell a wrong model from a wrong kernel.
+- ``with portable_ops():`` around the tracing of a program that is to run elsewhere (export): nothing then depends on
+  the machine that traces.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import importlib
-from typing import Any
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 
+PLAIN_SWITCH = "JAXCOLOR_PLAIN_OPS"
 AMPERE = 8.0
 """The first compute capability of NVIDIA's that XLA translates Triton for; a T4 has 7.5, a V100 7.0."""
 
+Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 
-def find(name: str) -> Any:
-    """The module ``jaxcolor.models.<name>`` if its kernels run here, else None.
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+def plain_only() -> bool:
+    """Whether ``JAXCOLOR_PLAIN_OPS`` asks for the plain definitions."""
+    return os.environ.get(PLAIN_SWITCH, "") not in ("", "0")
+
+
+@contextlib.contextmanager
+def portable_ops() -> Iterator[None]:
+    """Trace what is inside the block for any machine: no custom kernels, no choice by this machine's devices."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def select_implementation(
+    plain: Implementation,
+    *,
+    portable: Implementation | None = None,
+    fast: Implementation | None = None,
+    cpu: Implementation | None = None,
+    gpu: Callable[[], Any] | None = None,
+) -> Implementation:
+    """The implementation of an op for the default backend and the arguments at hand.
+
+    Args:
+      plain: its definition.
+      portable: what is exported; None: the plain one.
+      fast: what any device runs for which there is nothing better; None: the plain one.
+      cpu: what CPUs run.
+      gpu: asked on GPUs alone, since it may import kernels; what it answers, unless that is None.
+    """
+    if _portable.get():
+        return portable or plain
+    if plain_only():
+        return plain
+    backend = jax.default_backend()
+    chosen = cpu if backend == "cpu" else gpu() if backend == "gpu" and gpu is not None else None
+    return chosen or fast or plain
+
+
+def triton_module(name: str) -> Any:
+    """The module ``ops.triton.<name>`` if its kernels run here, else None.
 
     They do on NVIDIA's GPUs from A100 on, as long as JAX has what they are written in. On AMD's they were not tried.
     The first device speaks for all, so that all processes compute alike.
@@ -24,15 +79,15 @@ def find(name: str) -> Any:
         return None
     try:
         importlib.import_module("jax.experimental.pallas.triton")
-    except ImportError:  # it is to leave JAX some day
+    except ImportError:  # Pallas for Triton is deprecated in JAX
         return None
-    return importlib.import_module(f"jaxcolor.models.{name}")
+    return importlib.import_module(f"jaxcolor.models.ops.triton.{name}")
 
 
 def blocks_per_program(blocks: int, programs: int) -> int:
     """How many blocks each program computes, where there are to be so many programs; 1 if there are fewer blocks.
 
-    It divides their number, so that all have the same to do; so there may be more programs.
+    It divides their number, so that all programs have equal work; so there may be more programs.
     """
     return next(count for count in range(max(1, blocks // programs), 0, -1) if blocks % count == 0)
 

@@ -1,19 +1,21 @@
-"""The layer to very few features, and the leaky ReLU before it."""
+"""The 1x1 convolution to very few features, and the leaky ReLU before it.
+
+y = x @ kernel + bias
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxcolor.batch import Array
-from jaxcolor.models.ops import implementation
-from jaxcolor.models.ops.conv import Layer, add_bias
-from jaxcolor.models.ops.relu import leaky_relu
+from jaxcolor.models.ops.activation import leaky_relu
+from jaxcolor.models.ops.conv import Convolution, Feature, Pending, add_bias
+from jaxcolor.models.ops.implementation import select_implementation, triton_module
 
 
 @jax.custom_vjp
@@ -43,7 +45,7 @@ def leaky_to_few(
 ) -> Float[jax.Array, "B H W F"]:
     """``to_few(leaky_relu(add_bias(x, bias), slope), kernel)``, whose ReLU is never stored; for GPUs.
 
-    The way back reads what is as large as ``x`` once and writes it once.
+    The backward pass reads what is as large as ``x`` once and writes it once.
     """
     return _leaky_to_few_forward(x, bias, kernel, slope)[0]
 
@@ -51,44 +53,65 @@ def leaky_to_few(
 def _leaky_to_few_forward(
     x: jax.Array, bias: jax.Array, kernel: jax.Array, slope: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    from jaxcolor.models.ops.triton import output_conv as triton_output_conv
+    from jaxcolor.models.ops.triton import output_conv as kernels
 
     biased = x + bias
-    return triton_output_conv.forward(biased, kernel, slope), (biased, bias, kernel)
+    return kernels.forward(biased, kernel, slope), (biased, bias, kernel)
 
 
 def _leaky_to_few_backward(
     slope: float, saved: tuple[jax.Array, jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    from jaxcolor.models.ops.triton import output_conv as triton_output_conv
+    from jaxcolor.models.ops.triton import output_conv as kernels
 
     biased, bias, kernel = saved
-    to_x, to_bias, to_kernel = triton_output_conv.backward(biased, kernel, gradient, slope)
+    to_x, to_bias, to_kernel = kernels.backward(biased, kernel, gradient, slope)
     return to_x, to_bias.astype(bias.dtype), to_kernel.astype(kernel.dtype)
 
 
 leaky_to_few.defvjp(_leaky_to_few_forward, _leaky_to_few_backward)
 
-LeakyWay = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
+LeakyToFew = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 
 
-def leaky_way_for(x: Float[Array, "B H W C"]) -> LeakyWay:
-    """How ``to_few`` of a leaky ReLU is computed here: this is chosen in this function, and nowhere else."""
-    module = implementation.find("few_kernel")
-    if module and x.dtype == jnp.bfloat16 and module.fits(x.shape):
-        return leaky_to_few
-    return lambda x, bias, kernel, slope: to_few(leaky_relu(add_bias(x, bias), slope), kernel)
+def _plain_leaky_to_few(x: jax.Array, bias: jax.Array, kernel: jax.Array, slope: float) -> jax.Array:
+    return to_few(leaky_relu(add_bias(x, bias), slope), kernel)
 
 
-class ToFew(Layer):
-    """``nn.Conv(features, (1, 1))`` to very few features."""
+def leaky_implementation(x: Float[jax.Array, "B H W C"]) -> LeakyToFew:
+    """How ``to_few`` of a leaky ReLU of ``x`` is computed here."""
 
-    @nn.compact
-    def __call__(
-        self, x: Float[jax.Array, "B H W C"], leaky: tuple[Float[jax.Array, " C"], float] | None = None
-    ) -> Float[jax.Array, "B H W {self.features}"]:
-        """The features of ``x``; or, given a bias and a slope, of the leaky ReLU of ``x`` and that bias."""
-        kernel, bias = self.kernel_and_bias(1, 1, x.shape[-1], self.features)
-        x, taps = x.astype(self.dtype), jnp.asarray(kernel[0, 0], self.dtype)
-        few = to_few(x, taps) if leaky is None else leaky_way_for(x)(x, leaky[0], taps, leaky[1])
-        return few + bias.astype(self.dtype)
+    def gpu() -> LeakyToFew | None:
+        kernels = triton_module("output_conv")
+        return leaky_to_few if kernels and x.dtype == jnp.bfloat16 and kernels.fits(x.shape) else None
+
+    return select_implementation(plain=_plain_leaky_to_few, gpu=gpu)
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakyConvolution(Pending):
+    """A leaky ReLU of a 3x3 convolution, pending: before a layer to few features it need not be stored."""
+
+    convolution: Convolution
+    slope: float
+
+    def value(self) -> jax.Array:
+        """The leaky ReLU."""
+        return leaky_relu(self.convolution.value(), self.slope)
+
+
+def conv1x1(
+    x: Feature,
+    kernel: Float[jax.Array, "1 1 C F"],
+    bias: Float[jax.Array, " F"],
+    dtype: jnp.dtype,
+) -> Float[jax.Array, "B H W F"]:
+    """The 1x1 convolution of ``x`` to few features, parameters rounded to ``dtype``."""
+    taps = jnp.asarray(kernel[0, 0], dtype)
+    if isinstance(x, LeakyConvolution) and x.convolution.step == 1:
+        before = x.convolution
+        y = before.without_bias()
+        few = leaky_implementation(y)(y, jnp.asarray(before.bias + 0.0, before.dtype), taps, x.slope)
+    else:
+        few = to_few((x.value() if isinstance(x, Pending) else x).astype(dtype), taps)
+    return few + bias.astype(dtype)

@@ -1,46 +1,56 @@
-"""3x3 layers with few channels that do not leave most of a GPU idle; their parameters are those of ``nn.Conv``."""
+"""A 3x3 convolution with few channels in or out, and its ReLU.
+
+    y = relu(convolve(x, kernel) + bias)
+
+With few channels, plain convolutions leave most of a GPU idle: its matrix units work on 64 channels and more at a time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxcolor.batch import Array
-from jaxcolor.models.ops import implementation
-from jaxcolor.models.ops.conv import Layer, add_bias, convolve
-from jaxcolor.models.ops.relu import relu
+from jaxcolor.models.ops.activation import relu
+from jaxcolor.models.ops.conv import add_bias, convolve
+from jaxcolor.models.ops.implementation import select_implementation, triton_module
 
 GROUP = 4
 """Neighbours of a row that ``grouped`` computes as one pixel."""
 MATRIX_UNIT = 64
 """Channels that a GPU's matrix units work on at a time, at least."""
 
-Way = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+THIN = 16
+"""Channels, in or out, up to which a layer is thin: the first layer, and those of weight heads."""
+
+ConvRelu = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def way_for(x: Float[Array, "B H W C"], features: int) -> Way:
-    """How a layer with few channels in or out is computed here: this is chosen in this function, and nowhere else.
+def implementation_for(x: Float[jax.Array, "B H W C"], features: int) -> ConvRelu:
+    """How a layer with few channels in or out is computed here.
 
-    A GPU's matrix units work on 64 channels and more at a time. With few channels in, four times the multiplications,
-    three quarters of them by zeros, take a third of the time; with many in and few out, a third of the kernel at a
-    time takes half; a single feature is best left to a matrix product. With very few in, the way back to kernel and
-    bias is one kernel. Other devices, and float32, are as fast or faster without.
+    On GPUs in bfloat16: with few channels in, four times the multiplications, three quarters of them by zeros, take a
+    third of the time; with many in and few out, a third of the kernel at a time takes half; a single feature is best
+    left to a matrix product. With very few in, the backward pass to kernel and bias is one kernel. Other devices, and
+    float32, are as fast or faster without.
     """
-    if jax.default_backend() != "gpu" or x.dtype != jnp.bfloat16:
-        return plain
-    if features == 1 and x.shape[3] < MATRIX_UNIT:
-        return by_taps
-    if x.shape[3] >= MATRIX_UNIT and 3 * features <= MATRIX_UNIT:
-        return by_columns
-    module = implementation.find("narrow_kernel")
-    if module and module.fits(x.shape, features):
-        return from_few
-    return grouped if x.shape[3] < MATRIX_UNIT and x.shape[2] % GROUP == 0 else plain
+
+    def gpu() -> ConvRelu | None:
+        if x.dtype != jnp.bfloat16:
+            return None
+        if features == 1 and x.shape[3] < MATRIX_UNIT:
+            return by_taps
+        if x.shape[3] >= MATRIX_UNIT and 3 * features <= MATRIX_UNIT:
+            return by_columns
+        kernels = triton_module("thin_conv")
+        if kernels and kernels.fits(x.shape, features):
+            return from_few
+        return grouped if x.shape[3] < MATRIX_UNIT and x.shape[2] % GROUP == 0 else None
+
+    return select_implementation(plain=plain, gpu=gpu)
 
 
 def plain(
@@ -104,7 +114,7 @@ def grouped(
     """``plain`` on ``group`` neighbours at a time; they must divide the width."""
     batch, height, width, channels = x.shape
     together = x.reshape(batch, height, width // group, group * channels)
-    # Bias and ReLU before the way back: XLA computes them with the convolution only where nothing lies between.
+    # Bias and ReLU before the reshape: XLA computes them with the convolution only where nothing lies between.
     y = plain(together, grouped_kernel(kernel, group), jnp.tile(bias, group))
     return y.reshape(batch, height, width, kernel.shape[3])
 
@@ -113,7 +123,7 @@ def grouped(
 def from_few(
     x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "3 3 C F"], bias: Float[jax.Array, " F"]
 ) -> Float[jax.Array, "B H W F"]:
-    """``grouped``, for very few channels in; the way back reads what is large once and stores none of it. For GPUs."""
+    """``grouped``, for very few channels in, on GPUs; its backward pass reads what is large once and stores nothing."""
     return grouped(x, kernel, bias)
 
 
@@ -127,10 +137,10 @@ def _from_few_forward(
 def _from_few_backward(
     saved: tuple[jax.Array, jax.Array, jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    from jaxcolor.models.ops.triton import thin_conv as triton_thin_conv
+    from jaxcolor.models.ops.triton import thin_conv as kernels
 
     x, kernel, bias, y = saved
-    to_kernel, to_bias = triton_thin_conv.backward(x, y, gradient)
+    to_kernel, to_bias = kernels.backward(x, y, gradient)
     # Of a photo nobody asks the gradient: then XLA drops this.
     back = jax.linear_transpose(lambda x: convolve(x, kernel, ((1, 1), (1, 1))), x)
     (to_x,) = back(jnp.where(y != 0, gradient, 0))
@@ -138,14 +148,3 @@ def _from_few_backward(
 
 
 from_few.defvjp(_from_few_forward, _from_few_backward)
-
-
-class NarrowConv(Layer):
-    """``nn.Conv(features, (3, 3), padding=1)`` and ReLU, for few channels in or out."""
-
-    @nn.compact
-    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W {self.features}"]:
-        """The convolution and ReLU."""
-        kernel, bias = self.kernel_and_bias(3, 3, x.shape[-1], self.features)
-        x = x.astype(self.dtype)
-        return way_for(x, self.features)(x, jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype))

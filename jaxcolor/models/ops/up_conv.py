@@ -1,23 +1,26 @@
-"""The 4x4 transposed convolution of stride 2, and the two ways in which it is computed.
+"""The 4x4 transposed convolution of stride 2, padding 1: twice the side.
 
-An output pixel of a stride-2 transposed convolution sees two input rows and columns, through the taps of its parity.
-So four plain convolutions with 2x2 windows, one for each phase of the output, give the same numbers from the same
-parameters once their results are interleaved (``by_phases``). XLA's own transposed convolution (``directly``) needs no
-interleaving, and on GPU it is faster, and so is its gradient to the input; its kernel gradient takes 3 to 4 times
-as long there. On CPU it takes 1.2 to 1.8 times as long forward, and 8 to 13 times with both gradients
-(``docs/performance.md``, ``benchmarks/RESULTS.md``).
+    y = conv_transpose(x, kernel, stride=2) + bias
+
+An output pixel sees two input rows and columns, through the taps of its parity. So four plain convolutions with 2x2
+windows, one for each phase of the output, give the same numbers from the same parameters once their results are
+interleaved (``by_phases``). XLA's own transposed convolution (``directly``) needs no interleaving, and on GPU it is
+faster, and so is its gradient to the input; its kernel gradient takes 3 to 4 times as long there. On CPU it takes 1.2
+to 1.8 times as long forward, and 8 to 13 times with both gradients (``docs/performance.md``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxcolor.models.ops.conv import Layer, convolve
+from jaxcolor.models.ops.conv import Convolution, Feature, Layer, Pending, convolve
+from jaxcolor.models.ops.implementation import select_implementation
 
 
 def by_phases(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
@@ -44,7 +47,7 @@ def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _transposed_by_phases(y: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The way back from output to input, a 4x4 convolution of stride 2, phase by phase of ``y``.
+    """The transpose, from output to input: a 4x4 convolution of stride 2, phase by phase of ``y``.
 
     So are the phases padded, which have to be cut out anyway, and not the input: cuDNN cannot pad one side alone.
     """
@@ -67,7 +70,7 @@ def directly(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]
 def _directly_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     (to_x,) = jax.linear_transpose(lambda x: _direct(x, kernel), x)(gradient)
-    # The sum of gradient x directly(x, kernel) is that of x times the way back from the gradient.
+    # The sum of gradient x directly(x, kernel) is that of x times the transpose of the gradient.
     (to_kernel,) = jax.linear_transpose(lambda kernel: _transposed_by_phases(gradient, kernel), kernel)(x)
     return to_x, to_kernel
 
@@ -75,25 +78,53 @@ def _directly_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) 
 directly.defvjp(lambda x, kernel: (_direct(x, kernel), (x, kernel)), _directly_backward)
 
 
-def way_for() -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """How it is computed here: this is chosen in this function, and nowhere else."""
-    return by_phases if jax.default_backend() == "cpu" else directly
+def by_stacking(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
+    """``by_phases`` interleaved by stacking: slower, but without dilated padding, which ONNX lacks."""
+    batch, height, width, _ = x.shape
+    taps = kernel[::-1, ::-1].swapaxes(2, 3)
+    rows = [
+        jnp.stack([convolve(x, taps[a::2, b::2], ((1 - a, a), (1 - b, b))) for b in range(2)], axis=3) for a in range(2)
+    ]
+    return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, kernel.shape[2])
+
+
+def up_convolve(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
+    """The transposed convolution without a bias, by the implementation for this machine."""
+    return select_implementation(plain=_direct, portable=by_stacking, fast=directly, cpu=by_phases)(x, kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class UpConvolution(Pending):
+    """A pending transposed convolution; a sum with a 3x3 convolution takes one bias for both, and so one pass less."""
+
+    x: jax.Array
+    kernel: jax.Array
+    bias: jax.Array
+    dtype: Any
+
+    def without_bias(self) -> jax.Array:
+        """The transposed convolution alone."""
+        return up_convolve(self.x.astype(self.dtype), jnp.asarray(self.kernel, self.dtype))
+
+    def value(self) -> jax.Array:
+        """With its bias."""
+        return self.without_bias() + jnp.asarray(self.bias, self.dtype)
+
+    def __add__(self, skip: Convolution) -> jax.Array:
+        """The sum with a shortcut."""
+        return self.without_bias() + skip.with_bias(self.bias)
 
 
 class UpConv(Layer):
-    """Twice the side: ``torch.nn.ConvTranspose2d(C, features, 4, stride=2, padding=1)``, its bias apart.
+    """Twice the side: ``torch.nn.ConvTranspose2d(C, features, 4, stride=2, padding=1)``, pending.
 
     Its variables are those of ``flax.linen.ConvTranspose(features, (4, 4), strides=(2, 2), padding=((2, 2), (2, 2)),
     transpose_kernel=True)``: ``kernel`` (4, 4, features, C) and ``bias`` (features,).
     """
 
     @nn.compact
-    def __call__(
-        self, x: Float[jax.Array, "B H W C"]
-    ) -> tuple[Float[jax.Array, "B 2*H 2*W {self.features}"], Float[jax.Array, " {self.features}"]]:
-        """The feature at twice its side, and the bias that is to be added to it.
-
-        A sum with another convolution takes one bias for both, and no pass over the feature for its own.
-        """
+    def __call__(self, x: Feature) -> UpConvolution:
+        """The feature at twice its side, to be computed by what follows."""
+        x = x.value() if isinstance(x, Pending) else x
         kernel, bias = self.kernel_and_bias(4, 4, self.features, x.shape[-1])
-        return way_for()(x.astype(self.dtype), jnp.asarray(kernel, self.dtype)), jnp.asarray(bias)
+        return UpConvolution(x, kernel, bias, self.dtype)

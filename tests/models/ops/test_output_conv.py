@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxcolor.models.ops import implementation, output_conv
-from jaxcolor.models.ops.conv import add_bias
-from jaxcolor.models.ops.output_conv import ToFew, leaky_to_few, leaky_way_for, to_few
-from jaxcolor.models.ops.relu import leaky_relu
+from jaxcolor.models.ops.activation import leaky_relu
+from jaxcolor.models.ops.conv import Conv3x3, add_bias
+from jaxcolor.models.ops.output_conv import LeakyConvolution, conv1x1, leaky_implementation, leaky_to_few, to_few
 from jaxcolor.models.ops.triton import output_conv as triton_output_conv
 
 
@@ -24,10 +24,10 @@ def test_to_few_is_a_matrix_product():
     theirs = jax.grad(lambda x, k: ((x @ k) * flowing).sum(), argnums=(0, 1))(x, kernel)
     for mine, yours in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, yours, atol=1e-5)
-    layer, plain = ToFew(2, jnp.float32, jnp.float32, nn.initializers.ones), nn.Conv(2, (1, 1))
-    variables = plain.init(jax.random.key(0), x)
-    assert jax.tree.map(jnp.shape, layer.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
-    np.testing.assert_allclose(layer.apply(variables, x), plain.apply(variables, x), atol=1e-6)
+    plain = nn.Conv(2, (1, 1))
+    variables = plain.init(jax.random.key(0), x)["params"]
+    found = conv1x1(x, variables["kernel"], variables["bias"], jnp.dtype(jnp.float32))
+    np.testing.assert_allclose(found, plain.apply({"params": variables}, x), atol=1e-6)
 
 
 def both(x, bias, kernel):
@@ -52,23 +52,26 @@ def test_leaky_to_few_is_the_two_together(monkeypatch, shape, turns):
 
 
 def test_the_layer_after_a_leaky_relu(monkeypatch):
-    x, bias = normal(0, 1, 4, 8, 16), normal(1, 16)
-    layer = ToFew(2, jnp.float32, jnp.float32, nn.initializers.normal(1.0))
-    variables = layer.init(jax.random.key(0), x)
-    expected = layer.apply(variables, nn.leaky_relu(x + bias, 0.2))
-    for way in (leaky_way_for(x), leaky_to_few):
-        monkeypatch.setattr(output_conv, "leaky_way_for", lambda x, way=way: way)
-        np.testing.assert_allclose(layer.apply(variables, x, (bias, 0.2)), expected, atol=1e-5)
+    x, kernel, bias = normal(0, 1, 4, 8, 16), normal(1, 1, 1, 16, 2), normal(2, 2)
+    before = Conv3x3(16, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
+    variables = before.init(jax.random.key(0), x)
+    variables["params"]["bias"] = normal(3, 16)
+    pending = LeakyConvolution(before.apply(variables, x), 0.2)
+    expected = conv1x1(pending.value(), kernel, bias, jnp.dtype(jnp.float32))
+    np.testing.assert_allclose(pending.value(), nn.leaky_relu(before.apply(variables, x).value(), 0.2), atol=1e-6)
+    for chosen in (leaky_implementation(x), leaky_to_few):
+        monkeypatch.setattr(output_conv, "leaky_implementation", lambda x, chosen=chosen: chosen)
+        np.testing.assert_allclose(conv1x1(pending, kernel, bias, jnp.dtype(jnp.float32)), expected, atol=1e-5)
 
 
 def test_the_kernel_is_for_gpus_and_for_shapes_that_fit(monkeypatch):
     x = jnp.zeros((1, 8, 8, 64), jnp.bfloat16)
-    assert leaky_way_for(x) is not leaky_to_few
+    assert leaky_implementation(x) is not leaky_to_few
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(implementation, "_capability", lambda: 9.0)
-    assert leaky_way_for(x) is leaky_to_few
+    assert leaky_implementation(x) is leaky_to_few
     for other in (x[..., :48], x[:, :, :7], x[..., :8], x[:0], x.astype(jnp.float32)):
-        assert leaky_way_for(other) is not leaky_to_few
+        assert leaky_implementation(other) is not leaky_to_few
 
 
 def test_in_bfloat16_leaky_to_few_is_as_close_as_the_two():

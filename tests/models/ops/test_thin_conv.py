@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.models.ops import implementation, thin_conv
-from jaxcolor.models.ops.thin_conv import NarrowConv, by_columns, by_taps, from_few, grouped, plain, way_for
+from jaxcolor.models.ops import implementation, relu, thin_conv, value
+from jaxcolor.models.ops.conv import Conv3x3
+from jaxcolor.models.ops.thin_conv import by_columns, by_taps, from_few, grouped, implementation_for, plain
 from jaxcolor.models.ops.triton import thin_conv as triton_thin_conv
 
 
@@ -88,29 +89,30 @@ def test_what_rounding_parts_to_bfloat16_costs(way):
 
 @pytest.mark.parametrize("way", [plain, grouped, by_columns, by_taps])
 def test_the_layer_is_flaxs(monkeypatch, way):
-    monkeypatch.setattr(thin_conv, "way_for", lambda x, features: way)
-    ours = NarrowConv(5, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
+    monkeypatch.setattr(thin_conv, "implementation_for", lambda x, features: way)
+    ours = Conv3x3(5, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
     plain_layer = nn.Conv(5, (3, 3), padding=1, kernel_init=nn.initializers.normal(0.3))
     x = normal(0, 1, 4, 4, 2)
     variables = ours.init(jax.random.key(1), x)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain_layer.init(jax.random.key(1), x))
     variables["params"]["bias"] = jnp.arange(5.0)
-    np.testing.assert_allclose(ours.apply(variables, x), nn.relu(plain_layer.apply(variables, x)), atol=1e-5)
+    expected = nn.relu(plain_layer.apply(variables, x))
+    np.testing.assert_allclose(value(relu(ours.apply(variables, x))), expected, atol=1e-5)
 
 
-def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
+def test_faster_ones_are_for_gpus_and_bfloat16(monkeypatch):
     few, many = (jnp.zeros((1, 8, 8, channels), jnp.bfloat16) for channels in (4, 64))
-    assert way_for(few, 64) is way_for(many, 16) is plain
+    assert implementation_for(few, 64) is implementation_for(many, 16) is plain
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(implementation, "_capability", lambda: 9.0)
-    assert way_for(few, 64) is grouped
-    assert way_for(many, 16) is by_columns
-    assert way_for(few, 1) is by_taps
-    assert way_for(many, 1) is by_columns
-    assert way_for(few[:, :, :6], 64) is plain
+    assert implementation_for(few, 64) is grouped
+    assert implementation_for(many, 16) is by_columns
+    assert implementation_for(few, 1) is by_taps
+    assert implementation_for(many, 1) is by_columns
+    assert implementation_for(few[:, :, :6], 64) is plain
     photos = jnp.zeros((1, 8, 64, 4), jnp.bfloat16)
-    assert way_for(photos, 64) is from_few
-    assert way_for(photos, 128) is from_few
+    assert implementation_for(photos, 64) is from_few
+    assert implementation_for(photos, 128) is from_few
     for other, features in (
         (photos, 48),
         (photos, 8),
@@ -118,6 +120,6 @@ def test_other_ways_than_the_plain_one_are_for_gpus_and_bfloat16(monkeypatch):
         (photos[:0], 64),
         (jnp.zeros((1, 8, 64, 6), jnp.bfloat16), 64),
     ):
-        assert way_for(other, features) is grouped
-    assert way_for(many, 64) is plain  # heads that were given many channels
-    assert way_for(few.astype(jnp.float32), 64) is way_for(many.astype(jnp.float32), 16) is plain
+        assert implementation_for(other, features) is grouped
+    assert implementation_for(many, 64) is plain  # heads that were given many channels
+    assert implementation_for(few.astype(jnp.float32), 64) is implementation_for(many.astype(jnp.float32), 16) is plain

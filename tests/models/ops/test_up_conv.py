@@ -7,19 +7,16 @@ import numpy as np
 import pytest
 
 from jaxcolor.models.ops import up_conv
-from jaxcolor.models.ops.up_conv import UpConv, by_phases, directly, way_for
+from jaxcolor.models.ops.conv import Conv3x3
+from jaxcolor.models.ops.up_conv import UpConv, _direct, by_phases, by_stacking, directly
+
+IMPLEMENTATIONS = {"phases": by_phases, "direct": directly, "plain": _direct, "stacking": by_stacking}
 
 
-@pytest.fixture(params=[by_phases, directly], ids=["phases", "direct"], autouse=True)
-def way(request, monkeypatch):
-    monkeypatch.setattr(up_conv, "way_for", lambda: request.param)
+@pytest.fixture(params=IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS, autouse=True)
+def implementation(request, monkeypatch):
+    monkeypatch.setattr(up_conv, "select_implementation", lambda **_: request.param)
     return request.param
-
-
-def test_phases_are_for_cpus(monkeypatch):
-    assert way_for() is by_phases
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert way_for() is directly
 
 
 def both(features, channels, height, width):
@@ -33,7 +30,7 @@ def both(features, channels, height, width):
 
 def summed(module, variables, x):
     result = module.apply(variables, x)
-    return sum(result[1:], result[0]) if isinstance(result, tuple) else result
+    return result.value() if isinstance(module, UpConv) else result
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (8, 8)])
@@ -54,13 +51,13 @@ def test_gradients_equal_too():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradients(ours), gradients(plain))
 
 
-def test_gradients_of_no_pictures_and_in_bfloat16(way):
+def test_gradients_of_no_pictures_and_in_bfloat16(implementation):
     x, kernel, flowing = jnp.ones((0, 2, 3, 4)), jnp.ones((4, 4, 5, 4)), jnp.ones((0, 4, 6, 5))
-    y, back = jax.vjp(way, x, kernel)
+    y, back = jax.vjp(implementation, x, kernel)
     assert (y.shape, *(g.shape for g in back(flowing))) == (flowing.shape, x.shape, kernel.shape)
     assert not back(flowing)[1].any()
     short = jnp.ones((1, 2, 2, 3), jnp.bfloat16), jnp.ones((4, 4, 2, 3), jnp.bfloat16)
-    y, back = jax.vjp(way, *short)
+    y, back = jax.vjp(implementation, *short)
     assert {y.dtype, *(g.dtype for g in back(y))} == {jnp.dtype(jnp.bfloat16)}
 
 
@@ -73,3 +70,14 @@ def test_equals_pytorch():
         layer.bias.copy_(torch.tensor(np.asarray(variables["params"]["bias"])))
         expected = layer(torch.tensor(np.asarray(x).transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
     np.testing.assert_allclose(summed(ours, variables, x), expected, atol=1e-5)
+
+
+def test_a_sum_with_a_shortcut_has_both_biases():
+    ours, plain, variables, x = both(3, 4, 4, 6)
+    shortcut = Conv3x3(3, jnp.float32, jnp.float32, nn.initializers.normal(0.3))
+    skip = jnp.asarray(np.random.default_rng(2).standard_normal((2, 8, 12, 5)), jnp.float32)
+    its_own = shortcut.init(jax.random.key(3), skip)
+    its_own["params"]["bias"] = jnp.array([2.0, -1, 5])
+    found = ours.apply(variables, x) + shortcut.apply(its_own, skip)
+    expected = plain.apply(variables, x) + nn.Conv(3, (3, 3), padding=1).apply(its_own, skip)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

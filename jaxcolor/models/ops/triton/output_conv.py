@@ -1,6 +1,6 @@
 """``few.leaky_to_few`` as kernels for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
 
-Written in Pallas for Triton, as ``blend_kernel``; XLA computes no ReLU with a matrix product that follows it.
+Written in Pallas for Triton, as ``blend``; XLA computes no ReLU with a matrix product that follows it.
 """
 
 from __future__ import annotations

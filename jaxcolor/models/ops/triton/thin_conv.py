@@ -1,7 +1,7 @@
-"""The way back of ``narrow.plain`` to kernel and bias, for few channels in, as a kernel for NVIDIA GPUs.
+"""The backward pass of ``thin_conv.plain`` to kernel and bias, for few channels in, as a kernel for NVIDIA GPUs.
 
 What is as large as the feature is read, and the gradient of its ReLU never stored. Written in Pallas for Triton, as
-``blend_kernel``.
+``blend``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FEATURES = range(16, 129)
 
 
 def fits(shape: tuple[int, ...], features: int) -> bool:
-    """Whether the kernel computes the way back of such a layer, of an input of such a shape (B, H, W, C)."""
+    """Whether the kernel computes the backward pass of such a layer, of an input of such a shape (B, H, W, C)."""
     possible = features in FEATURES and features & (features - 1) == 0
     return possible and 3 * shape[3] < LINE and math.prod(shape) > 0 and shape[2] % PIXELS == 0
 
@@ -62,7 +62,7 @@ def _backward(x: Any, y: Any, gradient: Any, sums: Any, *, channels: int, turns:
 def backward(
     x: Float[jax.Array, "B H W C"], y: Float[jax.Array, "B H W F"], gradient: Float[jax.Array, "B H W F"]
 ) -> tuple[Float[jax.Array, "3 3 C F"], Float[jax.Array, " F"]]:
-    """Of ``narrow.plain``, which made ``y`` of ``x``: the gradients to its kernel and to its bias, in float32."""
+    """Of ``thin_conv.plain``, which made ``y`` of ``x``: the gradients to its kernel and to its bias, in float32."""
     batch, height, width, channels = x.shape
     features = y.shape[3]
     blocks = batch * height * width // PIXELS

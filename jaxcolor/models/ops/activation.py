@@ -1,6 +1,8 @@
-"""ReLU and leaky ReLU whose gradients ask the result, not the argument, where they are flat.
+"""ReLU and leaky ReLU whose gradients read the result, not the argument.
 
-The gradients of ``jax.nn`` ask the argument. It is then kept beside the result, which is as large, and XLA cannot
+    relu(x) = max(x, 0);  leaky_relu(x) = max(x, slope * x)
+
+The gradients of ``jax.nn`` read the argument. It is then kept beside the result, which is as large, and XLA cannot
 compute the ReLU as part of the convolution before it. The numbers are the same.
 
 ReLU's asks whether the result is other than 0, not whether it is above: of "the larger of x and 0 is above 0" XLA makes

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from jaxcolor.models.ops.box_blend import membership, with_gradient
+from jaxcolor.models.ops.blend import membership, with_gradient
 
 PIXELS = 16
 """Neighbours of a row that a program of the kernel computes."""
@@ -165,5 +165,5 @@ def _weight_gradient(
     )
 
 
-blend = with_gradient(_kernel, _weight_gradient)
+box_blend = with_gradient(_kernel, _weight_gradient)
 """``blending.blend``."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.models.ops.relu import leaky_relu, relu
+from jaxcolor.models.ops.activation import leaky_relu, relu
 
 PAIRS = [(relu, jax.nn.relu), (lambda x: leaky_relu(x, 0.2), lambda x: jax.nn.leaky_relu(x, 0.2))]
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcolor import resample
-from jaxcolor.models.ops.box_blend import with_gradient
+from jaxcolor.models.ops.blend import with_gradient
 
 Visit = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(what is collected, photo, row, resized row (width, channels)) of a crop -> what is collected."""
@@ -87,5 +87,5 @@ def _weight_gradient(
     return _over_rows(instance_feature, crop_to_image, boxes, height, width, visit, weights)
 
 
-blend = with_gradient(_blend, _weight_gradient)
+box_blend = with_gradient(_blend, _weight_gradient)
 """``blending.blend``."""

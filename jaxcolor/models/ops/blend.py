@@ -1,8 +1,9 @@
-"""The blend itself: the full image's feature and those of its instances, each in its box, added up by their weights.
+"""The blend: the full image's feature and those of its instances, each in its box, added up by their weights.
 
-There are three ways to the same numbers. ``plain`` resizes every instance onto a canvas of its own with two matrix
-products and adds the canvases up; it runs anywhere. ``blend_kernel`` does it in one pass on NVIDIA GPUs, ``blend_rows``
-row by row on CPUs.
+    fused = full_weight * full + sum over a photo's crops of instance_weight * paste(instance, box)
+
+``plain`` resizes every instance onto a canvas of its own with two matrix products and adds the canvases up; it runs
+anywhere. ``triton.blend`` does it in one pass on NVIDIA GPUs, ``blend_rows`` row by row on CPUs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
 from jaxcolor.batch import Array
-from jaxcolor.models.ops import implementation
+from jaxcolor.models.ops.implementation import select_implementation, triton_module
 
 
 def membership(crop_to_image: Int[jax.Array, " M"], images: int) -> Bool[jax.Array, "B M"]:
@@ -37,7 +38,7 @@ def of_own_image(values: Float[jax.Array, "B ..."], member: Bool[jax.Array, "B M
     return jnp.where(member.any(axis=0).reshape(-1, *[1] * (values.ndim - 1)), own, 1)
 
 
-def blend(
+def box_blend(
     full_feature: Float[jax.Array, "B H W C"],
     full_weight: Float[jax.Array, "B H W"],
     instance_feature: Float[jax.Array, "M h w C"],
@@ -55,25 +56,23 @@ def blend(
       crop_to_image: the photo of each crop, -1 for padding.
       boxes: x0, y0, width, height of each crop on the canvas.
     """
-    way = way_for(instance_feature)
-    return way(full_feature, full_weight, instance_feature, instance_weight, crop_to_image, boxes)
+    arguments = (full_feature, full_weight, instance_feature, instance_weight, crop_to_image, boxes)
+    return implementation_for(instance_feature)(*arguments)
 
 
-Way = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+Blend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def way_for(instance_feature: Float[Array, "M h w C"]) -> Way:
-    """How such features are blended here: this is chosen in this function, and nowhere else."""
-    if not instance_feature.size:
-        return plain
-    if jax.default_backend() == "cpu":
-        from jaxcolor.models.ops import box_blend_rows
+def implementation_for(instance_feature: Float[Array, "M h w C"]) -> Blend:
+    """How such features are blended here."""
+    from jaxcolor.models.ops import blend_rows
 
-        return box_blend_rows.blend
-    module = implementation.find("blend_kernel")
-    if module and instance_feature.dtype != jnp.float64 and module.fits(instance_feature.shape[-1]):
-        return module.blend
-    return plain
+    def gpu() -> Blend | None:
+        kernels = triton_module("blend")
+        fits = kernels and instance_feature.dtype != jnp.float64 and kernels.fits(instance_feature.shape[-1])
+        return kernels.box_blend if fits else None
+
+    return plain if not instance_feature.size else select_implementation(plain=plain, cpu=blend_rows.box_blend, gpu=gpu)
 
 
 def plain(
@@ -91,12 +90,12 @@ def plain(
     return (full_feature * full_weight[..., None] + weighted).astype(full_feature.dtype)
 
 
-def with_gradient(forward: Way, weight_gradient: Callable[..., jax.Array]) -> Way:
-    """A way of blending that is not written in what JAX can differentiate, made differentiable.
+def with_gradient(forward: Blend, weight_gradient: Callable[..., jax.Array]) -> Blend:
+    """An implementation that is not written in what JAX can differentiate, made differentiable.
 
     Args:
-      forward: the way.
-      weight_gradient: (gradient of the result, instance features, image index, boxes) -> gradient of the instances'
+      forward: the implementation.
+      weight_gradient: (gradient of the result, instance features, crop_to_image, boxes) -> gradient of the instances'
         weights.
     """
 
@@ -120,6 +119,6 @@ def with_gradient(forward: Way, weight_gradient: Callable[..., jax.Array]) -> Wa
             None,
         )
 
-    way = jax.custom_vjp(forward)
-    way.defvjp(begin, backward)
-    return way
+    differentiable = jax.custom_vjp(forward)
+    differentiable.defvjp(begin, backward)
+    return differentiable

@@ -1,0 +1,39 @@
+"""Fusion by gates: a sigmoid for each instance in place of the softmax over all of them.
+
+Whether an instance speaks at a pixel is then decided by itself, and not by what else covers the pixel:
+``--config.model.fusion.strategy=gated``.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcolor import resample
+from jaxcolor.models.fusion import FusionStrategy, FusionWeights, Instances, WeightHead
+from jaxcolor.models.ops.blend import membership, of_own_image, sum_per_image
+
+
+class Gated(FusionStrategy):
+    """Instance m has gate g_m = sigmoid(its logit - the full image's) inside its box, 0 outside.
+
+    The full image keeps what no gate takes, the product of all 1 - g_m; instances share the rest by their gates.
+    """
+
+    @nn.compact
+    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+        """Gates, and their shares."""
+        real = jnp.promote_types(full_feature.dtype, jnp.float32)
+        member = membership(instances.crop_to_image, len(full_feature))
+        instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
+        full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
+        placed_logit = resample.paste(instance_logit, instances.boxes, *full_logit.shape[1:])[..., 0]
+        counts = instances.inside & member.any(axis=0)[:, None, None]
+        logit = placed_logit - of_own_image(full_logit, member)
+        gate = jnp.where(counts, jax.nn.sigmoid(logit), 0)
+        # log(1 - sigmoid(x)) = -softplus(x), summed where the gate counts.
+        full = jnp.exp(-sum_per_image(jnp.where(counts, jax.nn.softplus(logit), 0), member))
+        total = sum_per_image(gate, member)
+        share = (1 - full) / jnp.where(total > 0, total, 1)
+        return FusionWeights(full, gate * of_own_image(share, member))
