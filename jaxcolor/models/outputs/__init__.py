@@ -1,0 +1,1 @@
+"""Output heads: what a network predicts, its loss, and how a color is decoded from it."""
