@@ -33,6 +33,8 @@ MODE_SIGMA = 10.0
 """Smoothing before modes are looked for, in units of ab*."""
 MODE_DISTANCE = 30.0
 """Least distance of two modes in units of ab*: clearly another color, not another shade."""
+LEAST_PROBABILITY = 0.01
+"""Least mass of a mode: below it lies the noise of a softmax, not a plausible color."""
 
 _LAST = BINS_PER_AXIS - 1
 _MAX_COUNT = np.iinfo(np.int32).max
@@ -211,27 +213,29 @@ def modes(
     count: int,
     min_distance: float = MODE_DISTANCE,
     sigma: float = MODE_SIGMA,
+    least: float = LEAST_PROBABILITY,
 ) -> Modes:
     """At most ``count`` well separated modes of each distribution over bins.
 
     Greedy non-maximum suppression on the ab plane: the highest local maximum (of 3 x 3 bins) of the smoothed
     distribution that is at least ``min_distance`` from those chosen before. A mode's color is the mean of what lies
     nearer to it than to other modes and within ``min_distance`` / 2; its probability is the mass of all bins that are
-    nearest to that color.
+    nearest to that color. Peaks with less than ``least`` of the mass go to their neighbors.
 
     Args:
       probabilities: at least 0; scaled to a sum of 1 (all 0: no mode is valid).
       count: K, static.
       min_distance: in units of ab*.
       sigma: standard deviation of the smoothing, in units of ab*.
+      least: mass below which a peak is no mode; the heaviest always is one.
     """
     flat = probabilities.astype(jnp.float32).reshape(-1, BINS)
-    found = jax.vmap(functools.partial(_modes, count=count, min_distance=min_distance, sigma=sigma))(flat)
+    found = jax.vmap(functools.partial(_modes, count=count, min_distance=min_distance, sigma=sigma, least=least))(flat)
     shape = probabilities.shape[:-1]
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), found)
 
 
-def _modes(weight: Float[jax.Array, " 529"], count: int, min_distance: float, sigma: float) -> Modes:
+def _modes(weight: Float[jax.Array, " 529"], count: int, min_distance: float, sigma: float, least: float) -> Modes:
     total = weight.sum()
     weight = weight / jnp.where(total > 0, total, 1)
     kernel = jnp.asarray(_gaussian(sigma), jnp.float32)
@@ -248,20 +252,25 @@ def _modes(weight: Float[jax.Array, " 529"], count: int, min_distance: float, si
         # A mode suppresses itself even at min_distance 0.
         return left & (distance >= min_distance) & (distance > 0), (peak, left.any())
 
-    _, (peaks, valid) = jax.lax.scan(choose, candidate, None, length=count)
+    _, (peaks, found) = jax.lax.scan(choose, candidate, None, length=count)
 
-    def assigned(ab: Float[jax.Array, "K 2"]) -> tuple[Bool[jax.Array, "K 529"], Float[jax.Array, "K 529"]]:
-        distance = _distance(ab[:, None], centers)
-        nearest = jnp.argmin(jnp.where(valid[:, None], distance, jnp.inf), axis=0)
-        return (nearest == jnp.arange(count)[:, None]) & valid[:, None], distance
+    def assigned(
+        ab: Float[jax.Array, "K 2"], valid: Bool[jax.Array, " K"]
+    ) -> tuple[Float[jax.Array, "K 529"], Float[jax.Array, "K 529"]]:
+        """What of the distribution is nearest to each color, and its distance from it."""
+        distance = jnp.where(valid[:, None], _distance(ab[:, None], centers), jnp.inf)
+        own = (jnp.argmin(distance, axis=0) == jnp.arange(count)[:, None]) & valid[:, None]
+        return jnp.where(own, weight, 0), distance
 
-    own, distance = assigned(centers[peaks])
-    local = jnp.where(own & (distance <= min_distance / 2), weight, 0)
+    mass = assigned(centers[peaks], found)[0].sum(axis=1)
+    valid = found & ((mass >= least) | (mass >= mass.max()))
+    own, distance = assigned(centers[peaks], valid)
+    local = jnp.where(distance <= min_distance / 2, own, 0)
     mass = local.sum(axis=1, keepdims=True)
     # Smoothing can put a peak between bins of which none is near enough.
     mean = (local[..., None] * centers).sum(axis=1) / jnp.where(mass > 0, mass, 1)
     ab = jnp.where(mass > 0, mean, centers[peaks])
-    probability = jnp.where(assigned(ab)[0], weight, 0).sum(axis=1)
+    probability = assigned(ab, valid)[0].sum(axis=1)
 
     order = jnp.argsort(jnp.where(valid, -probability, jnp.inf), stable=True)
     return Modes((jnp.where(valid[:, None], ab, 0) / AB_SCALE)[order], probability[order], valid[order])

@@ -8,6 +8,10 @@ import pytest
 from jaxcolor import color
 from jaxcolor.models.outputs import ab_distribution as dist
 
+soft_encode = jax.jit(dist.soft_encode)
+cross_entropy = jax.jit(dist.cross_entropy)
+modes = jax.jit(dist.modes, static_argnums=1, static_argnames=("min_distance", "sigma", "least"))
+
 CENTERS = color.bin_centers() * 110
 """In units of ab*."""
 
@@ -33,7 +37,7 @@ class TestSoftEncoding:
         ab = rng.uniform(-118, 118, (4000, 2)).astype(np.float32)
         ab[:400, 0], ab[200:600, 1] = rng.choice([-110, 110], 400), rng.choice([-110, 110], 400)
         ab[600:1000] = rng.choice([-1, 1], (400, 2)) * rng.uniform(104, 110, (400, 2))
-        indices, weights = dist.soft_encode(jnp.asarray(ab / 110))
+        indices, weights = soft_encode(jnp.asarray(ab / 110))
         distance = np.linalg.norm(CENTERS - np.clip(ab, -110, 110)[:, None], axis=-1)
         nearest = np.sort(distance, axis=1)[:, :5]
         found = np.take_along_axis(distance, np.asarray(indices), axis=1)
@@ -45,13 +49,13 @@ class TestSoftEncoding:
 
     def test_the_first_is_the_nearest_bin(self) -> None:
         ab = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (3, 7, 2)), jnp.float32)
-        indices, weights = dist.soft_encode(ab)
+        indices, weights = soft_encode(ab)
         np.testing.assert_array_equal(indices[..., 0], color.ab_to_bin(ab))
         assert (weights.argmax(axis=-1) == 0).all()
 
     def test_grid_points(self) -> None:
         """Every center lies in five different bins of the grid, itself the heaviest; corners included."""
-        indices, weights = dist.soft_encode(jnp.asarray(CENTERS / 110, jnp.float32))
+        indices, weights = soft_encode(jnp.asarray(CENTERS / 110, jnp.float32))
         np.testing.assert_array_equal(indices[:, 0], np.arange(529))
         assert int(indices.min()) == 0
         assert int(indices.max()) == 528
@@ -66,29 +70,29 @@ class TestSoftEncoding:
 class TestCrossEntropy:
     def test_dense_targets_and_their_gradient(self) -> None:
         values = logits(40)
-        indices, weights = dist.soft_encode(jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (40, 2)), jnp.float32))
+        indices, weights = soft_encode(jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (40, 2)), jnp.float32))
         target = dense(indices, weights)
         exact = values.astype(np.float64)
         probability = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
-        loss = dist.cross_entropy(jnp.asarray(values), indices, weights)
+        loss = cross_entropy(jnp.asarray(values), indices, weights)
         np.testing.assert_allclose(loss, -(target * np.log(probability)).sum(axis=1), rtol=1e-5)
-        gradient = jax.grad(lambda x: dist.cross_entropy(x, indices, weights).sum())(jnp.asarray(values))
+        gradient = jax.grad(lambda x: cross_entropy(x, indices, weights).sum())(jnp.asarray(values))
         np.testing.assert_allclose(gradient, probability - target, atol=1e-6)
 
     def test_bfloat16_logits(self) -> None:
         """The result is float32, off by the rounding of the logits alone (8 bits: 2^-9 of up to 12)."""
         values = jnp.asarray(logits(40))
-        indices, weights = dist.soft_encode(jnp.zeros((40, 2)))
-        half = dist.cross_entropy(values.astype(jnp.bfloat16), indices, weights)
+        indices, weights = soft_encode(jnp.zeros((40, 2)))
+        half = cross_entropy(values.astype(jnp.bfloat16), indices, weights)
         assert half.dtype == jnp.float32
-        np.testing.assert_allclose(half, dist.cross_entropy(values, indices, weights), atol=0.03)
+        np.testing.assert_allclose(half, cross_entropy(values, indices, weights), atol=0.03)
         rounded = values.astype(jnp.bfloat16).astype(jnp.float32)
-        np.testing.assert_array_equal(half, dist.cross_entropy(rounded, indices, weights))
+        np.testing.assert_array_equal(half, cross_entropy(rounded, indices, weights))
 
     def test_extreme_logits_stay_finite(self) -> None:
         values = jnp.full((2, 529), -1e30).at[:, 3].set(1e30)
-        indices, weights = dist.soft_encode(jnp.zeros((2, 2)))
-        loss, gradient = jax.value_and_grad(lambda x: dist.cross_entropy(x, indices, weights).sum())(values)
+        indices, weights = soft_encode(jnp.zeros((2, 2)))
+        loss, gradient = jax.value_and_grad(lambda x: cross_entropy(x, indices, weights).sum())(values)
         assert jnp.isfinite(loss)
         assert jnp.isfinite(gradient).all()
 
@@ -155,9 +159,7 @@ class TestPrior:
         truth, weights = rng.dirichlet(np.ones(529)), rng.uniform(0.3, 3, 529)
 
         def weighted(values: jax.Array) -> jax.Array:
-            each = dist.cross_entropy(
-                jnp.broadcast_to(values, (529, 529)), jnp.arange(529)[:, None], jnp.ones((529, 1))
-            )
+            each = cross_entropy(jnp.broadcast_to(values, (529, 529)), jnp.arange(529)[:, None], jnp.ones((529, 1)))
             return (jnp.asarray(truth * weights) * each).sum()
 
         best = jnp.asarray(np.log(truth * weights), jnp.float32)
@@ -209,7 +211,7 @@ def mixture(*peaks: tuple[float, float, float], spread: float = 8.0) -> np.ndarr
 class TestModes:
     def test_two_hues(self) -> None:
         probabilities = mixture((0.3, 40, 20), (0.7, -33, -31))
-        found = dist.modes(jnp.asarray(probabilities, jnp.float32), 4)
+        found = modes(jnp.asarray(probabilities, jnp.float32), 4)
         np.testing.assert_array_equal(found.valid, [True, True, False, False])
         np.testing.assert_allclose(found.ab[:2] * 110, [[-33, -31], [40, 20]], atol=2.5)
         np.testing.assert_allclose(found.probability, [0.7, 0.3, 0, 0], atol=1e-3)
@@ -218,9 +220,9 @@ class TestModes:
     def test_a_batch_is_its_parts(self) -> None:
         rng = np.random.default_rng(0)
         batch = jnp.asarray(rng.dirichlet(np.full(529, 0.05), (2, 3)), jnp.float32)
-        together = dist.modes(batch, 3)
+        together = modes(batch, 3)
         assert together.ab.shape == (2, 3, 3, 2)
-        alone = dist.modes(batch[1, 2], 3)
+        alone = modes(batch[1, 2], 3)
         for whole, part in zip(together, alone, strict=True):
             np.testing.assert_allclose(whole[1, 2], part, atol=1e-6)
         np.testing.assert_allclose(together.probability.sum(axis=-1), 1, atol=1e-5)
@@ -228,28 +230,36 @@ class TestModes:
 
     def test_each_is_the_mass_of_the_bins_nearest_to_it(self) -> None:
         probabilities = np.random.default_rng(3).dirichlet(np.full(529, 0.05))
-        found = dist.modes(jnp.asarray(probabilities, jnp.float32), 4)
+        found = modes(jnp.asarray(probabilities, jnp.float32), 4)
         distance = np.linalg.norm(CENTERS[:, None] - np.asarray(found.ab) * 110, axis=-1)
         expected = np.bincount(distance.argmin(axis=1), probabilities, minlength=4)
         np.testing.assert_allclose(found.probability, expected, atol=1e-5)
 
     def test_close_peaks_are_one_mode_and_min_distance_parts_them(self) -> None:
         probabilities = jnp.asarray(mixture((0.6, 0, 0), (0.4, 30, 0), spread=3), jnp.float32)
-        apart = dist.modes(probabilities, 3, min_distance=20.0, sigma=5.0)
+        apart = modes(probabilities, 3, min_distance=20.0, sigma=5.0)
         assert int(apart.valid.sum()) == 2
         np.testing.assert_allclose(apart.probability, [0.6, 0.4, 0], atol=1e-3)
-        assert int(dist.modes(probabilities, 3, min_distance=40.0, sigma=5.0).valid.sum()) == 1
+        assert int(modes(probabilities, 3, min_distance=40.0, sigma=5.0).valid.sum()) == 1
 
     def test_the_shoulder_of_a_mode_is_no_mode(self) -> None:
-        found = dist.modes(jnp.asarray(mixture((1, 10, -20), spread=25), jnp.float32), 4, min_distance=20.0)
+        found = modes(jnp.asarray(mixture((1, 10, -20), spread=25), jnp.float32), 4, min_distance=20.0)
         np.testing.assert_array_equal(found.valid, [True, False, False, False])
         np.testing.assert_allclose(found.probability[0], 1, atol=1e-5)
 
+    def test_what_is_hardly_probable_is_no_mode_but_counts(self) -> None:
+        probabilities = jnp.asarray(mixture((0.5, 40, 20), (0.494, -33, -31), (0.006, -60, 60)), jnp.float32)
+        found = modes(probabilities, 4)
+        np.testing.assert_array_equal(found.valid, [True, True, False, False])
+        assert found.probability.sum() == pytest.approx(1, abs=1e-5)
+        assert int(modes(probabilities, 4, least=0.0).valid.sum()) == 3
+        assert int(modes(probabilities, 4, least=0.6).valid.sum()) == 1
+
     def test_certainty_nothing_and_sums_other_than_1(self) -> None:
-        certain = dist.modes(jnp.zeros(529).at[bin_at(110, -110)].set(7.0), 2)
+        certain = modes(jnp.zeros(529).at[bin_at(110, -110)].set(7.0), 2)
         np.testing.assert_allclose(certain.ab[0], [1, -1], atol=1e-6)
         np.testing.assert_allclose(certain.probability, [1, 0])
-        nothing = dist.modes(jnp.zeros(529), 2)
+        nothing = modes(jnp.zeros(529), 2)
         assert not nothing.valid.any()
         np.testing.assert_array_equal(nothing.probability, 0)
         np.testing.assert_array_equal(nothing.ab, 0)
