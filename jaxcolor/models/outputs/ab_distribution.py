@@ -148,10 +148,13 @@ def empirical_prior(counts: Int[np.ndarray, " 529"] | Float[np.ndarray, " 529"])
     return counts.astype(np.float64) / total
 
 
-def smooth_prior(prior: Float[np.ndarray, " 529"], sigma: float = ENCODING_SIGMA) -> Float[np.ndarray, " 529"]:
+def smooth_prior(
+    prior: Float[np.ndarray, "*shape 529"], sigma: float = ENCODING_SIGMA
+) -> Float[np.ndarray, "*shape 529"]:
     """Convolved with a Gaussian on the ab plane (sigma in units of ab*); nothing leaves the grid, the sum stays."""
     kernel = _gaussian(sigma)
-    return (kernel @ prior.reshape(BINS_PER_AXIS, BINS_PER_AXIS) @ kernel.T).reshape(BINS)
+    planes = prior.reshape(*prior.shape[:-1], BINS_PER_AXIS, BINS_PER_AXIS)
+    return (kernel @ planes @ kernel.T).reshape(prior.shape)
 
 
 def rebalancing_weights(prior: Float[np.ndarray, " 529"], lam: float = REBALANCING) -> Float[np.ndarray, " 529"]:
