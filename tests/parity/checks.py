@@ -248,10 +248,10 @@ def _train(name: str, training: _Training, steps: int) -> Run:
 
 
 def _lab_batch(golden: Golden, dtype: Any) -> networks.LabBatch:
-    full = networks.Picture(golden["L"].astype(dtype), golden["ab"].astype(dtype))
+    full = networks.Picture(network_input(jnp.asarray(golden["L"].astype(dtype))), golden["ab"].astype(dtype))
     crops = golden.get("crops_L", np.zeros((0, *full.luminance.shape[1:]))).astype(dtype)
     # Crops have no true colour in the goldens, and need none: nothing is left out for low chroma.
-    crop = networks.Picture(crops, np.zeros((*crops.shape[:-1], 2), dtype))
+    crop = networks.Picture(network_input(jnp.asarray(crops)), np.zeros((*crops.shape[:-1], 2), dtype))
     level_boxes = np.zeros((0, 4, 4), np.int32)
     if "boxes" in golden:
         side = full.luminance.shape[1]
