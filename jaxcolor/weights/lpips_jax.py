@@ -70,7 +70,7 @@ def read_trunk(path: str | Path, trunk: Trunk) -> list[Layer]:
     path = Path(path)
     with _opened(path, trunk) as file:
         arrays = read_array_pickle(file, str(path))
-    layers = []
+    layers: list[Layer] = []
     while f"{_MODULES[trunk]}/Conv_{len(layers)}/kernel" in arrays:
         name = f"{_MODULES[trunk]}/Conv_{len(layers)}"
         kernel, bias = arrays[f"{name}/kernel"], arrays.get(f"{name}/bias")

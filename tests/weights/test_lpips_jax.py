@@ -105,7 +105,8 @@ def state_of(shape: bytes, data: bytes) -> bytes:
     """The pickle of an array whose state says whatever is given."""
     head = b"\x80\x03}X\x01\x00\x00\x00aK"
     array = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-    dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R"
+    dtype += b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     state = b"(K\x01" + shape + dtype + b"\x89" + b"C" + bytes([len(data)]) + data + b"tb"
     return head[:-1] + array + state + b"s."
 
