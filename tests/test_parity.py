@@ -6,14 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from jaxcolor.evaluation.metrics import lpips
 from tests.parity import __main__ as command
+from tests.parity import checks
 from tests.parity.checks import Row, absolute, relative, row
-from tests.recipe import SEED
+from tests.recipe import SEED, state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -30,12 +34,15 @@ def kind_of(stem: str) -> str:
 def rows() -> list[Row]:
     """All rows, from a process of their own: there XLA compiles as it does in use, whatever conftest.py asks of it."""
     program = (
-        "import json, pathlib, sys; from tests.parity.checks import check_folder;"
-        "print(json.dumps(list(check_folder(pathlib.Path(sys.argv[1]), int(sys.argv[2])))))"
+        "import json, sys; from pathlib import Path; from tests.parity.checks import check_folder;"
+        "print(json.dumps(list(check_folder(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-c", program, str(GOLDENS), str(SEED)]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        squeeze = Path(folder) / "squeeze.npz"
+        np.savez(squeeze, **state_dict("squeezenet1_1", lpips.trunk_shapes("squeeze")))
+        command = [sys.executable, "-c", program, str(GOLDENS), str(SEED), str(squeeze)]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return [Row(*fields) for fields in json.loads(run.stdout)]
 
@@ -63,8 +70,8 @@ def test_tolerances_are_those_promised() -> None:
 
 
 class TestCommand:
-    def run(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-        monkeypatch.setattr(sys, "argv", ["parity", str(folder), "--seed", str(SEED)])
+    def run(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["parity", str(folder), "--seed", str(SEED), *more])
         return command.main()
 
     @pytest.fixture
@@ -124,6 +131,31 @@ class TestCommand:
         assert self.run(small, monkeypatch) == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("later")]
         assert line.split() == ["later", "not", "checked"]
+
+    def test_squeezenet_is_not_checked_without_its_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copyfile(GOLDENS / "shapes.json", tmp_path / "shapes.json")
+        nets = {f"lpips_{net}": np.zeros(1, np.float32) for net in lpips.NETS}
+        pictures = {name: np.zeros((1, 32, 32, 3), np.float32) for name in ("image_a", "image_b")}
+        np.savez(tmp_path / "lpips.npz", **pictures, **nets)
+        # All networks find no difference between equal pictures: here only what is checked matters.
+        monkeypatch.setattr(checks, "_lpips", lambda params, net, first, second: np.zeros(1))
+        assert self.run(tmp_path, monkeypatch) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lpips/")]
+        assert [line[-1] for line in lines if "squeeze" not in line[0]] == ["ok", "ok"]
+        assert ["lpips/lpips_squeeze", "(relative)", "not", "checked"] in lines
+
+        squeeze = tmp_path / "squeeze.safetensors"
+        save_file(state_dict("squeezenet1_1", lpips.trunk_shapes("squeeze")), squeeze)
+        assert self.run(tmp_path, monkeypatch, "--lpips-squeeze", str(squeeze)) == 0
+        assert "not checked" not in capsys.readouterr().out
+        # Neither trunk may be off.
+        monkeypatch.setattr(checks, "_lpips", lambda params, net, first, second: np.ones(1) * (net == "squeeze"))
+        assert self.run(tmp_path, monkeypatch, "--lpips-squeeze", str(squeeze)) == 1
+        squeeze.write_bytes(b"none")
+        assert self.run(tmp_path, monkeypatch, "--lpips-squeeze", str(squeeze)) == 1
+        assert "squeeze.safetensors: damaged" in capsys.readouterr().err
 
     @pytest.mark.parametrize("missing", ["shapes.json", "*.npz", "*"])
     def test_what_is_no_folder_of_goldens_is_told_in_one_line(

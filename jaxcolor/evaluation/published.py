@@ -14,7 +14,8 @@ class Published(NamedTuple):
     """A row of the paper."""
 
     title: str
-    lpips_alex: float
+    lpips: float
+    """Of a network and a version that the paper does not name: not to be compared with ``lpips_alex`` or another."""
     psnr: float
     ssim: float
 

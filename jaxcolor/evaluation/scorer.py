@@ -46,7 +46,12 @@ _MORE: dict[str, Callable[..., jax.Array]] = {
     "colorfulness_abs": lambda prediction, truth, size: metrics.colorfulness_abs(prediction, size=size),
 }
 _NETS: dict[str, lpips.Net] = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
-_WITHOUT_FILES = ("lpips_alex", "lpips_squeeze", *_MORE)
+
+
+def _trunk_files(config: EvalConfig) -> dict[str, str]:
+    """Metric -> the file of its network's weights, where one is named."""
+    files = {"lpips_squeeze": config.lpips_squeeze, "lpips_vgg": config.lpips_vgg}
+    return {name: path for name, path in files.items() if path}
 
 
 class Choice(NamedTuple):
@@ -82,13 +87,17 @@ def choose(config: EvalConfig, canvas: int) -> Choice:
     if isinstance(asked, str):
         asked = tuple(name.strip() for name in asked.split(",") if name.strip())
     everything = asked == ("all",)
-    names = {*(_WITHOUT_FILES if everything else asked), *(("lpips_vgg",) if config.lpips_vgg else ())}
-    names -= set(BASIC)
+    files = _trunk_files(config)
+    available = {name for name, net in _NETS.items() if name in files or lpips.is_available(net)}
+    names = {*((*available, *_MORE) if everything else asked), *files} - set(BASIC)
     known = (*_NETS, *_MORE)
     for name in sorted(names - set(known)):
         raise UserError(f"config.eval.metrics: there is no metric {name!r}; there are {', '.join(known)}")
-    if "lpips_vgg" in names and not config.lpips_vgg:
-        raise UserError("config.eval.metrics: lpips_vgg needs the weights of VGG16; config.eval.lpips_vgg names them")
+    for name in sorted((names & set(_NETS)) - available):
+        raise UserError(
+            f"config.eval.metrics: {name} needs the weights of its trunk, whose file config.eval.{name} names: "
+            f"{lpips.how_to_get(_NETS[name])}"
+        )
     side = config.native_side if config.size == "native" else canvas
     if min(side, canvas) < metrics.SSIM_WINDOW:
         raise UserError(
@@ -256,11 +265,8 @@ class Scorer:
         self.native = config.size == "native"
         self.per_object = config.per_object
         self._devices = devices
-        networks = {
-            name: lpips.load(net, Path(config.lpips_vgg) if net == "vgg" else None)
-            for name, net in _NETS.items()
-            if name in self.choice.more
-        }
+        files = _trunk_files(config)
+        networks = {name: lpips.load(net, files.get(name)) for name, net in _NETS.items() if name in self.choice.more}
         self._networks = devices.replicate(networks)
         self.has_fid = bool(config.inception)
         self._inception = devices.replicate(inception.load(Path(config.inception))) if self.has_fid else None

@@ -27,6 +27,7 @@ HEADINGS = {
     "lpips_alex": "LPIPS alex",
     "lpips_squeeze": "LPIPS squeeze",
     "lpips_vgg": "LPIPS vgg",
+    "lpips": "LPIPS (paper, network not said)",
     "delta_e_2000": "ΔE 2000",
     "psnr_ab": "PSNR ab",
     "ssim_uniform7": "SSIM 7x7",
@@ -195,6 +196,11 @@ def _gain(name: str, found: Mapping[str, Any], shown: Sequence[str]) -> Row:
     )
 
 
+def _beside(shown: tuple[str, ...], rows: Sequence[published.Published]) -> tuple[str, ...]:
+    """The columns of a table with room for published LPIPS, which is of no network that we know."""
+    return (*shown, "lpips") if rows else shown
+
+
 def _published(rows: Sequence[published.Published], shown: Sequence[str]) -> tuple[Row, ...]:
     """Rows of the paper, with three digits as printed."""
     return tuple(
@@ -215,8 +221,9 @@ def tables(metrics: Mapping[str, Any]) -> list[Table]:
     for name, group in GROUPS.items():
         shown = tuple(metric for metric in group if metric in measured)
         if shown:
-            rows = (*system_rows(metrics, shown), *control_rows(metrics, shown))
             beside = published.WHOLE.get(data_set, ()) if name == "Whole picture" else ()
+            shown = _beside(shown, beside)
+            rows = (*system_rows(metrics, shown), *control_rows(metrics, shown))
             gains = [row for row in difference_rows(metrics, shown) if any(c.value is not None for c in row.cells)]
             made.append(Table(name, shown, rows, tuple(gains), _published(beside, shown)))
     return [*made, *_object_table(metrics, data_set)]
@@ -226,11 +233,11 @@ def _object_table(metrics: Mapping[str, Any], data_set: str) -> list[Table]:
     found = [(name, summary["per_object"]) for name, summary in _summaries(metrics) if "per_object" in summary]
     if not found:
         return []
-    shown = tuple(name for name in HEADINGS if name in found[0][1])
+    beside = published.PER_OBJECT.get(data_set, ())
+    shown = _beside(tuple(name for name in HEADINGS if name in found[0][1]), beside)
     rows = tuple(_row(name, summary, shown) for name, summary in found)
     gains = tuple(_gain(name, of["per_object"], shown) for name, of in metrics["differences"].items())
-    beside = _published(published.PER_OBJECT.get(data_set, ()), shown)
-    return [Table(OBJECTS_TITLE, shown, rows, gains, beside)]
+    return [Table(OBJECTS_TITLE, shown, rows, gains, _published(beside, shown))]
 
 
 def footnotes(metrics: Mapping[str, Any]) -> list[str]:

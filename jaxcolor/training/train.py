@@ -19,7 +19,7 @@ from jaxcolor.models.backbone import backbone_class
 from jaxcolor.runtime.atomic import write_text
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import workdirs
-from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
 from jaxcolor.training.compatibility import reconcile_steps, tree_digests
 from jaxcolor.training.epochs import resolve_epochs
 from jaxcolor.training.logs import Logs
@@ -31,10 +31,12 @@ from jaxcolor.training.preemption import StopRequest, stop_requests
 from jaxcolor.training.provenance import provenance
 from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
 from jaxcolor.training.step import TrainState, eval_variables, make_state
-from jaxcolor.weights import native
+from jaxcolor.weights import native, vgg16
+from jaxcolor.weights.native import NativeWeights
 from jaxcolor.weights.pretrained import load_pretrained
 
 WEIGHTS_FILE = "weights.safetensors"
+START_FILE = "start.safetensors"
 SUMMARY_FILE = "summary.json"
 CONFIG_FILE = workdirs.CONFIG_FILE
 
@@ -45,8 +47,9 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     """Train the stages of a config; finished ones are taken from ``workdir``, a stopped one goes on.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
-    of each stage) and ``weights.safetensors`` (after each stage: the trees so far). Each file is there whole or not at
-    all, so that a run killed at any moment goes on, bit for bit, from its last checkpoint.
+    of each stage), ``weights.safetensors`` (after each stage: the trees so far) and, for a run that starts from VGG16,
+    ``start.safetensors``. Each file is there whole or not at all, so that a run killed at any moment goes on, bit for
+    bit, from its last checkpoint.
 
     Args:
       config: of the run.
@@ -103,7 +106,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     about = provenance(config, source)
     with stop_requests() as stop:
         fresh = jax.device_get(networks.init(config.model, config.seed))
-        trees, from_file = _given_trees(config, todo, workdir, fresh, about, devices)
+        trees, from_file = _given_trees(config, todo, workdir, fresh, source, about, devices)
         for stage in todo:
             if devices.process_count > 1:
                 stop.agree(devices)
@@ -136,7 +139,13 @@ def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
 
 
 def _given_trees(
-    config: Config, todo: list[Stage], workdir: Path, fresh: Trees, about: Mapping[str, Any], devices: Devices
+    config: Config,
+    todo: list[Stage],
+    workdir: Path,
+    fresh: Trees,
+    source: Source,
+    about: Mapping[str, Any],
+    devices: Devices,
 ) -> tuple[Trees, str]:
     """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages.
 
@@ -145,7 +154,7 @@ def _given_trees(
     trees: Trees = {}
     from_file = ""
     if config.start_from:
-        start = load_pretrained(config)
+        start = _start(config, source, workdir, devices)
         devices.say(start.note)
         from_file = f"; {start.note}"
         # Later stages start from the stages before them, as ever, and not from what the file has of theirs.
@@ -155,6 +164,23 @@ def _given_trees(
     for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
         trees[name] = _finished_tree(config, STAGES[name], workdir, fresh, about)
     return trees, from_file
+
+
+def _start(config: Config, source: Source, workdir: Path, devices: Devices) -> NativeWeights:
+    """What ``start_from`` names.
+
+    VGG16's norms are computed, and no two machines round alike: by one process, and once, so that a run that goes on
+    finds the weights that it began with.
+    """
+    if not vgg16.is_named(config.start_from):
+        return load_pretrained(config)
+    vgg16.check(config)
+    path = workdir / START_FILE
+    if devices.is_first and not (path.exists() and saved_steps(workdir / "full")):
+        start = load_pretrained(config, source)
+        native.save(path, config.model, start.variables, note=start.note)
+    devices.gather(None)  # nobody reads before it is there
+    return native.load(path)
 
 
 def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees, about: Mapping[str, Any]) -> Any:

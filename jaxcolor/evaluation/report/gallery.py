@@ -155,7 +155,7 @@ def gallery(
     if not batches:
         return
     # Pictures alone: nothing is measured again.
-    plain = dataclasses.replace(config.eval, metrics="", lpips_vgg="", inception="", per_object=False)
+    plain = dataclasses.replace(config.eval, metrics="", lpips_squeeze="", lpips_vgg="", inception="", per_object=False)
     scorer = Scorer(plain, model.side, devices)
     evaluator = Evaluator(Predictors(checkpoints, devices, controls), scorer, devices, predictions, plain.data.threads)
     weights = _WeightMaps(next((c for c in checkpoints if not c.name and c.has_fusion), None), devices)

