@@ -19,6 +19,30 @@ from ml_collections import ConfigDict
 
 from jaxcolor.boxes import BoxChoice
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.registry import Registry
+
+SOURCES = Registry(
+    "data source",
+    {
+        "scenes": "jaxcolor.data.sources.scenes:scene_source",
+        "folder": "jaxcolor.data.sources.registry:photo_source",
+        "coco": "jaxcolor.data.sources.registry:photo_source",
+        "tfds": "jaxcolor.data.sources.registry:photo_source",
+    },
+)
+"""``data.source``: callables (DataConfig, side of the canvas) -> ``data.types.Source``."""
+
+BOX_STORES = Registry(
+    "box store",
+    {
+        "npz": "jaxcolor.data.boxes.npz:npz_store",
+        "coco_detections": "jaxcolor.data.boxes.coco:read_detections",
+        "coco_instances": "jaxcolor.data.boxes.coco:read_instances",
+        "voc": "jaxcolor.data.boxes.voc:voc_store",
+        "packed": "jaxcolor.data.boxes.packed:PackedStore",
+    },
+)
+"""``data.boxes_format``: callables (path) -> ``data.boxes.base.BoxStore``."""
 
 
 class ConfigError(UserError):
@@ -28,6 +52,13 @@ class ConfigError(UserError):
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
     if not condition:
         raise ConfigError(f"{field}: {value}, which must be {rule}")
+
+
+def _check_name(registry: Registry, field: str, name: str) -> None:
+    try:
+        registry.check_name(name)
+    except UserError as error:
+        raise ConfigError(f"{field}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +122,10 @@ class ScenesConfig:
 class DataConfig:
     """Where photos and boxes come from, and how they become a batch."""
 
-    source: Literal["scenes", "folder", "coco", "tfds"] = "folder"
+    source: str = "folder"
     """``scenes``: synthetic ones, made on the fly. ``folder``: photos of a folder or of a zip file. ``coco``: COCO's
-    downloads. ``tfds``: a prepared TFDS data set."""
+    downloads. ``tfds``: a prepared TFDS data set. Or your own: the dotted path ``my_code.module:Name`` of a callable
+    (DataConfig, side of the canvas) -> Source."""
     path: str = ""
     """``folder``: folder or zip file of photos. ``coco``: folder that holds the downloads, zipped or unpacked.
     ``tfds``: name of the data set (``imagenet2012``, ``coco/2017``), or the folder with its ``dataset_info.json``."""
@@ -112,9 +144,14 @@ class DataConfig:
     """Boxes; what they are is found out: a folder of ``<stem>.npz`` or VOC ``<stem>.xml`` files, a packed store, or a
     JSON file of COCO detections or instances, which may lie in a zip file (``a.zip/b.json``). Empty: the photos' folder
     with ``_bbox`` appended to its name (zip file: without ``.zip``); ``tfds``: boxes that lie in the records."""
+    boxes_format: str = "auto"
+    """What ``boxes_path`` is: ``npz``, ``voc``, ``coco_detections``, ``coco_instances`` or ``packed``; ``auto``: found
+    out. Or your own: the dotted path ``my_code.module:Name`` of a callable (Path) -> BoxStore."""
     truth_boxes_path: str = ""
     """Annotated boxes for ``box_choice`` ``ground_truth``, in any form that ``boxes_path`` can have. Empty: those of
     COCO's downloads or of the TFDS data set."""
+    truth_boxes_format: str = "auto"
+    """What ``truth_boxes_path`` is, as ``boxes_format``."""
     masks: bool = False
     """Annotated masks come with the crops, for ``fusion.strategy`` ``truth_mask``. Only with ``box_choice``
     ``ground_truth``, from scenes and from COCO's instances files; annotations without a mask are refused."""
@@ -152,6 +189,10 @@ class DataConfig:
     scenes: ScenesConfig = ScenesConfig()
 
     def __post_init__(self) -> None:
+        _check_name(SOURCES, "source", self.source)
+        for field in ("boxes_format", "truth_boxes_format"):
+            if getattr(self, field) != "auto":
+                _check_name(BOX_STORES, field, getattr(self, field))
         rule = "False unless box_choice is 'ground_truth': only annotated boxes have masks"
         _require(not self.masks or self.box_choice == "ground_truth", "masks", self.masks, rule)
 

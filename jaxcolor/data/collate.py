@@ -10,8 +10,7 @@ from jaxtyping import Bool, Int32, UInt8
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import best_scores
-from jaxcolor.data.transforms import Example
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import DataError, Example
 
 
 def photos_per_device(batch_size: int, device_count: int) -> int:

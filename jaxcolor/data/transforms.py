@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import level_boxes, mirror_boxes
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import DataError, Encoded, Example, PhotoFile
 from jaxcolor.runtime.errors import one_line
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
@@ -42,17 +42,6 @@ _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 
 
-class Encoded(NamedTuple):
-    """A photo's file as bytes: a member of an archive, a record."""
-
-    where: str
-    """Names it in messages."""
-    data: bytes
-
-
-PhotoFile = Path | Encoded
-
-
 def _open(photo: PhotoFile) -> Image.Image:
     return Image.open(photo if isinstance(photo, Path) else io.BytesIO(photo.data))
 
@@ -60,20 +49,6 @@ def _open(photo: PhotoFile) -> Image.Image:
 def _unreadable(photo: PhotoFile, error: BaseException) -> DataError:
     where = photo if isinstance(photo, Path) else photo.where
     return DataError(f"{where}: cannot read this photo: {one_line(error)}")
-
-
-class Example(NamedTuple):
-    """What one photo contributes to a batch."""
-
-    full_rgb: UInt8[np.ndarray, "S S 3"] | None
-    """The full picture; None where a stage does not read it."""
-    crop_rgb: Sequence[UInt8[np.ndarray, "S S 3"]]
-    """Not one array: each crop is copied once, into the batch."""
-    level_boxes: Int32[np.ndarray, "n L 4"]
-    scores: Float32[np.ndarray, " n"]
-    """By these the batch decides which crops stay when there are too many."""
-    crop_mask: Sequence[Bool[np.ndarray, "S S"]] = ()
-    """The pixels of each crop that show its object; none where nobody asked."""
 
 
 def read_encoded(photo: PhotoFile) -> Encoded:

@@ -18,7 +18,8 @@ from jaxcolor.batch import Batch
 from jaxcolor.boxes import best_scores, clean_boxes
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.collate import collate
-from jaxcolor.data.transforms import Example, example
+from jaxcolor.data.transforms import example
+from jaxcolor.data.types import Example
 from jaxcolor.models import networks
 from jaxcolor.runtime.compile_options import prediction_options, shardings
 from jaxcolor.weights import native

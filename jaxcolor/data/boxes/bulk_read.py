@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, check_complete, refuse_missing
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError
 
 _GATHERED = 4096
 """Photos whose arrays are kept apart before they are joined: small arrays take far more memory than their numbers."""

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcolor.config import BOX_STORES
 from jaxcolor.data.array_records import RECORD_ERRORS, open_records
-from jaxcolor.data.boxes.base import STORE_KINDS, MissingBoxesError, StoreKind
+from jaxcolor.data.boxes.base import MissingBoxesError
 from jaxcolor.data.boxes.bulk_read import BoxArrays, BoxGatherer
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.types import DataError
-from jaxcolor.runtime.errors import one_line
+from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.runtime.errors import UserError, one_line
 
 MANIFEST = "manifest.json"
 INDEX_HASHES = "index_hashes.npy"
@@ -50,7 +50,7 @@ _NEAR = 256
 class Manifest:
     """What a packed store says of itself."""
 
-    source_kind: StoreKind
+    source_kind: str
     """Of the store that it was packed from."""
     source_name: str
     """That store's file or folder name, without the folders above."""
@@ -138,7 +138,7 @@ class PackedStore:
     have it.
     """
 
-    kind: StoreKind = "packed"
+    kind: str = "packed"
 
     def __init__(self, path: Path) -> None:
         """Reads the manifest, maps the index, opens the shards, and compares their counts.
@@ -356,6 +356,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_kind(value: object) -> bool:
+    try:
+        BOX_STORES.check_name(str(value))
+    except UserError:
+        return False
+    return isinstance(value, str)
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -365,7 +373,7 @@ def _is_positive(value: object) -> bool:
 
 
 _MANIFEST_FIELDS = {
-    "source_kind": lambda value: value in STORE_KINDS,
+    "source_kind": _is_kind,
     "source_name": _is_text,
     "detector": _is_text,
     "note": _is_text,

@@ -15,8 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxcolor.data.array_records import array_record
-from jaxcolor.data.boxes.base import StoreKind
-from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.data.boxes.packed import (
     INDEX_HASHES,
     INDEX_RECORDS,
@@ -30,7 +28,7 @@ from jaxcolor.data.boxes.packed import (
     shard_name,
 )
 from jaxcolor.data.boxes.registry import open_store
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.atomic import put_folder, unique_partial_path
 from jaxcolor.runtime.errors import one_line
 
@@ -52,7 +50,7 @@ class PackedWriter:
         self,
         path: Path,
         *,
-        source_kind: StoreKind,
+        source_kind: str,
         source_name: str,
         detector: str = "",
         threshold: float | None = None,
@@ -193,7 +191,7 @@ def pack_store(
     source: Path,
     output: Path,
     *,
-    kind: StoreKind | None = None,
+    kind: str = "auto",
     images: Path | None = None,
     detector: str = "",
     threshold: float | None = None,
@@ -204,7 +202,7 @@ def pack_store(
     Args:
       source: a store that is not packed, see ``open_store``.
       output: the folder to write.
-      kind: of ``source``; None: found out.
+      kind: of ``source``, see ``open_store``.
       images: see ``open_store``.
       detector: what found the boxes, for the manifest.
       threshold: the lowest score that it kept, for the manifest.

@@ -24,11 +24,9 @@ from tqdm import tqdm
 
 from jaxcolor.boxes import count_usable
 from jaxcolor.config import DataConfig
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.sources.base import Identity, PhotoSet
-from jaxcolor.data.sources.names import Names, refuse_shared_keys
+from jaxcolor.data.sources.base import Identity, PhotoSet, refuse_shared_keys
 from jaxcolor.data.transforms import check_header, read_size
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError, Names
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import one_line
 

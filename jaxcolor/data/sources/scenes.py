@@ -27,7 +27,7 @@ from jaxtyping import Float, Int, Int16, UInt8
 from PIL import Image
 
 from jaxcolor.color import lab_to_rgb, quantize_rgb
-from jaxcolor.config import ScenesConfig
+from jaxcolor.config import DataConfig, ScenesConfig
 from jaxcolor.data.types import DataError, Photo
 
 PHOTO_PER_CANVAS = 4
@@ -148,6 +148,11 @@ class SceneSource:
         masks = [object_map == number for number in range(count)]
         photo = Photo(f"scene_{self.split}_{index:07d}", Image.fromarray(rgb), boxes, scores, boxes, masks)
         return Scene(photo, classes, outlines, background, object_map)
+
+
+def scene_source(config: DataConfig, side: int) -> SceneSource:
+    """The source ``scenes`` for a canvas of this side."""
+    return SceneSource(config.scenes, PHOTO_PER_CANVAS * side, config.seed, config.split)
 
 
 def _check(config: ScenesConfig, photo_side: int, seed: int, split: str) -> None:

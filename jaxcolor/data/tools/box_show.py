@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
 from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.registry import open_source
 from jaxcolor.data.tools.box_statistics import best, measure, table
 from jaxcolor.data.types import DataError, UsableBoxes, usable_boxes
 from jaxcolor.runtime.atomic import atomic_write
@@ -53,7 +54,7 @@ def show(
         )
     for path, suffix in ((sheet_path, ".png"), (page_path, ".html")):
         _check_place(path, suffix, replace)
-    source = PhotoSource(dataclasses.replace(config, bad_photos="skip"))
+    source = open_source(dataclasses.replace(config, bad_photos="skip"))
     with tqdm(total=len(source), unit="photo", dynamic_ncols=True) as bar:
         statistics = measure(source, boxes_per_photo, progress=bar.update, left_out=_left_out)
     print(source.describe())

@@ -17,8 +17,7 @@ import tensorflow_datasets as tfds
 
 from jaxcolor.data.array_records import RecordFile
 from jaxcolor.data.boxes.base import photo_key
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.atomic import atomic_dir
 
 SHARD_BYTES = 512 << 20
