@@ -18,7 +18,7 @@ from jaxcolor.runtime.errors import one_line
 # Reading ahead serves sequential readers; photos and boxes come in any order.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
-# One record a chunk, as TFDS itself writes: a photo is read without its neighbours.
+# One record a chunk, as TFDS itself writes: a photo is read without its neighbors.
 _WRITER_OPTIONS = "group_size:1"
 _READ_AT_ONCE = 16
 """Records held in memory when a file is read through."""
@@ -51,7 +51,7 @@ def open_records(path: Path) -> Any:
     """
     reader = array_record().ArrayRecordReader(str(path), _READER_OPTIONS)
     if not reader.ok():
-        reader.read([0])  # only this tells what is wrong
+        reader.read([0])  # only this says what is wrong
         raise RuntimeError("its end is damaged")
     return reader
 

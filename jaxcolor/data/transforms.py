@@ -1,4 +1,4 @@
-"""From a photo file to the arrays of a batch, one photo at a time: decode, resize, crop, mirror. NumPy and Pillow."""
+"""Transforms of one photo, from its file to the arrays of an example: decode, resize, crop, flip. NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
 
     Its EXIF orientation is applied, gray, palettes and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts
     lie on white, and of an animation or of several pages the first picture is taken. What it is follows from its
-    contents, not from its name. Colour profiles are ignored: all is taken for sRGB, as by the reference. Above
+    contents, not from its name. Color profiles are ignored: all is taken for sRGB, as by the reference. Above
     Pillow's limit for decompression bombs (179 million pixels) it is refused; above half of that Pillow warns.
 
     Args:
@@ -178,11 +178,11 @@ GRAY_GRID = 64
 
 
 def is_gray(image: Image.Image, tolerance: int) -> bool:
-    """Whether a photo has no colour: the channels of no pixel of a regular grid differ by more than ``tolerance``.
+    """Whether a photo has no color: the channels of no pixel of a regular grid differ by more than ``tolerance``.
 
-    The tolerance is for gray photos that were saved in colour: JPEG leaves traces of a few steps.
+    The tolerance is for gray photos that were saved in color: JPEG leaves traces of a few steps.
     """
-    # Nearly every photo shows colour on a grid of 8 x 8, which is looked at first.
+    # Nearly every photo shows color on a grid of 8 x 8, which is looked at first.
     return all(_spread(image, grid) <= tolerance for grid in (8, GRAY_GRID))
 
 
@@ -206,7 +206,7 @@ def example(
     with_full: bool = True,
     masks: Sequence[Bool[np.ndarray, "H W"]] = (),
 ) -> Example:
-    """The full picture, the crops and the boxes' places of one photo, ready for a batch.
+    """The full picture, the crops and the level boxes of one photo, ready to be collated.
 
     Args:
       image: the photo at its original size, mode RGB.

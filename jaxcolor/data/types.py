@@ -83,9 +83,9 @@ class Photo(NamedTuple):
     """Detections: x0, y0, x1, y1 in pixels of the photo; anything may be wrong with them, see ``usable_boxes``."""
     scores: Float32[np.ndarray, " N"]
     truth_boxes: Float32[np.ndarray, "K 4"] | None = None
-    """Annotated boxes, where there are any to be had."""
+    """Ground-truth boxes, where there are annotations."""
     truth_masks: Sequence[Bool[np.ndarray, "H W"]] | None = None
-    """The pixels of each annotated box's object, where they are wanted and to be had."""
+    """The pixels of each ground-truth box's object, where masks are wanted and annotated."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -134,9 +134,9 @@ class Example(NamedTuple):
     """Not one array: each crop is copied once, into the batch."""
     level_boxes: Int32[np.ndarray, "n L 4"]
     scores: Float32[np.ndarray, " n"]
-    """By these the batch decides which crops stay when there are too many."""
+    """By these ``collate`` decides which crops are dropped when there are too many."""
     crop_mask: Sequence[Bool[np.ndarray, "S S"]] = ()
-    """The pixels of each crop that show its object; none where nobody asked."""
+    """The pixels of each crop that show its object; none without ``data.masks``."""
 
 
 @runtime_checkable
@@ -173,20 +173,20 @@ class Source(Protocol):
 
 
 class Names(Sequence[str]):
-    """Texts in one piece of memory. A million of them pickle as two arrays, in milliseconds.
+    """Strings in one contiguous buffer. A million of them pickle as two arrays, in milliseconds.
 
     A list of a million ``str`` takes ten times the memory in each worker process and a second to pickle.
     """
 
     def __init__(self, text: bytes, ends: Int[np.ndarray, " n"]) -> None:
-        """Takes the texts as ``of`` lays them out.
+        """Takes the strings as ``of`` packs them.
 
         Args:
           text: all of them, one after another, UTF-8.
           ends: where in ``text`` each ends, in bytes.
 
         Raises:
-          ValueError: the ends are not those of texts in ``text``.
+          ValueError: the ends are not those of strings in ``text``.
         """
         ends = np.asarray(ends, np.int64)
         if np.any(np.diff(ends, prepend=0) < 0) or (int(ends[-1]) if len(ends) else 0) != len(text):
@@ -196,7 +196,7 @@ class Names(Sequence[str]):
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Names:
-        """Lays texts out."""
+        """Packs strings."""
         # surrogateescape: names of files need not be UTF-8, and Python hands them out so.
         encoded = [name.encode("utf-8", "surrogateescape") for name in names]
         return cls(b"".join(encoded), np.cumsum([len(name) for name in encoded], dtype=np.int64))
@@ -209,7 +209,7 @@ class Names(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> Names: ...
     def __getitem__(self, index: int | slice) -> str | Names:
-        """Text ``index``; of a slice, those texts laid out anew."""
+        """String ``index``; of a slice, those strings packed anew."""
         if isinstance(index, slice):
             return Names.of(self[i] for i in range(*index.indices(len(self))))
         if index < 0:
@@ -227,5 +227,5 @@ class Names(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
     def digest(self) -> str:
-        """A hash of all texts and where each ends."""
+        """A hash of all strings and where each ends."""
         return hashlib.blake2b(self.text + self.ends.astype("<i8").tobytes(), digest_size=16).hexdigest()

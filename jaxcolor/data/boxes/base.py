@@ -1,4 +1,4 @@
-"""What every box store answers, and what is said of photos that a store does not know."""
+"""What every box store answers, and the errors about photos without an entry."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def check_complete(store: BoxStore, keys: Sequence[str]) -> None:
 
 
 def refuse_missing(store: BoxStore, missing: Sequence[str], photos: int) -> None:
-    """Tells of photos without an entry, of ``photos`` in all; none are fine.
+    """Raises an error that reports photos without an entry, of ``photos`` in all, unless there are none.
 
     Raises:
       MissingBoxesError: there are some; see ``check_complete``.

@@ -85,7 +85,7 @@ def read_all(
       store: the boxes.
       keys: of the photos.
       may_lack: whether a photo without an entry is one without boxes.
-      skip_bad: whether entries that cannot be read are handed back as errors.
+      skip_bad: whether entries that cannot be read are returned as errors.
 
     Returns:
       The boxes, and by photo what was wrong with its entry, which then has no boxes.

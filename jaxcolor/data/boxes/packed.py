@@ -8,8 +8,8 @@ A store is a folder::
     index_records.npy           uint32: for each hash the number of its record, counted over all shards
 
 A look-up is a binary search in the memory-mapped index and one record read; the record holds the key itself, so that
-two keys of one hash are told apart. ArrayRecord, not Parquet: it reads a single record where Parquet reads a row group
-of a column, it is what TFDS and Grain keep photos in, and it comes with Grain, where Parquet would need pyarrow.
+two keys of one hash are distinguished. ArrayRecord, not Parquet: it reads a single record where Parquet reads a row
+group of a column, it is what TFDS and Grain keep photos in, and it comes with Grain; Parquet would need pyarrow.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _NEAR = 256
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a packed store says of itself."""
+    """The contents of a packed store's ``manifest.json``."""
 
     source_kind: str
     """Of the store that it was packed from."""
     source_name: str
     """That store's file or folder name, without the folders above."""
     detector: str
-    """What found the boxes, as told when packing; empty if nothing was told."""
+    """What found the boxes, as given when packing; empty if nothing was given."""
     threshold: float | None
-    """The lowest score that the detector kept, as told when packing."""
+    """The lowest score that the detector kept, as given when packing."""
     note: str
     """That store's note: what was left out when it was opened."""
     images: int
@@ -77,7 +77,7 @@ class Manifest:
         return json.dumps(fields, indent=2, ensure_ascii=True) + "\n"
 
     def __str__(self) -> str:
-        found_by = f"found by {self.detector}" if self.detector else "detector not told"
+        found_by = f"found by {self.detector}" if self.detector else "detector not given"
         above = "" if self.threshold is None else f", scores of at least {self.threshold:g}"
         counts = f"{self.boxes:,} boxes of {self.images:,} photos"
         note = f"; {self.note}" if self.note else ""
@@ -179,7 +179,7 @@ class PackedStore:
         return boxes
 
     def read_many(self, keys: Sequence[str]) -> BoxArrays:
-        """The boxes of many photos, in a fraction of the time of as many ``read``: neighbours are read together.
+        """The boxes of many photos, in a fraction of the time of as many ``read``: neighbors are read together.
 
         Raises:
           DataError: an entry cannot be read.
@@ -204,7 +204,7 @@ class PackedStore:
             data = self._raw(first, last + 1)
             for row, number in zip(rows[block].tolist(), numbers[block].tolist(), strict=True):
                 record = self._decoded(number, data[number - first])
-                # Another key of the same hash: its neighbour in the index may be the right one.
+                # Another key of the same hash: its neighbor in the index may be the right one.
                 found = record.boxes if record.key == keys[row] else self._find(keys[row])
                 if found is not None:
                     many.add(row, found)

@@ -1,4 +1,4 @@
-"""Making a packed store of any other one."""
+"""Writing a packed store from any other one."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class PackedWriter:
         replace: bool = False,
         records_per_shard: int = RECORDS_PER_SHARD,
     ) -> None:
-        """Makes sure of the place.
+        """Checks that the store may be written.
 
         Args:
           path: the store's folder; folders above it are made.
-          source_kind: what the boxes come from; this and the next four are told in the manifest.
+          source_kind: what the boxes come from; this and the next four are kept in the manifest.
           source_name: its name.
           detector: what found the boxes.
           threshold: the lowest score that it kept; a box with a lower one is an error.

@@ -57,7 +57,7 @@ def find_kind(path: Path) -> str:
     """What a path holds: by the files of a folder, by the first sign of a JSON file.
 
     Raises:
-      DataError: it cannot be told; the message says what there could be.
+      DataError: it is none of them; the message says what it could be.
     """
     return _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
 

@@ -12,11 +12,11 @@ from jaxcolor.data.transforms import PHOTO_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
 
 _LABEL = re.compile(r"\s+[0-9]+$")
-"""What may follow a name in a list."""
+"""A label after a name in a list."""
 
 
 class Identity(NamedTuple):
-    """Tells one set of photos from another; an index file belongs to the set of its identity."""
+    """Distinguishes sets of photos; an index file belongs to the set of its identity."""
 
     kind: str
     """``folder``, ``zip`` or ``tfds``."""
@@ -59,7 +59,7 @@ class PhotoSet(Protocol):
     where: str
     """Where the photos are, for a person: begins every message about the whole set."""
     name: str
-    """The set's own name, without the folders above: told by what is made of it."""
+    """The set's own name, without the folders above; kept in what is made of it."""
     remarks: str
     """What was seen and left out while listing, for a person; empty if nothing was."""
     carries_detections: bool
@@ -72,7 +72,7 @@ class PhotoSet(Protocol):
         ...
 
     def keys(self) -> Names | None:
-        """The key of every photo (``photo_key``), each once; None where only reading all photos would tell."""
+        """The key of every photo (``photo_key``), each once; None where that takes reading all photos."""
         ...
 
     def entry(self, number: int) -> Entry:
@@ -92,19 +92,19 @@ class PhotoSet(Protocol):
         ...
 
     def identity(self, *, sizes: bool = True) -> Identity:
-        """Found out when it is asked for: takes a look at every file of a folder.
+        """Computed when it is called: looks at every file of a folder.
 
         Args:
           sizes: whether photos that are files for themselves count with their sizes and checksums. Without, replacing
-            one by another of its name leaves the identity as it is, and ``state`` tells. Records belong together: a
+            one by another of its name leaves the identity as it is, and ``state`` changes. Records belong together: a
             data set of other files is another one either way.
         """
         ...
 
     def state(self, numbers: range) -> str:
-        """What is seen of some photos from outside: other once one of them is replaced.
+        """A digest of some photos as seen from outside: it changes once one of them is replaced.
 
-        Tells what ``identity`` without sizes leaves out.
+        Covers what ``identity`` without sizes leaves out.
         """
         ...
 

@@ -139,10 +139,10 @@ class PhotoSource:
     Where no store is named, boxes that lie with the photos are used: those in the records of a TFDS data set, and
     COCO's annotations.
 
-    Boxes refer to the pixels of the photo as it is shown, that is after its EXIF orientation. Everything that can be
-    found out cheaply is found out at the start: names, headers, boxes; with ``index_path`` headers are read once and
+    Boxes refer to the pixels of the photo as it is shown, that is after its EXIF orientation. Everything that is
+    cheap to read is read at the start: names, headers, boxes; with ``index_path`` headers are read once and
     never again. So which photo has which number depends on the files alone. A photo whose body is damaged is found only
-    when it is read: ``source[i]`` then raises ``DataError``, and the pipeline leaves it out where ``bad_photos`` is
+    when it is read: ``source[i]`` then raises ``DataError``, and the data loader leaves it out where ``bad_photos`` is
     ``skip``.
 
     Safe in threads; a worker process can have it by fork or by pickling, which for a million photos takes milliseconds.
@@ -242,7 +242,7 @@ class PhotoSource:
         return line + (f"; {len(self.skipped):,} unreadable photos skipped" if self.skipped else "")
 
     def identity(self) -> dict[str, Any]:
-        """What tells these photos and boxes from others, wherever they lie; kept with checkpoints."""
+        """Distinguishes these photos and boxes from others, wherever they are stored; kept with checkpoints."""
         found = self.photos.identity()._asdict()
         found.pop("where", None)
         return {**found, "used": len(self), "boxes": int(self.usable_counts.sum())}
@@ -303,7 +303,7 @@ class PhotoSource:
         return used
 
     def _count(self, index: Index, rows: Int64[np.ndarray, " n"], used: BoxArrays | None, bad: dict[int, str]) -> None:
-        """Leaves bad photos out, tells them, and counts the boxes of the others."""
+        """Leaves bad photos out, reports them, and counts the boxes of the others."""
         total = len(self.photos)
         for number in sorted(bad):
             self.skipped.append(bad[number])

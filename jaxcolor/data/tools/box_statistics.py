@@ -179,7 +179,7 @@ def budget_rows(counts: Int[np.ndarray, " P"], photos: int) -> list[BudgetRow]:
 
 
 def quantile_rows(statistics: Statistics) -> list[tuple[str, list[str]]]:
-    """What is told by quantiles: title, and the value at each of ``quantile_heads`` as text."""
+    """What is summarized by quantiles: title, and the value at each of ``quantile_heads`` as text."""
     s = statistics
     return [
         (title, _quantiles(values, form))
