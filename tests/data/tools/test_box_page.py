@@ -66,7 +66,7 @@ class TestPage:
         np.testing.assert_allclose(shares / shares.sum(), np.bincount(counts) / len(counts), atol=0.01)
         if sum(counts):
             for title, values in (("Score", found.scores), ("Side, photo pixels", found.sides)):
-                told = [int(bar.told.split(": ")[1].replace(",", "")) for bar in drawn[title].bars]
+                told = [int(bar.label.split(": ")[1].replace(",", "")) for bar in drawn[title].bars]
                 note = re.search(r"([0-9,]+) larger", drawn[title].note)
                 assert sum(told) + (int(note[1]) if note else 0) == len(values)
 
