@@ -61,7 +61,7 @@ def collate(
         annotated boxes have, those that come last among their photo's, so that no photo loses all of its crops while
         another keeps many. Where they have fewer, padding follows. 0 for a stage without crops.
       side: S.
-      with_full: whether the batch has full pictures; otherwise ``full_rgb`` has length 0.
+      with_full: whether the batch has full images; otherwise ``full_rgb`` has length 0.
       with_masks: whether the batch has masks, which every example then has; otherwise ``crop_mask`` has length 0.
 
     Returns:
@@ -77,7 +77,7 @@ def collate(
         group = examples[device * photos : (device + 1) * photos]
         places = slice(device * capacity, (device + 1) * capacity)
         dropped += _fill(group, crops[places], index[places], boxes[places], masks[places])
-    full = _full_pictures(examples if with_full else (), side)
+    full = _full_images(examples if with_full else (), side)
     return Batch(full, crops, index, boxes, _valid(examples), masks), dropped
 
 
@@ -108,7 +108,7 @@ def _fill(
     return max(0, len(found) - len(index))
 
 
-def _full_pictures(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:
+def _full_images(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:
     full = np.zeros((len(examples), side, side, 3), np.uint8)
     for row, e in enumerate(examples):
         if e is not None and e.full_rgb is not None:

@@ -29,7 +29,7 @@ from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_wi
 from jaxcolor.data.types import DataError, Example, Source
 
 Parts = Literal["full", "instance", "both"]
-"""``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
+"""``full``: full images only. ``instance``: one crop a photo, no full images. ``both``: full images and crops."""
 
 
 class LoadedBatch(NamedTuple):
@@ -191,7 +191,7 @@ def eval_batches(
     process_count: int = 1,
     compare_at: EvalSize | None = None,
 ) -> BatchIterator:
-    """One epoch in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
+    """One epoch in the source's order, full images and chosen boxes, every photo exactly once over all processes.
 
     Args:
       source: photos; those without boxes come too.

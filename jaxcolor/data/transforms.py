@@ -114,7 +114,7 @@ def read_size(photo: PhotoFile) -> tuple[int, int]:
 
 
 def check_header(photo: PhotoFile) -> None:
-    """Whether a file begins like a photo; cheaper than ``read_size``.
+    """Checks that a file begins like a photo; cheaper than ``read_size``.
 
     Raises:
       DataError: it is missing, or does not.
@@ -206,7 +206,7 @@ def example(
     with_full: bool = True,
     masks: Sequence[Bool[np.ndarray, "H W"]] = (),
 ) -> Example:
-    """The full picture, the crops and the level boxes of one photo, ready to be collated.
+    """The full image, the crops and the level boxes of one photo, ready to be collated.
 
     Args:
       image: the photo at its original size, mode RGB.
@@ -215,7 +215,7 @@ def example(
       side: S of the canvas.
       mirrored: whether all of it is shown mirrored left to right. Pictures are mirrored after resizing: resizing a
         mirrored photo could round differently in the last bit.
-      with_full: whether the full picture is wanted.
+      with_full: whether the full image is wanted.
       masks: pixels of ``image`` that show each box's object, or none.
     """
     canvas = (side, side)

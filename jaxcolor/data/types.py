@@ -129,7 +129,7 @@ class Example(NamedTuple):
     """What one photo contributes to a batch."""
 
     full_rgb: UInt8[np.ndarray, "S S 3"] | None
-    """The full picture; None where a stage does not read it."""
+    """The full image; None where a stage does not read it."""
     crop_rgb: Sequence[UInt8[np.ndarray, "S S 3"]]
     """Not one array: each crop is copied once, into the batch."""
     level_boxes: Int32[np.ndarray, "n L 4"]
@@ -152,7 +152,7 @@ class Source(Protocol):
         ...
 
     def picture(self, index: int, least_side: int | None = None) -> Photo:
-        """Photo ``index`` for its full picture alone: its boxes are left out.
+        """Photo ``index`` for its full image alone: its boxes are left out.
 
         With ``least_side``, a JPEG is decoded at a half, a quarter or an eighth of its size as long as both sides stay
         at least that many pixels. Raises as ``source[index]``.

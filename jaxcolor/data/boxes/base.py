@@ -91,7 +91,7 @@ def photo_key(name: str | int) -> str:
 
 
 def check_complete(store: BoxStore, keys: Sequence[str]) -> None:
-    """Whether a store has an entry for every photo.
+    """Checks that a store has an entry for every photo.
 
     Raises:
       MissingBoxesError: it has not; the message counts the photos, names the first few and says what to do.

@@ -100,7 +100,7 @@ def read_all(
         except DataError:
             if not skip_bad:
                 raise
-            # It does not say which photos are concerned: look at each for itself.
+            # It does not say which photos are concerned: read each by itself.
         else:
             if not may_lack:
                 refuse_missing(store, [keys[row] for row in np.flatnonzero(many.per_photo < 0).tolist()], len(keys))

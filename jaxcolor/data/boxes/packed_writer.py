@@ -174,7 +174,7 @@ class PackedWriter:
 
 
 def check_place(path: Path, replace: bool) -> None:
-    """Whether a packed store may be written.
+    """Checks that a packed store may be written.
 
     Raises:
       DataError: there is one and ``replace`` is false, or something else is there.

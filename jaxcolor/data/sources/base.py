@@ -168,7 +168,7 @@ def _listed(where: str, line: str) -> str:
 def check_listed(
     path: Path, names: Sequence[str], there: Callable[[str], bool], place: Callable[[str], object]
 ) -> None:
-    """Whether the photos that a list names are there.
+    """Checks that the photos that a list names exist.
 
     Args:
       path: the list.

@@ -190,7 +190,7 @@ def kept_index(config: DataConfig, photos: PhotoSet, *, sized: bool = True, skip
 
 
 def check_place(path: Path) -> None:
-    """Whether an index could be written; found out before hours of reading, not after.
+    """Checks that an index could be written: before hours of reading, not after.
 
     Raises:
       DataError: it could not.

@@ -4,7 +4,7 @@ A photo has four times the canvas' side. An object's class is a surface pattern 
 bilinear reduction by 4 has a double zero at that period, so at canvas size the pattern is gone, while a crop of the
 object shows it. The class fixes the object's color. Everything else that shows in gray is drawn independently of
 the class: mean lightness, outline, size, place. The background's coarse waves are readable at canvas size and fix the
-background's color: that much can be learned from the full picture alone.
+background's color: that much can be learned from the full image alone.
 
 Three things would betray the class on the canvas and are taken care of:
 
@@ -208,7 +208,7 @@ def _place_freely(
         starts = rng.integers(_BOX_MARGIN, photo_side - _BOX_MARGIN - size + 1, size=(_TRIES_PER_OBJECT, 2))
         tries = np.concatenate([starts, starts + size], axis=1)
         if config.overlap:
-            # An object hidden altogether would have a box that shows another one. Where all tries hide one, so be it.
+            # An object hidden altogether would have a box that shows another one. If all tries hide one: the first try.
             free = _shared(tries, bounds, gap=0) <= 0.5 * size.prod()
         else:
             free = _shared(tries, bounds, gap=2 * _BOX_MARGIN) == 0

@@ -268,7 +268,7 @@ def _version(name: str) -> tuple[int, ...]:
 
 
 def check_format(folder: Path) -> None:
-    """Whether a data set's records can be read at random.
+    """Checks that a data set's records can be read at random.
 
     Raises:
       DataError: its information cannot be read, or it is not of ArrayRecord; says what to do.

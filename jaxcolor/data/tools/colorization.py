@@ -136,7 +136,7 @@ def write_data_set(
 
 
 def check_names(name: str, split: str) -> None:
-    """Whether TFDS can have a data set and a split of these names.
+    """Checks the names of a data set and a split as TFDS does.
 
     Raises:
       DataError: it cannot.
