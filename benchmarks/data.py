@@ -34,7 +34,7 @@ from jaxcolor.data.boxes.packed_writer import pack_store
 from jaxcolor.data.collate import crops_per_device
 from jaxcolor.data.loader import Parts, train_batches
 from jaxcolor.data.sampler import BalancedSampler, ShuffledSampler
-from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.registry import open_source
 from jaxcolor.data.types import Source, UsableBoxes
 
 SIDE = 256
@@ -174,7 +174,7 @@ def main() -> None:
         workers=options.workers,
         max_crops_per_image=8.0,
     )
-    source = PhotoSource(config)
+    source = open_source(config)
     paths = sorted(options.photos.iterdir())
     boxes = [top(source.usable(i)[1], config.boxes_per_photo) for i in range(len(source))]
     result: dict[str, Any] = {

@@ -18,35 +18,13 @@ from typing import Any, Literal, TypeVar
 from ml_collections import ConfigDict
 
 from jaxcolor.boxes import BoxChoice
+from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import Registry
 
 
 class ConfigError(UserError):
     """A config that cannot be used; the message names the field."""
-
-
-BACKBONES = Registry(
-    "model.backbone",
-    {"reference": "jaxcolor.models.backbone:Siggraph17", "unet": "jaxcolor.models.unet:UNet"},
-)
-OUTPUTS = Registry(
-    "model.outputs",
-    {
-        "regression": "jaxcolor.models.outputs.regression:Regression",
-        "classes": "jaxcolor.models.outputs.classes:Classes",
-    },
-)
-FUSION_STRATEGIES = Registry(
-    "model.fusion.strategy",
-    {
-        "learned": "jaxcolor.models.fusion:Learned",
-        "box_mask": "jaxcolor.models.fusion:BoxMask",
-        "truth_mask": "jaxcolor.models.fusion:TruthMask",
-        "gated": "jaxcolor.models.gated:Gated",
-    },
-)
-"""What the package brings along; a dotted path, ``my_code.module:Name``, names anything else."""
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
@@ -133,9 +111,10 @@ class ScenesConfig:
 class DataConfig:
     """Where photos and boxes come from, and how they become a batch."""
 
-    source: Literal["scenes", "folder", "coco", "tfds"] = "folder"
+    source: str = "folder"
     """``scenes``: synthetic ones, made on the fly. ``folder``: photos of a folder or of a zip file. ``coco``: COCO's
-    downloads. ``tfds``: a prepared TFDS data set."""
+    downloads. ``tfds``: a prepared TFDS data set. Or your own: the dotted path ``my_code.module:Name`` of a callable
+    (DataConfig, side of the canvas) -> Source."""
     path: str = ""
     """``folder``: folder or zip file of photos. ``coco``: folder that holds the downloads, zipped or unpacked.
     ``tfds``: name of the data set (``imagenet2012``, ``coco/2017``), or the folder with its ``dataset_info.json``."""
@@ -154,9 +133,14 @@ class DataConfig:
     """Boxes; what they are is found out: a folder of ``<stem>.npz`` or VOC ``<stem>.xml`` files, a packed store, or a
     JSON file of COCO detections or instances, which may lie in a zip file (``a.zip/b.json``). Empty: the photos' folder
     with ``_bbox`` appended to its name (zip file: without ``.zip``); ``tfds``: boxes that lie in the records."""
+    boxes_format: str = "auto"
+    """What ``boxes_path`` is: ``npz``, ``voc``, ``coco_detections``, ``coco_instances`` or ``packed``; ``auto``: found
+    out. Or your own: the dotted path ``my_code.module:Name`` of a callable (Path) -> BoxStore."""
     truth_boxes_path: str = ""
     """Annotated boxes for ``box_choice`` ``ground_truth``, in any form that ``boxes_path`` can have. Empty: those of
     COCO's downloads or of the TFDS data set."""
+    truth_boxes_format: str = "auto"
+    """What ``truth_boxes_path`` is, as ``boxes_format``."""
     masks: bool = False
     """Annotated masks come with the crops, for ``fusion.strategy`` ``truth_mask``. Only with ``box_choice``
     ``ground_truth``, from scenes and from COCO's instances files; annotations without a mask are refused."""
@@ -194,6 +178,10 @@ class DataConfig:
     scenes: ScenesConfig = ScenesConfig()
 
     def __post_init__(self) -> None:
+        _check_name(SOURCES, "source", self.source)
+        for field in ("boxes_format", "truth_boxes_format"):
+            if getattr(self, field) != "auto":
+                _check_name(BOX_STORES, field, getattr(self, field))
         rule = "False unless box_choice is 'ground_truth': only annotated boxes have masks"
         _require(not self.masks or self.box_choice == "ground_truth", "masks", self.masks, rule)
 

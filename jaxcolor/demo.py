@@ -19,7 +19,7 @@ from PIL import Image
 import jaxcolor
 from jaxcolor import color
 from jaxcolor.config import Config
-from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.evaluation import run, tables
 from jaxcolor.evaluation.predictors import Checkpoint
 from jaxcolor.inference.files import colorize_files

@@ -17,7 +17,7 @@ from jaxcolor.batch import Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import FusionConfig, ModelConfig
 from jaxcolor.data.collate import collate
-from jaxcolor.data.transforms import Example
+from jaxcolor.data.types import Example
 from jaxcolor.models import networks
 
 SIDE = 16

@@ -24,7 +24,12 @@ def add_boxes(subparsers: Subparsers) -> None:
     )
     pack.add_argument("source", metavar="SOURCE", type=Path, help="the boxes to pack")
     pack.add_argument("-o", "--output", metavar="STORE", type=Path, required=True, help="folder to write")
-    pack.add_argument("--kind", choices=("npz", "coco_detections", "coco_instances", "voc"), help="what SOURCE is")
+    pack.add_argument(
+        "--kind",
+        default="auto",
+        help="data.boxes_format: npz, voc, coco_detections, coco_instances, or the dotted path of your "
+        "own kind (default: found out)",
+    )
     pack.add_argument(
         "--images",
         metavar="FILE",

@@ -33,8 +33,8 @@ def add_data(subparsers: Subparsers) -> None:
         "convert",
         help="turn a TFRecord preparation into ArrayRecord",
         description="Write the data set that TFDS prepared as TFRecord in SRC (the folder with dataset_info.json) to "
-        "DST, as ArrayRecord, without TensorFlow. Each shard is compared with its source by count and hash before it "
-        "is kept. Started again after an interruption, it goes on. SRC is only read.",
+        "DST, as ArrayRecord. Each shard is compared with its source by count and hash before it is kept. Started "
+        "again after an interruption, it resumes. SRC is only read. Needs TensorFlow: pip install 'jaxcolor[prepare]'.",
     )
     convert.add_argument("source", metavar="SRC", type=Path, help="folder of a version, such as D/imagenet2012/5.1.0")
     convert.add_argument("output", metavar="DST", type=Path, help="folder to write")
@@ -81,8 +81,8 @@ def convert_data(options: argparse.Namespace) -> None:
     """Convert ``options.source`` to ``options.output``, or compare them."""
     import time
 
-    from jaxcolor.data.tools.convert_records import convert_records, is_conversion_of, verify_conversion
-    from jaxcolor.runtime.atomic_dir import folder_size
+    from jaxcolor.data.tools.convert_records import convert_records, verify_conversion
+    from jaxcolor.runtime.atomic import folder_size
 
     started = time.monotonic()
     if options.verify_only:
@@ -90,9 +90,6 @@ def convert_data(options: argparse.Namespace) -> None:
         records = sum(preparation.counts().values())
         seconds = time.monotonic() - started
         print(f"{options.output}: the same {records:,} records as {options.source} ({seconds:.1f} s)")
-        return
-    if options.output.exists() and is_conversion_of(options.source, options.output):
-        print(f"{options.output}: was made of {options.source} already: nothing done; --verify-only compares them")
         return
     preparation = convert_records(options.source, options.output)
     _print_result(options.output, preparation.counts(), folder_size(options.output), time.monotonic() - started)
@@ -105,7 +102,7 @@ def pack_data(options: argparse.Namespace) -> None:
 
     from jaxcolor.data.tools.colorization import check_names, write_data_set
     from jaxcolor.data.tools.pack_photos import Photos
-    from jaxcolor.runtime.atomic_dir import folder_size, refuse_existing
+    from jaxcolor.runtime.atomic import folder_size, refuse_existing
 
     started = time.monotonic()
     refuse_existing(options.output)

@@ -22,14 +22,14 @@ class SelectedBoxes(NamedTuple):
     masks: Sequence[Bool[np.ndarray, "h w"]] = ()
     """Of each box, over the whole window; none without ``data.masks``."""
     dropped: int = 0
-    """How many more would have been cut out, had there been a place."""
+    """How many more would have been cut out, had ``capacity`` allowed it."""
 
 
 NOTHING_SELECTED = SelectedBoxes(np.zeros((0, 4), np.int32), np.zeros((0,), np.float32))
 
 
 def random_box(photo: Photo, config: DataConfig, rng: np.random.Generator) -> SelectedBoxes:
-    """One uniformly random box of all usable ones.
+    """One uniformly random box of all usable ones, as stage ``instance`` takes it.
 
     Raises:
       DataError: there is none.
@@ -44,12 +44,12 @@ def random_box(photo: Photo, config: DataConfig, rng: np.random.Generator) -> Se
 def select_boxes(
     photo: Photo, config: DataConfig, capacity: int, window: Window, visible: float, rng: np.random.Generator
 ) -> SelectedBoxes:
-    """Those that ``config.box_choice`` takes of the boxes that a window shows.
+    """Selects boxes by ``config.box_choice`` among those that a window shows.
 
     Args:
       photo: with its boxes, and annotated masks where ``config.masks`` asks for them.
       config: which boxes.
-      capacity: more than these need not be cut out: no device could hold them.
+      capacity: the most boxes that are cut out; no device holds more.
       window: the part of the photo that is used.
       visible: boxes of which less than this share of the area lies in the window are left out.
       rng: for ``random_k``.

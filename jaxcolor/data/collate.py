@@ -1,4 +1,4 @@
-"""Crops of several photos on one axis: how many a device holds, which stay, and the ``Batch`` they make up."""
+"""Collating: the crops of several photos are packed on one axis of a ``Batch``, up to what a device holds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from jaxtyping import Bool, Int32, UInt8
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import best_scores
-from jaxcolor.data.transforms import Example
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import DataError, Example
 
 
 def photos_per_device(batch_size: int, device_count: int) -> int:
@@ -32,10 +31,10 @@ def photos_per_device(batch_size: int, device_count: int) -> int:
 
 
 def crops_per_device(photos: int, max_crops_per_image: float) -> int:
-    """M of one device: the photos on it times the budget, rounded up, at least 1.
+    """M of one device: the photos on it times ``max_crops_per_image``, rounded up, at least 1.
 
     Raises:
-      DataError: the budget is not above 0.
+      DataError: ``max_crops_per_image`` is not above 0.
     """
     if not (max_crops_per_image > 0 and math.isfinite(max_crops_per_image)):
         raise DataError(f"data.max_crops_per_image: {max_crops_per_image} crops a photo; it must be above 0")
@@ -52,21 +51,21 @@ def collate(
     with_full: bool,
     with_masks: bool = False,
 ) -> tuple[Batch, int]:
-    """Puts photos together into a batch, device after device.
+    """Collates photos into a batch, device after device.
 
     Args:
-      examples: of each photo of the batch, the first ones for the first device; None for a place without a photo,
+      examples: of each photo of the batch, the first ones for the first device; None for padding,
         which becomes black and ``is_real`` False.
       device_count: devices; the photos divide evenly among them.
-      capacity: crops each device holds. Where its photos have more, the lowest scores go; of equal ones, as annotated
-        boxes have, those that are the furthest back among their photo's, so that no photo loses all of its crops
-        while another keeps many. Where they have fewer, padding follows. 0 for a stage without crops.
+      capacity: crops each device holds. Where its photos have more, the lowest scores are dropped; of equal ones, as
+        annotated boxes have, those that come last among their photo's, so that no photo loses all of its crops while
+        another keeps many. Where they have fewer, padding follows. 0 for a stage without crops.
       side: S.
-      with_full: whether the batch has full pictures; otherwise ``full_rgb`` has length 0.
+      with_full: whether the batch has full images; otherwise ``full_rgb`` has length 0.
       with_masks: whether the batch has masks, which every example then has; otherwise ``crop_mask`` has length 0.
 
     Returns:
-      The batch (NumPy), and how many crops found no place.
+      The batch (NumPy), and how many crops were dropped.
     """
     photos = len(examples) // device_count
     crops = np.zeros((device_count * capacity, side, side, 3), np.uint8)
@@ -78,7 +77,7 @@ def collate(
         group = examples[device * photos : (device + 1) * photos]
         places = slice(device * capacity, (device + 1) * capacity)
         dropped += _fill(group, crops[places], index[places], boxes[places], masks[places])
-    full = _full_pictures(examples if with_full else (), side)
+    full = _full_images(examples if with_full else (), side)
     return Batch(full, crops, index, boxes, _valid(examples), masks), dropped
 
 
@@ -89,16 +88,16 @@ def _fill(
     boxes: Int32[np.ndarray, "M L 4"],
     masks: Bool[np.ndarray, "K S S"],
 ) -> int:
-    """Writes the crops of one device's photos, and masks if it has room for any, to its places.
+    """Writes the crops of one device's photos, and their masks where these are wanted, into its part of the batch.
 
     Returns:
-      How many crops found no place.
+      How many crops were dropped.
     """
     found = [(photo, e, row) for photo, e in enumerate(examples) if e is not None for row in range(len(e.scores))]
     scores = np.array([e.scores[row] for _, e, row in found], np.float32)
     by_rank = np.argsort(np.array([row for _, _, row in found], np.int64), kind="stable")
     kept = by_rank[best_scores(scores[by_rank], len(index))]
-    # Crop by crop: each is copied once, which with dozens of them is what takes the time here.
+    # Crop by crop: each is copied once; with dozens of crops the copies dominate the time.
     for place, number in enumerate(np.sort(kept).tolist()):
         photo, example, row = found[number]
         crops[place] = example.crop_rgb[row]
@@ -109,7 +108,7 @@ def _fill(
     return max(0, len(found) - len(index))
 
 
-def _full_pictures(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:
+def _full_images(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:
     full = np.zeros((len(examples), side, side, 3), np.uint8)
     for row, e in enumerate(examples):
         if e is not None and e.full_rgb is not None:

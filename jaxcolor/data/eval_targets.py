@@ -1,4 +1,4 @@
-"""The true photos as an evaluation compares them: at the canvas or at their own size, with their annotated objects."""
+"""Ground truth as an evaluation compares it: at the canvas size or at the photo's own, with annotated objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EvalSize(NamedTuple):
 
 
 class EvalTargets(NamedTuple):
-    """The truth of B photos."""
+    """The ground truth of B photos."""
 
     rgb: UInt8[np.ndarray, "B H W 3"]
     """Each in the upper left corner, black beyond it; the sides of all batches are the same."""
@@ -32,11 +32,11 @@ class EvalTargets(NamedTuple):
     objects: tuple[Int32[np.ndarray, "K 4"], ...]
     """Of each photo the annotated boxes that have a size: x0, y0, width, height in pixels of ``rgb``."""
     reduced: int
-    """Photos that were larger than there is room for."""
+    """How many photos were larger than the canvas, and were reduced."""
 
 
 class EvalTarget(NamedTuple):
-    """The truth of one photo, not yet padded."""
+    """The ground truth of one photo, not yet padded."""
 
     rgb: UInt8[np.ndarray, "h w 3"]
     objects: Int32[np.ndarray, "K 4"]
@@ -75,7 +75,7 @@ def make_target(photo: Photo, side: int, native: bool) -> EvalTarget:
 
 
 def stack(photos: Sequence[EvalTarget | None], side: int) -> EvalTargets:
-    """Photos on canvases of ``side``; None, a place without a photo, is black and as large as the canvas."""
+    """Photos on canvases of ``side``; None, padding, is black and as large as the canvas."""
     rgb = np.zeros((len(photos), side, side, 3), np.uint8)
     size = np.full((len(photos), 2), side, np.int32)
     objects = []

@@ -1,6 +1,6 @@
-"""BatchIterator of photos, read and put together ahead of time by Grain's threads or worker processes.
+"""The data loader: batches that Grain's threads or worker processes prefetch.
 
-Position is step: the photo at position p belongs to step p // batch_size (``order``), and every random choice for it
+Position is step: the photo at position p belongs to step p // batch_size (``sampler``), and every random choice for it
 (flip, window, boxes) comes from a generator seeded by p. So a run resumed at step k sees exactly what an
 uninterrupted one sees from k on, for any number of threads, workers and processes, and no state of an iterator is
 ever saved.
@@ -10,24 +10,112 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+import weakref
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
 
 import grain
 import numpy as np
+from absl import flags
 
-from jaxcolor.batch import LEVELS
+from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.config import DataConfig
-from jaxcolor.data.batches import BatchIterator, FailedBatch, LoadedBatch
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
 from jaxcolor.data.collate import collate, crops_per_device, photos_per_device
-from jaxcolor.data.eval_targets import EvalSize, EvalTarget, make_target, stack
+from jaxcolor.data.eval_targets import EvalSize, EvalTarget, EvalTargets, make_target, stack
 from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
-from jaxcolor.data.transforms import WHOLE, Augment, Example, example, is_gray, random_window
-from jaxcolor.data.types import DataError, Source
+from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_window
+from jaxcolor.data.types import DataError, Example, Source
 
 Parts = Literal["full", "instance", "both"]
-"""``full``: full pictures only. ``instance``: one crop a photo, no full pictures. ``both``: full pictures and crops."""
+"""``full``: full images only. ``instance``: one crop a photo, no full images. ``both``: full images and crops."""
+
+
+class LoadedBatch(NamedTuple):
+    """What the data loader yields for one step: this process's part of it."""
+
+    batch: Batch
+    """NumPy arrays, photos and crops device after device."""
+    names: tuple[str, ...]
+    """Of the photos, in the batch's order (for ``instance``: the photo of each crop); empty for padding."""
+    dropped_crops: int
+    """Crops beyond ``max_crops_per_image``, which are left out."""
+    skipped: tuple[str, ...]
+    """A line for each photo that ``bad_photos`` or ``gray_photos`` left out: the next good one replaces it in training;
+    in evaluation its place is padding (``is_real``)."""
+    gray_photos: int
+    """Photos of the batch without color, where ``gray_photos`` keeps them."""
+    compared: EvalTargets | None = None
+    """The ground truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Counts of what was left out or is unusual, for the logs."""
+        return {
+            "dropped_crops": self.dropped_crops,
+            "skipped_photos": len(self.skipped),
+            "gray_photos": self.gray_photos,
+        }
+
+
+class FailedBatch(NamedTuple):
+    """In place of a batch: a photo that stops the run. An exception raised in a worker would arrive as another one."""
+
+    message: str
+
+
+class BatchIterator(Iterator[LoadedBatch]):
+    """An iterator over batches that prefetches; ``close`` it, or use it in a ``with`` block."""
+
+    def __init__(self, dataset: grain.MapDataset, config: DataConfig) -> None:
+        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
+        ahead = dataset.to_iter_dataset(options)
+        if config.workers:
+            if not flags.FLAGS.is_parsed():  # programs parse them; Grain's workers need them parsed
+                flags.FLAGS.mark_as_parsed()
+            ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=2))
+        self._iterator: list[Any] = [iter(ahead)]
+        # At the end of the program too, and before the interpreter takes Grain's modules away: that would be noisy.
+        self._finalizer = weakref.finalize(self, _close, self._iterator)
+        self._reported: set[str] = set()
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> LoadedBatch:
+        """The next batch; reports each photo that is left out once, on standard error.
+
+        Raises:
+          DataError: a photo cannot be used and is not to be skipped.
+        """
+        if not self._iterator:
+            raise StopIteration
+        loaded: LoadedBatch | FailedBatch = next(self._iterator[0])
+        if isinstance(loaded, FailedBatch):
+            raise DataError(loaded.message)
+        for line in loaded.skipped:
+            if line not in self._reported:
+                self._reported.add(line)
+                print(f"skipped: {line}", file=sys.stderr)
+        return loaded
+
+    def close(self) -> None:
+        """Stops prefetching; there are no batches afterwards. May be called twice."""
+        self._finalizer()
+
+    def __enter__(self) -> BatchIterator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _close(iterator: list[Any]) -> None:
+    """Close the iterator and let go of it: as long as there is a reference it would be closed again."""
+    iterator.pop().close()
 
 
 def train_batches(
@@ -43,7 +131,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> BatchIterator:
-    """Endless batches for training; all photos are shuffled anew for each pass.
+    """Endless batches for training; all photos are reshuffled for each epoch.
 
     Photos without a usable box are left out of ``instance`` and ``both``: they have no instances. ``instance`` takes
     one uniformly random box of all the photo's usable ones a visit, whatever ``box_choice`` says of detections
@@ -52,14 +140,14 @@ def train_batches(
 
     Args:
       source: photos with boxes.
-      config: choice of boxes, budget, order, seed, threads, workers.
+      config: choice of boxes, crops per device, sampler, seed, threads, workers.
       parts: what the stage reads.
       side: S of the canvas.
       batch_size: photos in a step, over all devices of all processes.
       augment: flips and windows.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       start_step: the step of the first batch yielded.
-      process_index: which run of the devices this process feeds; the batches are those devices' part.
+      process_index: of this process; its batches are those of its consecutive devices.
       process_count: how many processes there are.
 
     Returns:
@@ -79,13 +167,13 @@ def train_batches(
         )
     share = ProcessShare(batch_size, process_index, process_count)
     collate = _Collate.of(config, parts, side, share, device_count)
-    order: Sampler = ShuffledSampler(len(numbers), _seed(config))
+    sampler: Sampler = ShuffledSampler(len(numbers), _seed(config))
     if config.batching == "balanced" and parts == "both":
         crop_count = _CropCount(source, config, numbers)
         group = batch_size // device_count
         window = _window_steps(config) * batch_size
-        order = BalancedSampler(order, crop_count, window=window, group_size=group, seed=_seed(config))
-    reader = _Reader(source, config, order, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
+        sampler = BalancedSampler(sampler, crop_count, window=window, group_size=group, seed=_seed(config))
+    reader = _Reader(source, config, sampler, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
     dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
     return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
@@ -103,24 +191,24 @@ def eval_batches(
     process_count: int = 1,
     compare_at: EvalSize | None = None,
 ) -> BatchIterator:
-    """One pass in the source's order, full pictures and chosen boxes, every photo exactly once over all processes.
+    """One epoch in the source's order, full images and chosen boxes, every photo exactly once over all processes.
 
     Args:
       source: photos; those without boxes come too.
-      config: choice of boxes, budget, seed (of ``random_k``), threads, workers.
+      config: choice of boxes, crops per device, seed (of ``random_k``), threads, workers.
       side: S of the canvas.
-      batch_size: photos in a batch, over all devices of all processes. The last batch is filled up with black photos
+      batch_size: photos in a batch, over all devices of all processes. The last batch is padded with black photos
         whose ``is_real`` is False and whose name is empty; every process gets as many batches.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
-      photos: how many, from the first; 0 for all.
-      only: numbers of the batches to read, each exactly as in the whole pass; None for all.
-      process_index: which run of the devices this process feeds.
+      photos: how many, from the first on; 0 for all.
+      only: numbers of the batches to read, each exactly as in the whole epoch; None for all.
+      process_index: of this process.
       process_count: how many processes there are.
-      compare_at: hand out the truth of each photo too (``LoadedBatch.compared``), at this size.
+      compare_at: yield the ground truth of each photo too (``LoadedBatch.compared``), at this size.
 
     Raises:
       DataError: settings that cannot be. While iterating: an unreadable photo, unless ``bad_photos`` is ``skip``; its
-        place is then not valid. Gray photos likewise.
+        place is then padding. Gray photos likewise.
     """
     if photos < 0:
         raise DataError(f"eval.photos: {photos} is negative; 0 takes all")
@@ -150,7 +238,7 @@ def eval_batches(
 
 
 class _CropCount:
-    """How many crops a photo of the order brings to its device, as far as its number of boxes tells."""
+    """An upper bound on the crops of a photo, by its number of boxes; for ``BalancedSampler``."""
 
     def __init__(self, source: Source, config: DataConfig, numbers: Sequence[int]) -> None:
         self._source = source
@@ -162,7 +250,7 @@ class _CropCount:
 
 
 class _Item(NamedTuple):
-    """One photo on its way into a batch."""
+    """One photo before it is collated."""
 
     name: str = ""
     example: Example | None = None
@@ -179,13 +267,13 @@ class _GrayError(DataError):
 
 
 class _Reader:
-    """Reads the photo at a position and makes its random choices; called from several threads, pickled for workers."""
+    """Reads the photo at a position and draws its random numbers; called from several threads, pickled for workers."""
 
     def __init__(
         self,
         source: Source,
         config: DataConfig,
-        order: Sampler | Sequence[int],
+        sampler: Sampler | Sequence[int],
         numbers: Sequence[int],
         parts: Parts,
         side: int,
@@ -198,7 +286,7 @@ class _Reader:
     ) -> None:
         self.source = source
         self.config = config
-        self.order = order
+        self.sampler = sampler
         self.numbers = numbers
         self.parts = parts
         self.side = side
@@ -211,12 +299,12 @@ class _Reader:
     def __call__(self, local: int) -> _Item:
         position = self.share.position(local)
         try:
-            place = int(self.order[position])
+            place = int(self.sampler[position])
         except IndexError:
-            return _Item()  # fills up the last batch of an evaluation
+            return _Item()  # padding of the last batch of an evaluation
         skipped: list[str] = []
         for offset in range(len(self.numbers) if self.replace_bad else 1):
-            # The stand-in for a bad photo is a function of the place alone, never of what was read before.
+            # What replaces a bad photo depends on the position alone, never on what was read before.
             index = int(self.numbers[(place + offset) % len(self.numbers)])
             rng = np.random.default_rng([self.config.seed, position])
             try:
@@ -260,7 +348,7 @@ class _Reader:
 
 
 class _Collate(NamedTuple):
-    """Turns this process's photos of a step into what is yielded."""
+    """Collates this process's photos of a step."""
 
     parts: Parts
     side: int
@@ -285,7 +373,7 @@ class _Collate(NamedTuple):
             raise DataError(f"process {share.process_index} of {share.process_count}: there is no such process")
         photos = photos_per_device(share.batch_size, device_count)
         if device_count % share.process_count:
-            raise DataError(f"{device_count} devices cannot be cut into equal runs for {share.process_count} processes")
+            raise DataError(f"{device_count} devices do not divide evenly among {share.process_count} processes")
         budget = crops_per_device(photos, config.max_crops_per_image)
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
         return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")

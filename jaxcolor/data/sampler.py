@@ -1,7 +1,7 @@
-"""Which photo stands at which place of which step.
+"""Samplers: which photo is read at which position of which step.
 
 All of it is a pure function of the seed and of what the photos are: no state of an iterator is ever saved, and every
-process, worker and resumed run finds the same photo at the same place.
+process, worker and resumed run finds the same photo at the same position.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Int
 
 _REMEMBERED = 3
-"""Passes or windows: threads read a little ahead of each other, across an end too."""
+"""Epochs or windows kept: threads prefetch past an end while others are still before it."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Places of photos by position; position p is place ``p % batch_size`` of step ``p // batch_size``."""
+    """Photos by position; position p is number ``p % batch_size`` of step ``p // batch_size``."""
 
     def __getitem__(self, position: int) -> int:
         """Which photo, from 0; raises IndexError at the end, where there is one."""
@@ -27,7 +27,7 @@ class Sampler(Protocol):
 
 
 class ProcessShare(NamedTuple):
-    """The part of each step that one process reads: devices, and with them photos, are cut into equal runs."""
+    """The part of each step that one process reads: devices, and with them photos, divide evenly among processes."""
 
     batch_size: int
     """Photos in a step, over all processes."""
@@ -46,20 +46,20 @@ class ProcessShare(NamedTuple):
 
 
 class ShuffledSampler:
-    """All photos in each pass, in an order of its own for each, without end."""
+    """All photos in each epoch, reshuffled for each, without end."""
 
     def __init__(self, count: int, seed: int) -> None:
         """For ``count`` photos."""
         self._count = count
         self._seed = seed
-        self._passes: dict[int, np.ndarray] = {}
+        self._epochs: dict[int, np.ndarray] = {}
 
     def __getitem__(self, position: int) -> int:
         number, place = divmod(position, self._count)
-        order = self._passes.get(number)
-        if order is None:  # two threads may both make it, and get the same
+        order = self._epochs.get(number)
+        if order is None:  # two threads may both compute it, and get the same
             order = np.random.default_rng([self._seed, number]).permutation(self._count)
-            self._passes = _remember(self._passes, number, order)
+            self._epochs = _remember(self._epochs, number, order)
         return int(order[place])
 
     def __reduce__(self) -> tuple[type[ShuffledSampler], tuple[int, int]]:
@@ -72,56 +72,57 @@ def _remember(known: dict[int, np.ndarray], number: int, value: np.ndarray) -> d
 
 
 class BalancedSampler:
-    """An order whose photos are dealt out anew within windows, so that devices get about as many crops each.
+    """Reorders another sampler's photos within windows, so that devices get about equally many crops.
 
-    Batches of a random order differ in their crops, and the budget has to hold the worst of them; the packing of
-    sequences of language models meets the same problem. Here photos of a window of steps are dealt to all devices of
-    all its steps, the ones with most crops first, each to the device that has fewest so far (the greedy rule for
-    makespan scheduling, Graham 1969). Every photo still comes once a pass, at a step at most a window from its own.
+    Batches of a random order differ in their number of crops, and ``max_crops_per_image`` has to hold the largest; the
+    packing of sequences for language models meets the same problem. Here the photos of a window of steps are assigned
+    to all devices of all its steps, the ones with most crops first, each to the device that has fewest so far (the
+    greedy rule for makespan scheduling, Graham 1969). Every photo still comes once an epoch, at a step at most a window
+    from its own.
     """
 
     def __init__(
-        self, order: Sampler, crop_count: Callable[[int], int], *, window: int, group_size: int, seed: int
+        self, sampler: Sampler, crop_count: Callable[[int], int], *, window: int, group_size: int, seed: int
     ) -> None:
-        """Counts nothing yet.
+        """Computes nothing yet.
 
         Args:
-          order: the order to deal out.
-          crop_count: crops of a photo, by what ``order`` gives.
-          window: positions dealt out together, a multiple of ``group_size``.
+          sampler: the photos to reorder.
+          crop_count: crops of a photo, by what ``sampler`` gives.
+          window: positions reordered together, a multiple of ``group_size``.
           group_size: photos on one device.
-          seed: decides among equals.
+          seed: breaks ties.
         """
-        self._order = order
+        self._sampler = sampler
         self._crop_count = crop_count
         self._window = window
         self._group_size = group_size
         self._seed = seed
-        self._dealt: dict[int, np.ndarray] = {}
+        self._windows: dict[int, np.ndarray] = {}
 
     def __getitem__(self, position: int) -> int:
         number, place = divmod(position, self._window)
-        dealt = self._dealt.get(number)
-        if dealt is None:  # two threads may both do it, and get the same
-            dealt = self._deal(number)
-            self._dealt = _remember(self._dealt, number, dealt)
-        return int(dealt[place])
+        photos = self._windows.get(number)
+        if photos is None:  # two threads may both do it, and get the same
+            photos = self._reorder(number)
+            self._windows = _remember(self._windows, number, photos)
+        return int(photos[place])
 
-    def _deal(self, number: int) -> np.ndarray:
+    def _reorder(self, number: int) -> np.ndarray:
         start = number * self._window
-        photos = np.array([self._order[p] for p in range(start, start + self._window)])
+        photos = np.array([self._sampler[p] for p in range(start, start + self._window)])
         counts = np.array([self._crop_count(photo) for photo in photos.tolist()])
-        rows = deal(counts, self._window // self._group_size, np.random.default_rng([self._seed, number]))
+        rows = balance(counts, self._window // self._group_size, np.random.default_rng([self._seed, number]))
         return photos[rows]
 
 
-def deal(counts: Int[np.ndarray, " n"], groups: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
-    """Deals photos to groups of equal size so that their sums of crops are about equal.
+def balance(counts: Int[np.ndarray, " n"], groups: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Assigns photos to groups of equal size so that their sums of crops are about equal.
 
     Args:
       counts: crops of each photo.
       groups: how many; divides the number of photos.
-      rng: decides among photos of equal count, and shuffles groups and the photos in each.
+      rng: breaks ties, and shuffles groups and the photos in each.
 
     Returns:
       The photos' rows, group after group.

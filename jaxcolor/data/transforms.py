@@ -1,4 +1,4 @@
-"""From a photo file to the arrays of a batch, one photo at a time: decode, resize, crop, mirror. NumPy and Pillow."""
+"""Transforms of one photo, from its file to the arrays of an example: decode, resize, crop, flip. NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import level_boxes, mirror_boxes
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import DataError, Encoded, Example, PhotoFile
 from jaxcolor.runtime.errors import one_line
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
@@ -42,17 +42,6 @@ _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 
 
-class Encoded(NamedTuple):
-    """A photo's file as bytes: a member of an archive, a record."""
-
-    where: str
-    """Names it in messages."""
-    data: bytes
-
-
-PhotoFile = Path | Encoded
-
-
 def _open(photo: PhotoFile) -> Image.Image:
     return Image.open(photo if isinstance(photo, Path) else io.BytesIO(photo.data))
 
@@ -60,20 +49,6 @@ def _open(photo: PhotoFile) -> Image.Image:
 def _unreadable(photo: PhotoFile, error: BaseException) -> DataError:
     where = photo if isinstance(photo, Path) else photo.where
     return DataError(f"{where}: cannot read this photo: {one_line(error)}")
-
-
-class Example(NamedTuple):
-    """What one photo contributes to a batch."""
-
-    full_rgb: UInt8[np.ndarray, "S S 3"] | None
-    """The full picture; None where a stage does not read it."""
-    crop_rgb: Sequence[UInt8[np.ndarray, "S S 3"]]
-    """Not one array: each crop is copied once, into the batch."""
-    level_boxes: Int32[np.ndarray, "n L 4"]
-    scores: Float32[np.ndarray, " n"]
-    """By these the batch decides which crops stay when there are too many."""
-    crop_mask: Sequence[Bool[np.ndarray, "S S"]] = ()
-    """The pixels of each crop that show its object; none where nobody asked."""
 
 
 def read_encoded(photo: PhotoFile) -> Encoded:
@@ -95,7 +70,7 @@ def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
 
     Its EXIF orientation is applied, gray, palettes and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts
     lie on white, and of an animation or of several pages the first picture is taken. What it is follows from its
-    contents, not from its name. Colour profiles are ignored: all is taken for sRGB, as by the reference. Above
+    contents, not from its name. Color profiles are ignored: all is taken for sRGB, as by the reference. Above
     Pillow's limit for decompression bombs (179 million pixels) it is refused; above half of that Pillow warns.
 
     Args:
@@ -139,7 +114,7 @@ def read_size(photo: PhotoFile) -> tuple[int, int]:
 
 
 def check_header(photo: PhotoFile) -> None:
-    """Whether a file begins like a photo; cheaper than ``read_size``.
+    """Checks that a file begins like a photo; cheaper than ``read_size``.
 
     Raises:
       DataError: it is missing, or does not.
@@ -203,11 +178,11 @@ GRAY_GRID = 64
 
 
 def is_gray(image: Image.Image, tolerance: int) -> bool:
-    """Whether a photo has no colour: the channels of no pixel of a regular grid differ by more than ``tolerance``.
+    """Whether a photo has no color: the channels of no pixel of a regular grid differ by more than ``tolerance``.
 
-    The tolerance is for gray photos that were saved in colour: JPEG leaves traces of a few steps.
+    The tolerance is for gray photos that were saved in color: JPEG leaves traces of a few steps.
     """
-    # Nearly every photo shows colour on a grid of 8 x 8, which is looked at first.
+    # Nearly every photo shows color on a grid of 8 x 8, which is looked at first.
     return all(_spread(image, grid) <= tolerance for grid in (8, GRAY_GRID))
 
 
@@ -231,7 +206,7 @@ def example(
     with_full: bool = True,
     masks: Sequence[Bool[np.ndarray, "H W"]] = (),
 ) -> Example:
-    """The full picture, the crops and the boxes' places of one photo, ready for a batch.
+    """The full image, the crops and the level boxes of one photo, ready to be collated.
 
     Args:
       image: the photo at its original size, mode RGB.
@@ -240,7 +215,7 @@ def example(
       side: S of the canvas.
       mirrored: whether all of it is shown mirrored left to right. Pictures are mirrored after resizing: resizing a
         mirrored photo could round differently in the last bit.
-      with_full: whether the full picture is wanted.
+      with_full: whether the full image is wanted.
       masks: pixels of ``image`` that show each box's object, or none.
     """
     canvas = (side, side)

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.types import Boxes
 from jaxcolor.detection.canvas import Fit
 from jaxcolor.runtime.errors import UserError
 

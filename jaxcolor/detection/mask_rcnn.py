@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.types import Boxes
 from jaxcolor.detection.detector import DetectorError, DetectorSpec, file_sha256
 from jaxcolor.runtime.errors import one_line
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.types import Boxes
 from jaxcolor.detection.canvas import Fit, Placement, paint, place
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec, file_sha256
 from jaxcolor.detection.nms import nms

@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcolor.boxes import best_scores, clean_boxes
-from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.data.boxes.packed import Record
 from jaxcolor.data.sources.base import PhotoSet
 from jaxcolor.data.transforms import read_rgb
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.detection.detector import Detector, DetectorError
 from jaxcolor.detection.gray import detector_gray
 from jaxcolor.detection.work import Bad, Job, Part, Work

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcolor.batch import Batch
-from jaxcolor.data.batches import LoadedBatch
 from jaxcolor.data.eval_targets import EvalTargets
+from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation.controls import photo_of_crop
 from jaxcolor.evaluation.metrics import fid, inception
 from jaxcolor.evaluation.predictions import Predictions

@@ -20,7 +20,8 @@ from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
 from jaxcolor.data.eval_targets import EvalSize
 from jaxcolor.data.loader import eval_batches
 from jaxcolor.data.sources.coco import coco_instances
-from jaxcolor.data.sources.photo_source import PhotoSource, make_source
+from jaxcolor.data.sources.photo_source import PhotoSource
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import DataError, Source
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.metrics import fid

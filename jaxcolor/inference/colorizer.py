@@ -20,7 +20,8 @@ from jaxcolor.boxes import best_scores, clean_boxes
 from jaxcolor.color import Gamut
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.collate import collate
-from jaxcolor.data.transforms import Example, example
+from jaxcolor.data.transforms import example
+from jaxcolor.data.types import Example
 from jaxcolor.inference.upsample import Upsampling, check_upsampling, upsampled
 from jaxcolor.models import networks
 from jaxcolor.runtime.compile_options import prediction_options, shardings

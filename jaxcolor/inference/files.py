@@ -13,10 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
-from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jaxcolor.config import BACKBONES, OUTPUTS, ModelConfig
+from jaxcolor.config import ModelConfig
 from jaxcolor.models import ops
 from jaxcolor.models.ops import leaky_relu, relu
+from jaxcolor.registries import BACKBONES, OUTPUTS
 
 
 class Tap(NamedTuple):
@@ -82,7 +83,7 @@ class Backbone(nn.Module):
 
     Attributes:
       config: width, norm, initialization and compute type.
-      heads: output heads that the tree has parameters of, names of ``config.OUTPUTS`` or dotted paths.
+      heads: output heads that the tree has parameters of, names of ``registries.OUTPUTS`` or dotted paths.
       axis_name: mapped axis over which BatchNorm adds its statistics in training, or None.
     """
 

@@ -20,10 +20,11 @@ from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
 from jaxcolor.batch import NO_MASKS, Array
-from jaxcolor.config import FUSION_STRATEGIES, ConfigError, ModelConfig
+from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models import ops
 from jaxcolor.models.backbone import backbone_class, initializers, parameter_type
 from jaxcolor.models.ops.blend import membership, of_own_image, sum_per_image
+from jaxcolor.registries import FUSION_STRATEGIES
 
 UNCOVERED = 1e5
 """Added to the full image's logit where no box covers: only the full image counts there (reference code)."""

@@ -1,4 +1,4 @@
-"""Errors that a person can put right, and the one place that tells them so."""
+"""Errors that a person can fix, and the one place that reports them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one_line(error: BaseException, most: int = 400) -> str:
 
 
 def exit_status(program: str, work: Callable[[], object]) -> int:
-    """Run ``work``; what a person can put right ends it with a message on standard error, without a traceback.
+    """Run ``work``; what a person can fix ends it with a message on standard error, without a traceback.
 
     Returns:
       The exit status: 0, 1 after a message, 130 when interrupted.

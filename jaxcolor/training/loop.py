@@ -14,8 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import Config, StageConfig, to_dict
-from jaxcolor.data.batches import BatchIterator, LoadedBatch
-from jaxcolor.data.loader import train_batches
+from jaxcolor.data.loader import BatchIterator, LoadedBatch, train_batches
 from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks

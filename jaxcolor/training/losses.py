@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
-from jaxcolor.config import OUTPUTS
 from jaxcolor.models.ops.blend import membership
+from jaxcolor.registries import OUTPUTS
 
 
 def picture_loss(outputs: Mapping[str, Any], true_ab: Float[jax.Array, "B S S 2"]) -> Float[jax.Array, " B"]:

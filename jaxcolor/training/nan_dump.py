@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcolor.data.batches import LoadedBatch
+from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.runtime.atomic import atomic_write, write_text
 from jaxcolor.training.step import TrainState
 from jaxcolor.training.workdirs import CONFIG_FILE

@@ -12,7 +12,7 @@ import jax
 
 from jaxcolor import config as configs
 from jaxcolor.config import Config
-from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class

@@ -1,11 +1,7 @@
-"""What the pipeline does, said plainly, and files as others write them: to compare with."""
-
-import struct
+"""What the data loader does, said plainly: to compare with."""
 
 import numpy as np
 from PIL import Image
-
-from jaxcolor.data.tools.tfrecord import masked_crc
 
 
 def resize(rgb: np.ndarray, side: int) -> np.ndarray:
@@ -22,9 +18,3 @@ def cut(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
 def mirror(rgb: np.ndarray) -> np.ndarray:
     """A picture left to right."""
     return np.ascontiguousarray(rgb[:, ::-1])
-
-
-def frame(record: bytes) -> bytes:
-    """A record as it is in a TFRecord file."""
-    length = struct.pack("<Q", len(record))
-    return length + struct.pack("<I", masked_crc(length)) + record + struct.pack("<I", masked_crc(record))

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxcolor.data.collate import collate, crops_per_device, photos_per_device
-from jaxcolor.data.transforms import Example
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import DataError, Example
 
 SIDE = 8
 

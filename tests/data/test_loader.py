@@ -11,7 +11,7 @@ from PIL import Image
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import DataConfig, ScenesConfig
 from jaxcolor.data.loader import eval_batches, train_batches
-from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import DataError, Photo, usable_boxes
 from tests.data.plainly import cut, resize
@@ -302,8 +302,8 @@ def test_closing_ends_it():
 def test_leaving_the_program_makes_no_noise(ending):
     program = f"""
         from jaxcolor.config import DataConfig
-        from jaxcolor.data.pipeline import train_batches
-        from jaxcolor.data.sources import make_source
+        from jaxcolor.data.loader import train_batches
+        from jaxcolor.data.sources.registry import make_source
         config = DataConfig(source="scenes", threads=2)
         batches = train_batches(make_source(config, 16), config, parts="both", side=16, batch_size=4)
         next(batches)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxcolor.config import DataConfig, ScenesConfig
 from jaxcolor.data.loader import eval_batches, train_batches
-from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.transforms import Augment, read_image
 from jaxcolor.data.types import DataError, Photo
 from tests.data.plainly import resize
@@ -89,8 +89,8 @@ def test_bad_photos_with_workers(capsys):
 def test_workers_leave_without_noise(ending, tmp_path):
     program = f"""
         from jaxcolor.config import DataConfig
-        from jaxcolor.data.pipeline import train_batches
-        from jaxcolor.data.sources import make_source
+        from jaxcolor.data.loader import train_batches
+        from jaxcolor.data.sources.registry import make_source
         if __name__ == "__main__":
             config = DataConfig(source="scenes", threads=1, workers=2)
             batches = train_batches(make_source(config, 16), config, parts="both", side=16, batch_size=4)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcolor.data.sampler import BalancedSampler, ProcessShare, ShuffledSampler, deal
+from jaxcolor.data.sampler import BalancedSampler, ProcessShare, ShuffledSampler, balance
 
 counts_and_groups = st.integers(1, 8).flatmap(
     lambda groups: st.tuples(
@@ -20,28 +20,28 @@ counts_and_groups = st.integers(1, 8).flatmap(
 @given(counts_and_groups, st.integers(0, 9))
 def test_deal_gives_every_photo_once_and_even_sums(drawn, seed):
     counts, groups = np.array(drawn[0]), drawn[1]
-    rows = deal(counts, groups, np.random.default_rng(seed))
+    rows = balance(counts, groups, np.random.default_rng(seed))
     assert sorted(rows.tolist()) == list(range(len(counts)))
     sums = counts[rows].reshape(groups, -1).sum(axis=1)
-    dealt_in_order = counts.reshape(groups, -1).sum(axis=1)
+    in_order = counts.reshape(groups, -1).sum(axis=1)
     # No group can be worse than the mean plus one photo of the largest count, whatever order they came in.
-    assert sums.max() <= max(counts.mean() * len(counts) / groups + counts.max(), dealt_in_order.max())
+    assert sums.max() <= max(counts.mean() * len(counts) / groups + counts.max(), in_order.max())
 
 
 def test_deal_levels_what_a_random_order_does_not():
     rng = np.random.default_rng(0)
     counts = rng.choice([1, 2, 3, 8], size=256, p=[0.6, 0.2, 0.1, 0.1])
-    sums = counts[deal(counts, 32, rng)].reshape(32, 8).sum(axis=1)
+    sums = counts[balance(counts, 32, rng)].reshape(32, 8).sum(axis=1)
     random = counts.reshape(32, 8).sum(axis=1)
     assert np.ptp(sums) <= 3
     assert np.ptp(random) > 25
 
 
-def test_deal_keeps_no_order():
+def test_balance_keeps_no_order():
     # Neither the photos with most crops first, nor the fullest device.
     counts = np.arange(64)
-    rows = deal(counts, 8, np.random.default_rng(0))
-    assert rows.tolist() != deal(counts, 8, np.random.default_rng(1)).tolist()
+    rows = balance(counts, 8, np.random.default_rng(0))
+    assert rows.tolist() != balance(counts, 8, np.random.default_rng(1)).tolist()
     assert abs(rows.reshape(8, 8).mean(axis=0) - 31.5).max() < 20
 
 
@@ -58,7 +58,7 @@ class TestShuffled:
         order = pickle.loads(pickle.dumps(ShuffledSampler(17, 5)))
         for position in np.random.default_rng(0).permutation(170).tolist():
             assert order[position] == wanted[position]
-        assert len(order._passes) <= 3
+        assert len(order._epochs) <= 3
 
 
 class TestBalanced:
@@ -87,7 +87,7 @@ class TestBalanced:
         order = self.order()
         for position in range(0, 2400, 24):
             order[position]
-        assert len(order._dealt) <= 3
+        assert len(order._windows) <= 3
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])

@@ -8,8 +8,7 @@ import pytest
 from jaxcolor.cli import main
 from jaxcolor.config import DataConfig
 from jaxcolor.data.boxes.packed import PackedStore
-from jaxcolor.data.sources.photo_source import PhotoSource
-from jaxcolor.data.sources.registry import open_photos
+from jaxcolor.data.sources.registry import open_photos, open_source
 from tests.data.photo_files import prepare_tfds, write_zip
 from tests.detection import toy
 
@@ -120,7 +119,7 @@ def test_tfds(run, store_of, photos, tmp_path):
     assert entries(store) == wanted
     assert store.manifest.source_name == "made/1.0.0 train"
     config = DataConfig(source="tfds", path="made", data_dir=str(tmp_path / "d"), boxes_path=str(tmp_path / "store"))
-    assert int(PhotoSource(config).usable_counts.sum()) == 16
+    assert int(open_source(config).usable_counts.sum()) == 16
 
 
 def test_index_is_that_of_training(run, photos, tmp_path, monkeypatch):
@@ -132,7 +131,7 @@ def test_index_is_that_of_training(run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "jaxcolor.data.sources.photo_source.make_index", lambda *_, **__: pytest.fail("there is an index")
     )
-    assert len(PhotoSource(config)) == 20
+    assert len(open_source(config)) == 20
     toy.make_photos(tmp_path / "others", 4)
     status, _, err = run(tmp_path / "others", "--index", str(index), store="s2")
     assert status == 1

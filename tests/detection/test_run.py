@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from jaxcolor.cli import main
-from jaxcolor.data.boxes.npz import Boxes, read_npz
+from jaxcolor.data.boxes.npz import read_npz
 from jaxcolor.data.boxes.packed import PackedStore
 from jaxcolor.data.boxes.registry import open_store
+from jaxcolor.data.types import Boxes
 from jaxcolor.detection import detector as detector_module
 from jaxcolor.detection.detector import DetectorError, DetectorSpec
 from jaxcolor.detection.parts import keep

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from PIL import Image
 
-from jaxcolor.data.boxes.npz import Boxes
+from jaxcolor.data.types import Boxes
 
 
 class Bright:

@@ -7,10 +7,10 @@ from PIL import Image
 
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import ModelConfig
-from jaxcolor.data.batches import LoadedBatch
 from jaxcolor.data.collate import collate
 from jaxcolor.data.eval_targets import EvalTargets
-from jaxcolor.data.transforms import Example
+from jaxcolor.data.loader import LoadedBatch
+from jaxcolor.data.types import Example
 from tests.small import FEW
 
 SIDE = 32

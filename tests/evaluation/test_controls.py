@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.data.batches import LoadedBatch
+from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
 from tests.evaluation.batches import BOXES, example, loaded
 

@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from jaxcolor import color
 from jaxcolor.config import EvalConfig, ModelConfig
-from jaxcolor.data.batches import LoadedBatch
+from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, Checkpoint, Predictors

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from jaxcolor.config import ConfigError, FusionConfig, OptimizerConfig
 from jaxcolor.data.loader import train_batches
-from jaxcolor.data.sources.photo_source import make_source
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.runtime import parallel
 from jaxcolor.runtime.errors import StoppedError
 from jaxcolor.runtime.parallel import Devices

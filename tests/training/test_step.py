@@ -15,7 +15,7 @@ from flax import traverse_util
 from jaxcolor.batch import Batch
 from jaxcolor.config import Config, OptimizerConfig, StageConfig
 from jaxcolor.data.collate import collate
-from jaxcolor.data.transforms import Example
+from jaxcolor.data.types import Example
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step

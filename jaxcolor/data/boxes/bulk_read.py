@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, check_complete, refuse_missing
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError
 
 _GATHERED = 4096
 """Photos whose arrays are kept apart before they are joined: small arrays take far more memory than their numbers."""
@@ -86,7 +85,7 @@ def read_all(
       store: the boxes.
       keys: of the photos.
       may_lack: whether a photo without an entry is one without boxes.
-      skip_bad: whether entries that cannot be read are handed back as errors.
+      skip_bad: whether entries that cannot be read are returned as errors.
 
     Returns:
       The boxes, and by photo what was wrong with its entry, which then has no boxes.
@@ -101,7 +100,7 @@ def read_all(
         except DataError:
             if not skip_bad:
                 raise
-            # It does not say which photos are concerned: look at each for itself.
+            # It does not say which photos are concerned: read each by itself.
         else:
             if not may_lack:
                 refuse_missing(store, [keys[row] for row in np.flatnonzero(many.per_photo < 0).tolist()], len(keys))

@@ -15,17 +15,106 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int
 
 from jaxcolor.data.archive import read_bytes
-from jaxcolor.data.boxes.base import MaskedTable, TableStore, photo_key
-from jaxcolor.data.boxes.masks import Masks, Polygons, RunLengths, parse_segmentation
-from jaxcolor.data.types import DataError
+from jaxcolor.data.boxes.base import MissingBoxesError, photo_key
+from jaxcolor.data.boxes.masks import Masks, Polygons, RunLengths, draw, parse_segmentation
+from jaxcolor.data.types import Boxes, DataError
 
 ImageId = int | str
 """COCO's own ids are integers; other data sets in its format use file names."""
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+
+class TableStore:
+    """The boxes of all photos in memory, one after another; for what comes in a single file."""
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        keys: Sequence[str],
+        owners: Int[np.ndarray, " N"],
+        boxes: Float32[np.ndarray, "N 4"],
+        scores: Float32[np.ndarray, " N"],
+        note: str = "",
+    ) -> None:
+        """Sorts the boxes by photo; those of one photo keep their order.
+
+        Args:
+          path: the file that they were read from.
+          kind: of that file.
+          keys: the photos, each once.
+          owners: of each box, the number of its photo in ``keys``.
+          boxes: x0, y0, x1, y1 in pixels.
+          scores: of the boxes.
+          note: see ``BoxStore``.
+        """
+        order = np.argsort(owners, kind="stable")
+        self.path = path
+        self.kind = kind
+        self.note = note
+        self._numbers = {key: number for number, key in enumerate(keys)}
+        self._boxes = boxes[order]
+        self._scores = scores[order]
+        self._order = order
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(keys)))])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._numbers
+
+    def keys(self) -> Iterator[str]:
+        """The photos, sorted."""
+        return iter(sorted(self._numbers))
+
+    def read(self, key: str) -> Boxes:
+        """The photo's boxes."""
+        rows = self._rows(key)
+        if rows is None:
+            raise MissingBoxesError(self.absent(key))
+        return Boxes(self._boxes[rows], self._scores[rows])
+
+    def _rows(self, key: str) -> slice | None:
+        """Where the photo's boxes are."""
+        number = self._numbers.get(key)
+        return None if number is None else slice(int(self._starts[number]), int(self._starts[number + 1]))
+
+    def absent(self, key: str) -> str:
+        """Names the file and the photo."""
+        return f"{self.path}: no boxes for photo {key}"
+
+
+class MaskedTable(TableStore):
+    """A table whose boxes have masks."""
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        keys: Sequence[str],
+        owners: Int[np.ndarray, " N"],
+        boxes: Float32[np.ndarray, "N 4"],
+        scores: Float32[np.ndarray, " N"],
+        note: str,
+        masks: Masks,
+    ) -> None:
+        """As ``TableStore``; ``masks`` in the order of the boxes given."""
+        super().__init__(path, kind, keys, owners, boxes, scores, note)
+        self._masks = masks
+
+    def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
+        """See ``MaskedStore``."""
+        rows = self._rows(key)
+        found = () if rows is None else (self._masks[number] for number in self._order[rows].tolist())
+        try:
+            return [draw(mask, size) for mask in found]
+        except ValueError as error:
+            raise DataError(f"{self.path}: photo {key}: {error}") from error
 
 
 def read_detections(path: Path, images: Path | None = None) -> TableStore:

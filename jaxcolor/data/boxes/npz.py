@@ -1,16 +1,16 @@
-"""Box files: one ``<stem>.npz`` a photo with ``bbox`` and ``scores``. A wrong file is never guessed at."""
+"""Folders with one box file for each photo; the reference's are ``<stem>.npz`` with ``bbox`` and ``scores``."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
-from jaxcolor.data.types import DataError
+from jaxcolor.data.boxes.base import MissingBoxesError
+from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
 
 _READ_ERRORS = (
@@ -27,12 +27,59 @@ _READ_ERRORS = (
 """What NumPy and zipfile raise on damaged or encrypted archives."""
 
 
-class Boxes(NamedTuple):
-    """Contents of a box file, uncleaned."""
+class FileStore:
+    """A folder with one file for each photo, named after the photo's stem. Files are read when they are asked for."""
 
-    boxes: Float32[np.ndarray, "N 4"]
-    """x0, y0, x1, y1 in pixels of the photo as it is shown, that is after its EXIF orientation."""
-    scores: Float32[np.ndarray, " N"]
+    note = ""
+
+    def __init__(self, path: Path, kind: str, suffix: str, reader: Callable[[Path], Boxes]) -> None:
+        """Looks at nothing yet.
+
+        Args:
+          path: the folder. If it is not there, no photo has an entry.
+          kind: what ``reader`` reads.
+          suffix: of its files, with the dot.
+          reader: reads one file; raises DataError.
+        """
+        self.path = path
+        self.kind = kind
+        self._suffix = suffix
+        self._reader = reader
+
+    def _file(self, key: str) -> Path:
+        return self.path / f"{key}{self._suffix}"
+
+    def _files(self) -> Iterator[Path]:
+        if not self.path.is_dir():
+            return iter(())
+        # ._a.npz is what macOS leaves on foreign disks; it is no box file.
+        return (p for p in self.path.iterdir() if p.suffix == self._suffix and not p.name.startswith("."))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._files())
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._file(key).exists()
+
+    def keys(self) -> Iterator[str]:
+        """Stems of the files, sorted."""
+        return iter(sorted(path.stem for path in self._files()))
+
+    def read(self, key: str) -> Boxes:
+        """The boxes in the photo's file."""
+        path = self._file(key)
+        if not path.exists():
+            raise MissingBoxesError(self.absent(key))
+        return self._reader(path)
+
+    def absent(self, key: str) -> str:
+        """Names the file that is not there."""
+        return f"{self._file(key)}: no such box file"
+
+
+def npz_store(path: Path) -> FileStore:
+    """A folder of the reference's box files, see ``box_files.read_boxes``."""
+    return FileStore(path, "npz", ".npz", read_npz)
 
 
 def read_npz(path: Path) -> Boxes:

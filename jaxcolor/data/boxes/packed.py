@@ -8,8 +8,8 @@ A store is a folder::
     index_records.npy           uint32: for each hash the number of its record, counted over all shards
 
 A look-up is a binary search in the memory-mapped index and one record read; the record holds the key itself, so that
-two keys of one hash are told apart. ArrayRecord, not Parquet: it reads a single record where Parquet reads a row group
-of a column, it is what TFDS and Grain keep photos in, and it comes with Grain, where Parquet would need pyarrow.
+two keys of one hash are distinguished. ArrayRecord, not Parquet: it reads a single record where Parquet reads a row
+group of a column, it is what TFDS and Grain keep photos in, and it comes with Grain; Parquet would need pyarrow.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcolor.data.array_records import RECORD_ERRORS, open_records
-from jaxcolor.data.boxes.base import STORE_KINDS, MissingBoxesError, StoreKind
+from jaxcolor.data.boxes.base import MissingBoxesError
 from jaxcolor.data.boxes.bulk_read import BoxArrays, BoxGatherer
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.types import DataError
-from jaxcolor.runtime.errors import one_line
+from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.registries import BOX_STORES
+from jaxcolor.runtime.errors import UserError, one_line
 
 MANIFEST = "manifest.json"
 INDEX_HASHES = "index_hashes.npy"
@@ -48,16 +48,16 @@ _NEAR = 256
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a packed store says of itself."""
+    """The contents of a packed store's ``manifest.json``."""
 
-    source_kind: StoreKind
+    source_kind: str
     """Of the store that it was packed from."""
     source_name: str
     """That store's file or folder name, without the folders above."""
     detector: str
-    """What found the boxes, as told when packing; empty if nothing was told."""
+    """What found the boxes, as given when packing; empty if nothing was given."""
     threshold: float | None
-    """The lowest score that the detector kept, as told when packing."""
+    """The lowest score that the detector kept, as given when packing."""
     note: str
     """That store's note: what was left out when it was opened."""
     images: int
@@ -77,7 +77,7 @@ class Manifest:
         return json.dumps(fields, indent=2, ensure_ascii=True) + "\n"
 
     def __str__(self) -> str:
-        found_by = f"found by {self.detector}" if self.detector else "detector not told"
+        found_by = f"found by {self.detector}" if self.detector else "detector not given"
         above = "" if self.threshold is None else f", scores of at least {self.threshold:g}"
         counts = f"{self.boxes:,} boxes of {self.images:,} photos"
         note = f"; {self.note}" if self.note else ""
@@ -138,7 +138,7 @@ class PackedStore:
     have it.
     """
 
-    kind: StoreKind = "packed"
+    kind: str = "packed"
 
     def __init__(self, path: Path) -> None:
         """Reads the manifest, maps the index, opens the shards, and compares their counts.
@@ -179,7 +179,7 @@ class PackedStore:
         return boxes
 
     def read_many(self, keys: Sequence[str]) -> BoxArrays:
-        """The boxes of many photos, in a fraction of the time of as many ``read``: neighbours are read together.
+        """The boxes of many photos, in a fraction of the time of as many ``read``: neighbors are read together.
 
         Raises:
           DataError: an entry cannot be read.
@@ -204,7 +204,7 @@ class PackedStore:
             data = self._raw(first, last + 1)
             for row, number in zip(rows[block].tolist(), numbers[block].tolist(), strict=True):
                 record = self._decoded(number, data[number - first])
-                # Another key of the same hash: its neighbour in the index may be the right one.
+                # Another key of the same hash: its neighbor in the index may be the right one.
                 found = record.boxes if record.key == keys[row] else self._find(keys[row])
                 if found is not None:
                     many.add(row, found)
@@ -356,6 +356,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_kind(value: object) -> bool:
+    try:
+        BOX_STORES.check_name(str(value))
+    except UserError:
+        return False
+    return isinstance(value, str)
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -365,7 +373,7 @@ def _is_positive(value: object) -> bool:
 
 
 _MANIFEST_FIELDS = {
-    "source_kind": lambda value: value in STORE_KINDS,
+    "source_kind": _is_kind,
     "source_name": _is_text,
     "detector": _is_text,
     "note": _is_text,

@@ -1,4 +1,4 @@
-"""Making a packed store of any other one."""
+"""Writing a packed store from any other one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxcolor.data.array_records import array_record
-from jaxcolor.data.boxes.base import StoreKind
-from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.data.boxes.packed import (
     INDEX_HASHES,
     INDEX_RECORDS,
@@ -30,8 +28,8 @@ from jaxcolor.data.boxes.packed import (
     shard_name,
 )
 from jaxcolor.data.boxes.registry import open_store
-from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import put_folder, unique_partial_path
+from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.runtime.atomic import put_folder, unique_partial_path
 from jaxcolor.runtime.errors import one_line
 
 RECORDS_PER_SHARD = 1 << 18
@@ -52,7 +50,7 @@ class PackedWriter:
         self,
         path: Path,
         *,
-        source_kind: StoreKind,
+        source_kind: str,
         source_name: str,
         detector: str = "",
         threshold: float | None = None,
@@ -60,11 +58,11 @@ class PackedWriter:
         replace: bool = False,
         records_per_shard: int = RECORDS_PER_SHARD,
     ) -> None:
-        """Makes sure of the place.
+        """Checks that the store may be written.
 
         Args:
           path: the store's folder; folders above it are made.
-          source_kind: what the boxes come from; this and the next four are told in the manifest.
+          source_kind: what the boxes come from; this and the next four are kept in the manifest.
           source_name: its name.
           detector: what found the boxes.
           threshold: the lowest score that it kept; a box with a lower one is an error.
@@ -176,7 +174,7 @@ class PackedWriter:
 
 
 def check_place(path: Path, replace: bool) -> None:
-    """Whether a packed store may be written.
+    """Checks that a packed store may be written.
 
     Raises:
       DataError: there is one and ``replace`` is false, or something else is there.
@@ -193,7 +191,7 @@ def pack_store(
     source: Path,
     output: Path,
     *,
-    kind: StoreKind | None = None,
+    kind: str = "auto",
     images: Path | None = None,
     detector: str = "",
     threshold: float | None = None,
@@ -204,7 +202,7 @@ def pack_store(
     Args:
       source: a store that is not packed, see ``open_store``.
       output: the folder to write.
-      kind: of ``source``; None: found out.
+      kind: of ``source``, see ``open_store``.
       images: see ``open_store``.
       detector: what found the boxes, for the manifest.
       threshold: the lowest score that it kept, for the manifest.

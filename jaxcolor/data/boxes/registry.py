@@ -1,4 +1,4 @@
-"""Which kind of box store a path is, and opening it."""
+"""The box store at a path: by the name of its kind, or by what the path holds."""
 
 from __future__ import annotations
 
@@ -6,54 +6,63 @@ import os
 from pathlib import Path
 
 from jaxcolor.data.archive import inside_zip, read_bytes
-from jaxcolor.data.boxes.base import BoxStore, StoreKind, npz_store
+from jaxcolor.data.boxes.base import BoxStore, MaskedStore
 from jaxcolor.data.boxes.coco import read_detections, read_instances
-from jaxcolor.data.boxes.packed import MANIFEST, PackedStore
-from jaxcolor.data.boxes.voc import voc_store
+from jaxcolor.data.boxes.packed import MANIFEST
 from jaxcolor.data.types import DataError
+from jaxcolor.registries import BOX_STORES
+
+_FILES = ("coco_detections", "coco_instances")
+"""Kinds that are one file; the others are folders."""
 
 
-def open_store(path: Path, kind: StoreKind | None = None, images: Path | None = None, masks: bool = False) -> BoxStore:
+def open_store(path: Path, kind: str = "auto", images: Path | None = None, masks: bool = False) -> BoxStore:
     """The box store at a path.
 
     Args:
       path: a folder of ``.npz`` or ``.xml`` files, a packed store, or a JSON file of COCO's, which may be a member of
-        a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
-      kind: what it is; None: found out by ``find_kind``.
+        a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``. For a dotted path whatever that
+        takes.
+      kind: a name in ``registries.BOX_STORES``, the dotted path of a callable (Path) -> BoxStore, or ``auto``: found out by
+        ``find_kind``.
       images: for COCO detection results alone, a JSON file whose ``images`` name them, see ``coco.read_detections``.
       masks: for an instances file alone, whether the masks are wanted too: the store is then a ``MaskedStore``.
 
     Raises:
-      DataError: it is not there, of no kind, cannot be read, or has no masks.
+      DataError: it is not there, of no kind, cannot be read, or has no masks; or a dotted path makes no box store.
+      UserError: a dotted path cannot be imported.
     """
-    if not path.exists() and inside_zip(path) is None:
+    builtin = kind == "auto" or kind in BOX_STORES.names
+    if builtin and not path.exists() and inside_zip(path) is None:
         raise DataError(f"{path}: no such folder or file of boxes")
-    kind = kind or find_kind(path)
+    kind = find_kind(path) if kind == "auto" else kind
     if images is not None and kind != "coco_detections":
         raise DataError(f"{images}: a file of images is for COCO detection results; {path} is {kind}")
-    if masks and kind != "coco_instances":
+    if masks and builtin and kind != "coco_instances":
         raise DataError(f"{path}: boxes of kind {kind} come without masks; data.masks needs COCO's instances file")
-    if (kind in ("coco_detections", "coco_instances")) == path.is_dir():
+    if builtin and (kind in _FILES) == path.is_dir():
         raise DataError(f"{path}: a {'folder' if path.is_dir() else 'file'}; boxes of kind {kind} are none")
     if kind == "coco_detections":
         return read_detections(path, images)
     if kind == "coco_instances":
         return read_instances(path, masks)
-    if kind == "packed":
-        return PackedStore(path)
-    return npz_store(path) if kind == "npz" else voc_store(path)
+    store = BOX_STORES.get(kind)(path)
+    wanted = MaskedStore if masks else BoxStore
+    if not isinstance(store, wanted):
+        raise DataError(f"{path}: {kind} made a {type(store).__name__}, which lacks attributes of {wanted.__name__}")
+    return store
 
 
-def find_kind(path: Path) -> StoreKind:
+def find_kind(path: Path) -> str:
     """What a path holds: by the files of a folder, by the first sign of a JSON file.
 
     Raises:
-      DataError: it cannot be told; the message says what there could be.
+      DataError: it is none of them; the message says what it could be.
     """
     return _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
 
 
-def _kind_of_folder(path: Path) -> StoreKind:
+def _kind_of_folder(path: Path) -> str:
     found: set[str] = set()
     with os.scandir(path) as entries:
         for entry in entries:
@@ -69,7 +78,7 @@ def _kind_of_folder(path: Path) -> StoreKind:
     raise DataError(f"{path}: no boxes here: neither .npz nor .xml files, and no packed store ({MANIFEST})")
 
 
-def _kind_of_file(path: Path) -> StoreKind:
+def _kind_of_file(path: Path) -> str:
     first = read_bytes(path, 4096).lstrip()[:1]
     if first == b"[":
         return "coco_detections"

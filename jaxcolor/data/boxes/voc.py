@@ -9,9 +9,8 @@ from xml.parsers import expat
 
 import numpy as np
 
-from jaxcolor.data.boxes.base import FileStore
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.types import DataError
+from jaxcolor.data.boxes.npz import FileStore
+from jaxcolor.data.types import Boxes, DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

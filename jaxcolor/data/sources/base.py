@@ -1,20 +1,22 @@
-"""What every set of encoded photos answers."""
+"""What every set of encoded photos answers, and what the sets share: keys, lists of photos, identity."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float32
+from jaxcolor.data.transforms import PHOTO_SUFFIXES
+from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
 
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.sources.names import Names
-from jaxcolor.data.transforms import PhotoFile
+_LABEL = re.compile(r"\s+[0-9]+$")
+"""A label after a name in a list."""
 
 
 class Identity(NamedTuple):
-    """Tells one set of photos from another; an index file belongs to the set of its identity."""
+    """Distinguishes sets of photos; an index file belongs to the set of its identity."""
 
     kind: str
     """``folder``, ``zip`` or ``tfds``."""
@@ -50,35 +52,6 @@ def of_files(kind: str, where: str, names: Names, sizes: bytes) -> Identity:
     return Identity(kind, where, len(names), digest_of(names.digest().encode() + sizes))
 
 
-class Entry(NamedTuple):
-    """One photo of a set, as it is kept there."""
-
-    name: str
-    """Its key, under which box stores know it."""
-    file: PhotoFile
-    file_name: str
-    """The name that its file has or had; its key follows from it (``photo_key``)."""
-    detections: Boxes | None = None
-    """Boxes that lie with the photo, in its pixels; None where the set carries none."""
-    truth_shares: Float32[np.ndarray, "K 4"] | None = None
-    """Annotated boxes that lie with the photo: x0, y0, x1, y1 as shares of its width and height."""
-
-    def truth(self, size: tuple[int, int]) -> Boxes | None:
-        """The annotated boxes in pixels, each with score 1.
-
-        Args:
-          size: the photo's width and height in pixels.
-        """
-        if self.truth_shares is None:
-            return None
-        exact = self.truth_shares.astype(np.float64) * np.array([*size, *size], np.float64)
-        # A share in float32 is off by up to 0.001 pixels for a side of 10,000. Cut to whole pixels later on, 9.9999
-        # would be 9 where 10 was annotated; annotations have at most two decimals.
-        with np.errstate(invalid="ignore", over="ignore"):
-            boxes = np.round(exact, 2).astype(np.float32)
-        return Boxes(boxes, np.ones(len(boxes), np.float32))
-
-
 @runtime_checkable
 class PhotoSet(Protocol):
     """Encoded photos by number, in a fixed order. Reading is safe from several threads, after a fork and pickling."""
@@ -86,7 +59,7 @@ class PhotoSet(Protocol):
     where: str
     """Where the photos are, for a person: begins every message about the whole set."""
     name: str
-    """The set's own name, without the folders above: told by what is made of it."""
+    """The set's own name, without the folders above; kept in what is made of it."""
     remarks: str
     """What was seen and left out while listing, for a person; empty if nothing was."""
     carries_detections: bool
@@ -99,7 +72,7 @@ class PhotoSet(Protocol):
         ...
 
     def keys(self) -> Names | None:
-        """The key of every photo (``photo_key``), each once; None where only reading all photos would tell."""
+        """The key of every photo (``photo_key``), each once; None where that takes reading all photos."""
         ...
 
     def entry(self, number: int) -> Entry:
@@ -119,18 +92,94 @@ class PhotoSet(Protocol):
         ...
 
     def identity(self, *, sizes: bool = True) -> Identity:
-        """Found out when it is asked for: takes a look at every file of a folder.
+        """Computed when it is called: looks at every file of a folder.
 
         Args:
           sizes: whether photos that are files for themselves count with their sizes and checksums. Without, replacing
-            one by another of its name leaves the identity as it is, and ``state`` tells. Records belong together: a
+            one by another of its name leaves the identity as it is, and ``state`` changes. Records belong together: a
             data set of other files is another one either way.
         """
         ...
 
     def state(self, numbers: range) -> str:
-        """What is seen of some photos from outside: other once one of them is replaced.
+        """A digest of some photos as seen from outside: it changes once one of them is replaced.
 
-        Tells what ``identity`` without sizes leaves out.
+        Covers what ``identity`` without sizes leaves out.
         """
         ...
+
+
+def refuse_shared_keys(keys: Sequence[str], place: Callable[[int], object]) -> None:
+    """Photos of one key would share their boxes and results.
+
+    Args:
+      keys: of all photos.
+      place: says in a message where photo ``i`` is.
+
+    Raises:
+      DataError: two keys are the same; names both photos.
+    """
+    keys = list(keys)
+    if len(set(keys)) == len(keys):
+        return
+    seen: dict[str, int] = {}
+    for number, key in enumerate(keys):
+        if key in seen:
+            raise DataError(
+                f"{place(seen[key])} and {place(number)}: two photos of one name; boxes and results would be mixed up"
+            )
+        seen[key] = number
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file's name, with or without folders above it, is that of a photo."""
+    return name.lower().endswith(PHOTO_SUFFIXES)
+
+
+def read_list(path: Path) -> list[str]:
+    """The photos that a list file names, in its order.
+
+    Each line names a photo by its place below ``data.path``, with ``/``; blanks and a whole number after the name are
+    left unread, empty lines too. Whether the photos are there is not looked at.
+
+    Raises:
+      DataError: the file cannot be read, a line names no photo or one outside of ``data.path``, or there is no line.
+    """
+    try:
+        # utf-8-sig: lists made on Windows begin with a byte order mark. surrogateescape: file names need not be UTF-8.
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise DataError(f"data.list_path: {path}: cannot read this list: {error.strerror or error}") from error
+    named = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not named:
+        raise DataError(f"data.list_path: {path}: names no photo")
+    return [_listed(f"data.list_path: {path}: line {number}", line) for number, line in named]
+
+
+def _listed(where: str, line: str) -> str:
+    place = PurePosixPath(_LABEL.sub("", line))
+    if place.suffix.lower() not in PHOTO_SUFFIXES:
+        raise DataError(f"{where}: {line[:80]!r} names no photo ({', '.join(PHOTO_SUFFIXES)})")
+    if place.is_absolute() or ".." in place.parts:
+        raise DataError(f"{where}: {line[:80]!r} is not below data.path")
+    return str(place)
+
+
+def check_listed(
+    path: Path, names: Sequence[str], there: Callable[[str], bool], place: Callable[[str], object]
+) -> None:
+    """Checks that the photos that a list names exist.
+
+    Args:
+      path: the list.
+      names: what it names.
+      there: whether one is there.
+      place: says in a message where one would be.
+
+    Raises:
+      DataError: some are not; counts them and names the first.
+    """
+    missing = [name for name in names if not there(name)]
+    if missing:
+        count = f"{len(missing)} of its {len(names)} photos"
+        raise DataError(f"data.list_path: {path}: {count} are not there; the first: {place(missing[0])}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxcolor.data.sources.folder import FolderSet
+from jaxcolor.data.sources.photo_source import FolderSet
 from jaxcolor.data.sources.zip_file import ZipSet
 from jaxcolor.data.types import DataError
 

@@ -1,4 +1,4 @@
-"""Names and sizes of all photos of a set, found out once and kept in a file.
+"""The photo index: names and sizes of all photos of a set, read once and kept in a file.
 
 An index file is a NumPy archive (``.npz``, nothing pickled): what it is and of which photos, the names, widths and
 heights of the photos as they are shown, what was wrong with those that cannot be read, and for photos that carry boxes
@@ -24,11 +24,9 @@ from tqdm import tqdm
 
 from jaxcolor.boxes import count_usable
 from jaxcolor.config import DataConfig
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.sources.base import Identity, PhotoSet
-from jaxcolor.data.sources.names import Names, refuse_shared_keys
+from jaxcolor.data.sources.base import Identity, PhotoSet, refuse_shared_keys
 from jaxcolor.data.transforms import check_header, read_size
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError, Names
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import one_line
 
@@ -59,7 +57,7 @@ class Index(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What one photo shows."""
+    """What is found at the beginning of one photo."""
 
     key: str | None = None
     size: tuple[int, int] = (0, 0)
@@ -74,7 +72,7 @@ def make_index(photos: PhotoSet, *, threads: int, skip_bad: bool, sized: Bool[np
     Args:
       photos: the set.
       threads: how many look; 0: the caller's alone.
-      skip_bad: whether a photo that cannot be read is told in ``Index.bad``.
+      skip_bad: whether a photo that cannot be read is recorded in ``Index.bad``.
       sized: of which photos the size is wanted; of the others it is only seen whether they begin like a photo, which
         is cheaper. None: of all.
 
@@ -122,7 +120,7 @@ def _look(photos: PhotoSet, number: int, has_key: bool, sized: bool) -> _Seen:
             try:
                 return _Seen(size=read_size(begin) if sized else _checked(begin))
             except DataError:
-                pass  # the beginning was not enough, or the photo is damaged: the whole will tell
+                pass  # the beginning was not enough, or the photo is damaged: the whole file decides
         entry = photos.entry(number)
         size = read_size(entry.file) if sized else _checked(entry.file)
         truth = entry.truth(size) if photos.carries_truth else None
@@ -175,7 +173,7 @@ def kept_index(config: DataConfig, photos: PhotoSet, *, sized: bool = True, skip
       config: ``index_path`` and ``threads``.
       photos: the set.
       sized: whether sizes are wanted, for an index that is not kept.
-      skip_bad: whether photos that cannot be read are told in ``Index.bad``.
+      skip_bad: whether photos that cannot be read are recorded in ``Index.bad``.
 
     Raises:
       DataError: a photo cannot be read, without ``skip_bad``; two are of one name; see ``find_index``.
@@ -192,7 +190,7 @@ def kept_index(config: DataConfig, photos: PhotoSet, *, sized: bool = True, skip
 
 
 def check_place(path: Path) -> None:
-    """Whether an index could be written; found out before hours of reading, not after.
+    """Checks that an index could be written: before hours of reading, not after.
 
     Raises:
       DataError: it could not.
@@ -206,7 +204,7 @@ def check_place(path: Path) -> None:
 
 
 def write_index(path: Path, index: Index, identity: Identity) -> None:
-    """Whole or not at all.
+    """Writes an index atomically.
 
     Args:
       path: the file; an index of that name is replaced.

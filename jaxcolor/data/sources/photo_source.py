@@ -1,7 +1,8 @@
-"""Where photos come from: a set of encoded ones with their boxes, or scenes."""
+"""Photos with their boxes: the source that reads every set of encoded photos, and the simplest set, a folder."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,31 +14,123 @@ from jaxtyping import Bool, Int64
 from jaxcolor.boxes import DroppedBoxes, clean_boxes, count_usable
 from jaxcolor.config import DataConfig
 from jaxcolor.data.archive import inside_zip
-from jaxcolor.data.boxes.base import MaskedStore, boxes_of, no_boxes
+from jaxcolor.data.boxes.base import BoxStore, MaskedStore, MissingBoxesError, photo_key
 from jaxcolor.data.boxes.bulk_read import BoxArrays, read_all
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.sources.attached_boxes import annotations_of, detections_of
-from jaxcolor.data.sources.base import Entry, PhotoSet
+from jaxcolor.data.sources.base import (
+    Identity,
+    PhotoSet,
+    check_listed,
+    digest_of,
+    is_photo,
+    of_files,
+    read_list,
+    refuse_shared_keys,
+)
 from jaxcolor.data.sources.index import Index, find_index, make_index, write_index
-from jaxcolor.data.sources.registry import open_photos
-from jaxcolor.data.sources.scenes import PHOTO_PER_CANVAS, SceneSource
-from jaxcolor.data.transforms import read_image, read_size
-from jaxcolor.data.types import DataError, Photo, Source, UsableBoxes
+from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
+from jaxcolor.data.types import Boxes, DataError, Entry, Names, Photo, UsableBoxes, no_boxes
 
 
-def make_source(config: DataConfig, side: int) -> Source:
-    """The source that a config asks for.
+class FolderSet:
+    """The photos of one folder, sorted by name; or those below it that a list names, in the list's order."""
 
-    Args:
-      config: see ``DataConfig``.
-      side: S of the canvas; scenes are made four times as big.
+    carries_detections = False
+    carries_truth = False
+
+    def __init__(self, path: Path, listed: Path | None = None, *, all_there: bool = True) -> None:
+        """Lists the photos; opens none.
+
+        Args:
+          path: the folder. Without a list its subfolders are not searched.
+          listed: a text file, see ``names.read_list``.
+          all_there: whether a photo of the list that is not there is an error now; otherwise when it is read.
+
+        Raises:
+          DataError: there is no photo, two have one stem, or the list cannot be used.
+        """
+        self.path = path
+        self.where = str(path)
+        self.name = path.resolve().name
+        self.remarks = ""
+        if listed is None:
+            names, others = _list_photos(path)
+            self.remarks = f"{others:,} other file{'s' * (others != 1)} not looked at" if others else ""
+        else:
+            names = read_list(listed)
+        keys = [photo_key(name) for name in names]
+        refuse_shared_keys(keys, lambda number: path / names[number])
+        if listed is not None and all_there:
+            check_listed(listed, names, lambda name: (path / name).exists(), lambda name: path / name)
+        self._names = Names.of(names)
+        self._keys = Names.of(keys)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def keys(self) -> Names:
+        """Stems of the files."""
+        return self._keys
+
+    def entry(self, number: int) -> Entry:
+        """The file; whether it is there shows when it is opened."""
+        path = self.path / self._names[number]
+        return Entry(self._keys[number], path, path.name)
+
+    def header(self, number: int) -> None:
+        """A file is read only as far as it must be in any case."""
+        return None
+
+    def identity(self, *, sizes: bool = True) -> Identity:
+        """Of the names and sizes in bytes; a file that is not there has size -1."""
+        return of_files("folder", self.where, self._names, self._sizes(range(len(self))) if sizes else b"")
+
+    def state(self, numbers: range) -> str:
+        """A digest of sizes in bytes."""
+        return digest_of(self._sizes(numbers))
+
+    def _sizes(self, numbers: range) -> bytes:
+        return np.array([_size(self.path / self._names[number]) for number in numbers], "<i8").tobytes()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _list_photos(folder: Path) -> tuple[Sequence[str], int]:
+    """Names of the photos, sorted, and how many other files there are; hidden ones are not counted."""
+    names, others = [], 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):  # ._a.jpg is what macOS leaves on foreign disks
+                continue
+            if is_photo(entry.name):
+                names.append(entry.name)
+            elif not entry.is_dir():
+                others += 1
+    if not names:
+        seen = f"; {others:,} other files" if others else ""
+        raise DataError(
+            f"{folder}: no photos in this folder ({', '.join(PHOTO_SUFFIXES)}; subfolders are not searched{seen})"
+        )
+    return sorted(names), others
+
+
+def boxes_of(store: BoxStore, key: str, may_lack: bool) -> Boxes:
+    """A photo's boxes; with ``may_lack`` a photo without an entry has none.
 
     Raises:
-      DataError: what ``PhotoSource`` and ``SceneSource`` raise.
+      MissingBoxesError: the photo has no entry, without ``may_lack``.
+      DataError: the entry cannot be read.
     """
-    if config.source == "scenes":
-        return SceneSource(config.scenes, PHOTO_PER_CANVAS * side, config.seed, config.split)
-    return PhotoSource(config)
+    try:
+        return store.read(key)
+    except MissingBoxesError:
+        if may_lack:
+            return no_boxes()
+        raise
 
 
 class PhotoSource:
@@ -46,36 +139,40 @@ class PhotoSource:
     Where no store is named, boxes that lie with the photos are used: those in the records of a TFDS data set, and
     COCO's annotations.
 
-    Boxes refer to the pixels of the photo as it is shown, that is after its EXIF orientation. Everything that can be
-    found out cheaply is found out at the start: names, headers, boxes; with ``index_path`` headers are read once and
+    Boxes refer to the pixels of the photo as it is shown, that is after its EXIF orientation. Everything that is
+    cheap to read is read at the start: names, headers, boxes; with ``index_path`` headers are read once and
     never again. So which photo has which number depends on the files alone. A photo whose body is damaged is found only
-    when it is read: ``source[i]`` then raises ``DataError``, and the pipeline leaves it out where ``bad_photos`` is
+    when it is read: ``source[i]`` then raises ``DataError``, and the data loader leaves it out where ``bad_photos`` is
     ``skip``.
 
     Safe in threads; a worker process can have it by fork or by pickling, which for a million photos takes milliseconds.
     """
 
-    def __init__(self, config: DataConfig) -> None:
-        """Lists the photos, reads the boxes of each and counts usable ones.
+    def __init__(self, config: DataConfig, photos: PhotoSet, boxes: BoxStore | None, truth: BoxStore | None) -> None:
+        """Reads the names, headers and boxes of all photos, and counts usable boxes.
 
         Prints one line to standard error for each photo or box file that is skipped, and one if boxes were dropped.
 
+        Args:
+          config: which boxes are used, and what missing and bad ones mean.
+          photos: the set.
+          boxes: the detections; None: they lie with the photos, or there are none.
+          truth: annotated boxes; None: they lie with the photos, or there are none.
+
         Raises:
-          DataError: no photos where the config says, a list or an index that cannot be used or belongs to other photos,
-            two photos of one stem, boxes that are not where the config says or cannot be opened, photos without a box
-            file or entry (``missing_boxes`` ``error``; all are counted), an unreadable photo or box file
-            (``bad_photos`` ``error``), box choice ``ground_truth`` without annotated boxes, or ``masks`` without
-            annotated masks.
+          DataError: an index that cannot be used or belongs to other photos, two photos of one stem, photos without a
+            box file or entry (``missing_boxes`` ``error``; all are counted), or an unreadable photo or box file
+            (``bad_photos`` ``error``).
         """
-        self.photos: PhotoSet = open_photos(config)
-        self.where = self.photos.where
+        self.photos = photos
+        self.where = photos.where
         self._uses_truth = config.box_choice == "ground_truth"
         # With annotated boxes in their place, nobody needs the detections.
         self._may_lack_boxes = config.missing_boxes == "none" or self._uses_truth
         self._may_lack_truth = config.missing_boxes == "none"
-        self.boxes = detections_of(config, self.photos, may_lack=self._may_lack_boxes)
+        self.boxes = boxes
         """None: they lie with the photos, or there are none."""
-        self.truth = annotations_of(config, self.photos)
+        self.truth = truth
         self.skipped: list[str] = []
         """What was wrong with the photos left out."""
         self._find(config)
@@ -145,7 +242,7 @@ class PhotoSource:
         return line + (f"; {len(self.skipped):,} unreadable photos skipped" if self.skipped else "")
 
     def identity(self) -> dict[str, Any]:
-        """What tells these photos and boxes from others, wherever they lie; kept with checkpoints."""
+        """Distinguishes these photos and boxes from others, wherever they are stored; kept with checkpoints."""
         found = self.photos.identity()._asdict()
         found.pop("where", None)
         return {**found, "used": len(self), "boxes": int(self.usable_counts.sum())}
@@ -206,7 +303,7 @@ class PhotoSource:
         return used
 
     def _count(self, index: Index, rows: Int64[np.ndarray, " n"], used: BoxArrays | None, bad: dict[int, str]) -> None:
-        """Leaves bad photos out, tells them, and counts the boxes of the others."""
+        """Leaves bad photos out, reports them, and counts the boxes of the others."""
         total = len(self.photos)
         for number in sorted(bad):
             self.skipped.append(bad[number])

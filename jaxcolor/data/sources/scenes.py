@@ -1,20 +1,20 @@
-"""Synthetic scenes whose objects can be coloured only from their crops: the data set that comes with the code.
+"""Synthetic scenes whose objects can be colored only from their crops: the data set that comes with the code.
 
 A photo has four times the canvas' side. An object's class is a surface pattern of period 4 photo pixels: Pillow's
 bilinear reduction by 4 has a double zero at that period, so at canvas size the pattern is gone, while a crop of the
-object shows it. The class fixes the object's colour. Everything else that gray could tell is drawn independently of
+object shows it. The class fixes the object's color. Everything else that shows in gray is drawn independently of
 the class: mean lightness, outline, size, place. The background's coarse waves are readable at canvas size and fix the
-background's colour: that much can be learnt from the full picture alone.
+background's color: that much can be learned from the full image alone.
 
 Three things would betray the class on the canvas and are taken care of:
 
 * Pillow averages gamma-coded RGB, so a pattern drawn in L* would come out lighter or darker depending on its hue. The
-  pattern is drawn as plus and minus one gray step in RGB, and its mean is exactly the flat colour.
+  pattern is drawn as plus and minus one gray step in RGB, and its mean is exactly the flat color.
 * A pattern cut off at the outline leaves a rest there that depends on its direction. It is faded in over some pixels;
   what still remains (0.1 L*, by rounding) drowns in a gray grain of 0.25 L*.
-* Colours clipped at the gamut would change in lightness by class. Chroma per class is such that nothing is clipped.
+* Colors clipped at the gamut would change in lightness by class. Chroma per class is such that nothing is clipped.
 
-Mirroring turns the class ``rising`` into ``falling`` without changing its colour: train on scenes without flips.
+Mirroring turns the class ``rising`` into ``falling`` without changing its color: train on scenes without flips.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jaxtyping import Float, Int, Int16, UInt8
 from PIL import Image
 
 from jaxcolor.color import lab_to_rgb, quantize_rgb
-from jaxcolor.config import ScenesConfig
+from jaxcolor.config import DataConfig, ScenesConfig
 from jaxcolor.data.types import DataError, Photo
 
 PHOTO_PER_CANVAS = 4
@@ -64,11 +64,11 @@ class Scene(NamedTuple):
 
     photo: Photo
     classes: Int[np.ndarray, " N"]
-    """Index into ``CLASSES`` of each object; what the crop tells."""
+    """Index into ``CLASSES`` of each object; what only the crop shows."""
     outlines: Int[np.ndarray, " N"]
     """Index into ``OUTLINES``."""
     background: int
-    """Index into ``BACKGROUNDS``; what the canvas tells."""
+    """Index into ``BACKGROUNDS``; what the canvas shows."""
     object_map: Int16[np.ndarray, "P P"]
     """Which object a photo pixel shows; -1 for background."""
 
@@ -150,6 +150,11 @@ class SceneSource:
         return Scene(photo, classes, outlines, background, object_map)
 
 
+def scene_source(config: DataConfig, side: int) -> SceneSource:
+    """The source ``scenes`` for a canvas of this side."""
+    return SceneSource(config.scenes, PHOTO_PER_CANVAS * side, config.seed, config.split)
+
+
 def _check(config: ScenesConfig, photo_side: int, seed: int, split: str) -> None:
     if split not in _SPLITS:
         raise DataError(f"data.split: {split!r} is none of {', '.join(_SPLITS)}")
@@ -203,7 +208,7 @@ def _place_freely(
         starts = rng.integers(_BOX_MARGIN, photo_side - _BOX_MARGIN - size + 1, size=(_TRIES_PER_OBJECT, 2))
         tries = np.concatenate([starts, starts + size], axis=1)
         if config.overlap:
-            # An object hidden altogether would have a box that shows another one. Where all tries hide one, so be it.
+            # An object hidden altogether would have a box that shows another one. If all tries hide one: the first try.
             free = _shared(tries, bounds, gap=0) <= 0.5 * size.prod()
         else:
             free = _shared(tries, bounds, gap=2 * _BOX_MARGIN) == 0
@@ -246,13 +251,13 @@ def _background(kind: int, side: int, rng: np.random.Generator) -> UInt8[np.ndar
         "eggs": lambda: np.sin(x) * np.sin(y),
     }[BACKGROUNDS[kind]]()
     lightness = rng.uniform(*_BACKGROUND_LIGHTNESS) + np.linspace(-1, 1, _LIGHTNESS_STEPS) * _BACKGROUND_SWING
-    # One table of colours in place of a million conversions.
+    # One table of colors in place of a million conversions.
     table = _rgb8(lightness, _BACKGROUND_CHROMA, float(_BACKGROUND_HUE[kind]))
     return table[np.rint((waves + 1) / 2 * (_LIGHTNESS_STEPS - 1)).astype(np.int64)]
 
 
 def _surface(kind: int, depth: Float[np.ndarray, "h w"], rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
-    """An object's colour with its pattern; ``depth`` is the distance to the outline in pixels."""
+    """An object's color with its pattern; ``depth`` is the distance to the outline in pixels."""
     flat = _rgb8(rng.uniform(*_OBJECT_LIGHTNESS), float(_OBJECT_CHROMA[kind]), float(_OBJECT_HUE[kind]))
     height, width = depth.shape
     sign = _pattern(kind, height, width, rng)
@@ -285,7 +290,7 @@ def _rgb8(lightness: float | Float[np.ndarray, " n"], chroma: float, hue: float)
 
 
 def _centered(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of pixel centres from the middle lines: shapes (1, width) and (height, 1)."""
+    """Distances of pixel centers from the middle lines: shapes (1, width) and (height, 1)."""
     x = np.abs(np.arange(width) + 0.5 - width / 2)[None, :]
     return x, np.abs(np.arange(height) + 0.5 - height / 2)[:, None]
 

@@ -7,14 +7,21 @@ from zipfile import ZipInfo
 
 from jaxcolor.data.archive import Archive
 from jaxcolor.data.boxes.base import photo_key
-from jaxcolor.data.sources.base import Entry, Identity, digest_of, of_files
-from jaxcolor.data.sources.names import Names, check_listed, is_photo, read_list, refuse_shared_keys
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, Encoded
-from jaxcolor.data.types import DataError
+from jaxcolor.data.sources.base import (
+    Identity,
+    check_listed,
+    digest_of,
+    is_photo,
+    of_files,
+    read_list,
+    refuse_shared_keys,
+)
+from jaxcolor.data.transforms import PHOTO_SUFFIXES
+from jaxcolor.data.types import DataError, Encoded, Entry, Names
 
 _HEADER_BYTES = 1 << 16
-"""Beginning of a JPEG in which its size is nearly always told; where it is not, the whole is read."""
-_TOLD_EARLY = (".jpg", ".jpeg")
+"""Beginning of a JPEG in which its size nearly always is; where it is not, the whole is read."""
+_SIZE_FIRST = (".jpg", ".jpeg")
 """Formats whose size and orientation both come before the pixels. PNG's orientation may follow them."""
 
 
@@ -80,7 +87,7 @@ class ZipSet:
     def header(self, number: int) -> Encoded | None:
         """The first 64 KiB of a JPEG."""
         name = self._names[number]
-        if not name.lower().endswith(_TOLD_EARLY):
+        if not name.lower().endswith(_SIZE_FIRST):
             return None
         return self._encoded(name, self._archive.read(name, _HEADER_BYTES))
 

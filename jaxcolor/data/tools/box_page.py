@@ -36,7 +36,7 @@ class Bar(NamedTuple):
     y: float
     width: float
     height: float
-    told: str
+    label: str
     """What a viewer shows when it is pointed at."""
 
 
@@ -134,11 +134,11 @@ def charts(statistics: Statistics, photos: int) -> list[Chart]:
 
 def _counts(title: str, note: str, values: Int[np.ndarray, " n"]) -> Chart:
     numbers = np.bincount(values)
-    told = [f"{value}: {number:,} ({number / len(values):.1%})" for value, number in enumerate(numbers.tolist())]
+    labels = [f"{value}: {number:,} ({number / len(values):.1%})" for value, number in enumerate(numbers.tolist())]
     step = WIDTH / len(numbers)
     every = math.ceil(len(numbers) / 12)
     ticks = [Tick((value + 0.5) * step, str(value)) for value in range(0, len(numbers), every)]
-    return Chart(title, note, _bars(numbers, told), ticks, f"{numbers.max():,}")
+    return Chart(title, note, _bars(numbers, labels), ticks, f"{numbers.max():,}")
 
 
 def _crops(counts: Int[np.ndarray, " n"], photos: int) -> Chart:
@@ -146,29 +146,29 @@ def _crops(counts: Int[np.ndarray, " n"], photos: int) -> Chart:
     # Without the ends that hardly ever come; nearly all batches lie between.
     likely = np.flatnonzero(chances > chances.max() / 200)
     first, shown = int(likely[0]), chances[likely[0] : likely[-1] + 1]
-    told = [f"{first + i} crops: {chance:.1%}" for i, chance in enumerate(shown.tolist())]
+    labels = [f"{first + i} crops: {chance:.1%}" for i, chance in enumerate(shown.tolist())]
     step = WIDTH / len(shown)
     every = math.ceil(len(shown) / 12)
     ticks = [Tick((i + 0.5) * step, str(first + i)) for i in range(0, len(shown), every)]
     note = f"batches of {photos} photos with boxes"
-    return Chart("Crops a batch", note, _bars(shown, told), ticks, f"{shown.max():.1%}")
+    return Chart("Crops a batch", note, _bars(shown, labels), ticks, f"{shown.max():.1%}")
 
 
 def _histogram(title: str, note: str, values: Float[np.ndarray, " n"], end: float, form: str) -> Chart:
     numbers, edges = np.histogram(values, bins=_BINS, range=(0, end))
-    told = [
+    labels = [
         f"{low:.3g} to {high:.3g}: {number:,}"
         for low, high, number in zip(edges[:-1], edges[1:], numbers.tolist(), strict=True)
     ]
     ticks = [Tick(i / _TICKS * WIDTH, form.format(i / _TICKS * end)) for i in range(_TICKS + 1)]
-    return Chart(title, note, _bars(numbers, told), ticks, f"{numbers.max():,}")
+    return Chart(title, note, _bars(numbers, labels), ticks, f"{numbers.max():,}")
 
 
-def _bars(numbers: Num[np.ndarray, " n"], told: Sequence[str]) -> list[Bar]:
+def _bars(numbers: Num[np.ndarray, " n"], labels: Sequence[str]) -> list[Bar]:
     step, highest = WIDTH / len(numbers), numbers.max() or 1
     width = round(max(step - _GAP, step / 2), 2)
     bars = []
-    for i, (number, text) in enumerate(zip(numbers.tolist(), told, strict=True)):
+    for i, (number, text) in enumerate(zip(numbers.tolist(), labels, strict=True)):
         height = round(number / highest * HEIGHT, 2)
         bars.append(Bar(round(i * step + _GAP / 2, 2), round(HEIGHT - height, 2), width, height, text))
     return bars

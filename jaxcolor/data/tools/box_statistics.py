@@ -16,7 +16,7 @@ from jaxcolor.data.types import DataError, UsableBoxes
 BUDGET_STEP = 0.25
 """Proposed budgets are multiples of it: numbers that one types."""
 MOST_DROPPED = 0.01
-"""Share of crops for which a proposed budget may leave no place."""
+"""Share of crops for which a proposed budget may drop."""
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SHOWN_BUDGETS = (2.0, 3.0, 4.0)
@@ -179,7 +179,7 @@ def budget_rows(counts: Int[np.ndarray, " P"], photos: int) -> list[BudgetRow]:
 
 
 def quantile_rows(statistics: Statistics) -> list[tuple[str, list[str]]]:
-    """What is told by quantiles: title, and the value at each of ``quantile_heads`` as text."""
+    """What is summarized by quantiles: title, and the value at each of ``quantile_heads`` as text."""
     s = statistics
     return [
         (title, _quantiles(values, form))

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxcolor.data.array_records import RecordFile
 from jaxcolor.data.boxes.base import photo_key
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.tools.record_files import RecordFile
-from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import atomic_dir
+from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.runtime.atomic import atomic_dir
 
 SHARD_BYTES = 512 << 20
 """A shard is closed when it holds this much."""
@@ -137,7 +136,7 @@ def write_data_set(
 
 
 def check_names(name: str, split: str) -> None:
-    """Whether TFDS can have a data set and a split of these names.
+    """Checks the names of a data set and a split as TFDS does.
 
     Raises:
       DataError: it cannot.

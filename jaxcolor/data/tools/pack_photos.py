@@ -14,14 +14,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.boxes.base import MissingBoxesError, boxes_of, check_complete, no_boxes
-from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.sources.attached_boxes import detections_of
-from jaxcolor.data.sources.base import Entry, PhotoSet
+from jaxcolor.data.boxes.base import MissingBoxesError, check_complete
+from jaxcolor.data.sources.base import PhotoSet
 from jaxcolor.data.sources.index import kept_index
-from jaxcolor.data.sources.registry import open_photos
+from jaxcolor.data.sources.photo_source import boxes_of
+from jaxcolor.data.sources.registry import detections_of, open_photos
 from jaxcolor.data.transforms import read_encoded, read_image
-from jaxcolor.data.types import DataError
+from jaxcolor.data.types import Boxes, DataError, Entry, no_boxes
 
 if TYPE_CHECKING:
     from jaxcolor.data.tools.colorization import PackedPhoto

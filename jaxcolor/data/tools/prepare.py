@@ -1,7 +1,7 @@
 """Preparing a data set with TFDS's own builder, as ArrayRecord.
 
-The one place that needs TensorFlow: TFDS's official builders read archives and shuffle big splits with it. What they
-prepare is read without. TensorFlow and TFDS are imported when ``prepare`` is called, not before.
+TFDS's official builders read archives and shuffle big splits with TensorFlow. What they prepare is read
+without. TensorFlow and TFDS are imported when ``prepare`` is called, not before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import check_space, folder_size
+from jaxcolor.runtime.atomic import check_space, folder_size
 from jaxcolor.runtime.errors import one_line
 
 _NEEDED = ("tensorflow", "tensorflow_datasets")
@@ -72,8 +72,8 @@ def prepare(name: str, data_dir: Path, manual_dir: Path | None = None, max_examp
     if max_examples is not None and max_examples < 1:
         raise DataError(f"--max-examples {max_examples}: must be at least 1")
     manual_dir = data_dir / "downloads" / "manual" if manual_dir is None else manual_dir
-    with _quiet():
-        tfds = _import()
+    with quiet_tensorflow():
+        tfds = import_tfds("preparing")
         builder = _builder(tfds, name, data_dir)
         found = _found(tfds, builder)
         if found is not None:
@@ -92,20 +92,30 @@ def prepare(name: str, data_dir: Path, manual_dir: Path | None = None, max_examp
     return Prepared(path, splits, folder_size(path), time.monotonic() - started, notes)
 
 
-def _import() -> Any:
+def import_tfds(doing: str) -> Any:
+    """TFDS with TensorFlow, which leaves GPUs to others.
+
+    Args:
+      doing: what needs it, for the message.
+
+    Raises:
+      DataError: one of the two is not installed.
+    """
     for module in _NEEDED:
         try:
             importlib.import_module(module)
         except ImportError as error:
             missing = error.name or module
             raise DataError(
-                f"preparing needs TensorFlow ({missing} is missing): pip install 'jaxcolor[prepare]'"
-            ) from (error)
+                f"{doing} needs TensorFlow ({missing} is missing): pip install 'jaxcolor[prepare]'"
+            ) from error
+    with contextlib.suppress(RuntimeError, ValueError):
+        sys.modules["tensorflow"].config.set_visible_devices([], "GPU")
     return sys.modules["tensorflow_datasets"]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_tensorflow() -> Iterator[None]:
     """Less of what TensorFlow and TFDS say of themselves; standard output is kept for the result."""
     # Read by TensorFlow's C++ when it is loaded. oneDNN announces itself past the log level, and computes nothing here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -195,8 +205,6 @@ def _left_over(path: Path) -> list[str]:
 def _run(tfds: Any, builder: Any, manual_dir: Path, max_examples: int | None) -> None:
     import tensorflow as tf
 
-    with contextlib.suppress(RuntimeError, ValueError):
-        tf.config.set_visible_devices([], "GPU")  # nothing to compute: leave its memory to others
     config = tfds.download.DownloadConfig(
         manual_dir=str(manual_dir),
         max_examples_per_split=max_examples,

@@ -18,9 +18,8 @@ from jaxtyping import Float, Int, UInt8
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import BoxChoice, level_boxes
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.data.batches import LoadedBatch
 from jaxcolor.data.eval_targets import EvalSize
-from jaxcolor.data.loader import eval_batches
+from jaxcolor.data.loader import LoadedBatch, eval_batches
 from jaxcolor.data.types import Photo, Source, usable_boxes
 from jaxcolor.evaluation.controls import photo_of_crop
 from jaxcolor.evaluation.evaluator import Evaluator

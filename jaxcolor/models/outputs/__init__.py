@@ -1,6 +1,6 @@
 """Output heads: what a network predicts, its loss, and how a color is decoded from it; one file each.
 
-A head is found by its name in ``config.OUTPUTS`` or by a dotted path to a subclass of ``OutputHead``.
+A head is found by its name in ``registries.OUTPUTS`` or by a dotted path to a subclass of ``OutputHead``.
 """
 
 from __future__ import annotations
