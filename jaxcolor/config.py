@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from jaxcolor.boxes import BoxChoice
 from jaxcolor.runtime.errors import UserError
@@ -285,18 +285,16 @@ class Config:
     stages: tuple[str, ...] = ("full", "instance", "fusion")
     """Stages to run, in this order."""
     start_from: str = ""
-    """Weights for the first of ``stages``: its own tree goes on if they have it; otherwise they stand in for the stages
-    before. Later stages start from the stages before them. A released file (.safetensors), a .pth file of the
-    reference's full branch or of siggraph17, or a folder with the reference's three files."""
+    """Pretrained weights for the first of ``stages``: its own tree is continued if they have it; otherwise they replace
+    the stages before. Later stages start from the stages before them. A file of ours (.safetensors), a .pth file of the
+    authors' full branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
+    used whatever ``model.fusion`` says; a fusion tree of other settings is not, and stage fusion starts anew."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
     """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
-    shard_optimizer: bool = False
-    """Each device keeps and updates its part of what the optimizer remembers (ZeRO-1) instead of all of it: less memory
-    on many devices, the same numbers."""
     cuda_graphs: bool = False
     """On one GPU, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
     Faster with large batches, for more memory (docs/performance.md)."""
@@ -335,6 +333,14 @@ class Config:
     def __post_init__(self) -> None:
         can = not self.cuda_graphs or self.mapping == "shard_map"
         _require(can, "cuda_graphs", self.cuda_graphs, "False with mapping pmap")
+        for name, least in (("log_every", 1), ("checkpoint_every", 1), ("keep_checkpoints", 1), ("keep_every", 0)):
+            _require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        for name in ("eval_every", "patience"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0 (0: never)")
+        multiple = f"a multiple of checkpoint_every, {self.checkpoint_every}: only what is saved can be kept"
+        _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
+        measured = not self.keep_best or self.eval_every > 0
+        _require(measured, "keep_best", repr(self.keep_best), "empty unless eval_every measures that metric")
 
 
 T = TypeVar("T")
@@ -342,7 +348,21 @@ T = TypeVar("T")
 
 def to_config_dict(config: Any) -> ConfigDict:
     """A dataclass config as an ``ml_collections.ConfigDict`` whose keys can be overridden on the command line."""
-    return ConfigDict(dataclasses.asdict(config))
+    values = dataclasses.asdict(config)
+    _allow_any_type(type(config), values)
+    return ConfigDict(values)
+
+
+def _allow_any_type(kind: type, values: dict[str, Any]) -> None:
+    """Let fields of several types (a name or several) be overridden by any of them; ``from_dict`` checks the type.
+
+    A ``ConfigDict`` otherwise keeps the type of a field's first value: a tuple could not be replaced by ``encoder``.
+    """
+    for field, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            _allow_any_type(typing.cast(type, hint), values[field])
+        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+            values[field] = FieldReference(values[field], field_type=object)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
