@@ -180,7 +180,7 @@ class StageConfig:
     warmup_steps: int = 0
     """Steps over which the learning rate rises to its highest, linearly: the n-th takes n parts of that many."""
     trained: Literal["all", "fusion", "fusion_and_output"] = "all"
-    """Stage fusion: the weight heads (paper), or these with model10 and model_out (as released)."""
+    """Stage fusion: the weight heads (paper), or these with model10 and model_out (the authors' code)."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
     crop_area: float = 1.0
@@ -223,8 +223,8 @@ class OptimizerConfig:
     clip_norm: float = 0.0
     """Gradients whose global norm is above this are scaled down to it; 0: never."""
     ema_decay: float = 0.0
-    """Share of the averaged weights that a step keeps. Evaluation, later stages and the released file then use the
-    average (running statistics too), training goes on with the raw weights. 0: no average."""
+    """Share of the averaged weights that a step keeps. Evaluation, later stages and the weights file then use the
+    average (running statistics too), training continues with the raw weights. 0: no average."""
 
     def __post_init__(self) -> None:
         for name in ("b1", "b2", "ema_decay"):
@@ -307,21 +307,21 @@ class Config:
     profile_steps: str = ""
     """First and last step of a profiler trace, as in ``10,20``, of each stage that comes that far."""
     patience: float = 60.0
-    """Seconds of waiting for photos after which a line says so; 0: never."""
+    """Seconds of waiting for the data loader after which a line is printed; 0: never."""
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
-    """How many of a stage's checkpoints are kept, the newest ones; those that the next two fields name come on top."""
+    """How many of a stage's checkpoints are kept, the newest ones; the next two fields keep others besides."""
     keep_every: int = 0
     """Checkpoints of steps that this divides are kept for good; a multiple of ``checkpoint_every``. 0: none."""
     keep_best: str = ""
     """Metric of the evaluation during training whose best checkpoint is kept: ``psnr`` keeps the highest, with a minus
     in front, ``-lpips_alex``, the lowest. Empty: none."""
     resume: Literal["auto", "never", "must"] = "auto"
-    """``auto``: go on with the run that the workdir holds, or begin one. ``never``: refuse a workdir that holds one.
+    """``auto``: resume the run that the workdir holds, or start one. ``never``: refuse a workdir that holds one.
     ``must``: refuse one that does not, say where a volume was not mounted."""
     other_data: Literal["refuse", "accept"] = "refuse"
     """What it means that a checkpoint was made with other photos, boxes or ``data`` settings than those there are now.
-    ``accept``: list the differences and go on; such a run cannot be repeated from its config."""
+    ``accept``: list the differences and continue; such a run cannot be repeated from its config."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     full: StageConfig = StageConfig()

@@ -24,7 +24,7 @@ def main(ablation: Ablation, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/ablation/.", lock_config=True)
+    CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/ablation/.", lock_config=True)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything; an ablation in it is resumed.")
     program.run(
         "jaxcolor.ablation",

@@ -193,7 +193,7 @@ def untrained(config: Config, start: Trees) -> Trees:
     """All three trees of a variant that trains nothing.
 
     Its fusion tree is that of the start, as far as the variant's model has its arrays; or, where the start has none,
-    what training would begin with: its trunk a copy of the full tree.
+    what training would start with: its trunk a copy of the full tree.
 
     Raises:
       ConfigError: the start's fusion tree lacks arrays that the variant's model has.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any, Never
 
 import jax
@@ -32,39 +34,53 @@ Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | No
 """(The trees so far, ``full`` alone or all three) -> metrics, and a contact sheet if there is one."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the stages of a run have in common."""
+
+    config: Config
+    """With steps in place of epochs."""
+    workdir: Path
+    source: Source
+    devices: Devices
+    stop: StopRequest
+    origin: Mapping[str, Any]
+    """Provenance, recorded in each checkpoint."""
+    measure: Measure | None
+    """The evaluation, called every ``config.eval_every`` steps."""
+
+
 def train_loop(
-    config: Config,
+    run: Run,
     stage: Stage,
     state: TrainState,
     trees: Mapping[str, Any],
-    source: Source,
     checkpoints: Checkpoints,
     identity: Mapping[str, Any],
     logs: Logs,
-    devices: Devices,
-    stop: StopRequest,
-    measure: Measure | None = None,
 ) -> TrainState:
-    """Train a stage from the host state given to its last step; returns the state after it, on the host.
+    """Train a stage from the state given to its last step.
 
     Args:
-      config: of the run.
+      run: that the stage belongs to.
       stage: to train.
       state: on the host; its step is where the loop starts.
       trees: those of the stages before.
-      source: photos.
       checkpoints: of the stage.
       identity: settings to be saved with each checkpoint.
       logs: of the stage.
-      devices: to run on.
-      stop: whether the run was asked to stop.
-      measure: the evaluation, called every ``config.eval_every`` steps.
+
+    Returns:
+      The state after the last step, on the host.
 
     Raises:
       TrainingError: a loss that is not finite.
       StoppedError: the run was asked to stop; the state is saved.
     """
-    settings, workdir = stage_config(config, stage), checkpoints.folder.parent
+    config, devices, stop = run.config, run.devices, run.stop
+    settings = stage_config(config, stage)
+    # Stage instance colors no photo that could be measured.
+    measure = run.measure if config.eval_every and stage.name != "instance" else None
     step = devices.map(
         make_step(config, stage, make_optimizer(config, settings)),
         in_specs=(REPLICATED, REPLICATED, SPLIT),
@@ -78,17 +94,17 @@ def train_loop(
 
     def dump(number: int, scalars: Scalars) -> str:
         # The batch is read again, which gives the same one: to keep those of log_every steps could take gigabytes.
-        with _batches(config, stage, source, devices, number - 1) as again:
+        with _batches(run, stage, number - 1) as again:
             loaded = next(again)
-        folder = dump_state(workdir, stage.name, number, devices.fetch(on_device), loaded, scalars._asdict())
+        folder = dump_state(run.workdir, stage.name, number, devices.fetch(on_device), loaded, scalars._asdict())
         return f"{listed(loaded.names)} (state and batch: {folder})"
 
     loader_wait = LoaderWait(config.patience)
     pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump)
     logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
     with (
-        _batches(config, stage, source, devices, done) as batches,
-        Profile(parse_profile_steps(config.profile_steps), workdir / "profile" / stage.name) as profile,
+        _batches(run, stage, done) as batches,
+        Profile(parse_profile_steps(config.profile_steps), run.workdir / "profile" / stage.name) as profile,
         _progress_bar(stage, settings, done, shown=devices.is_first) as bar,
     ):
         prefetched = devices.ahead(islice(batches, last - done), lambda loaded: loaded.batch)
@@ -113,7 +129,7 @@ def train_loop(
                 bar.set_postfix_str(pending.flush())
                 warn_if_recompiled(step, f"stage {stage.name}, step {number}")
             metrics = None
-            if measure is not None and config.eval_every and number % config.eval_every == 0:
+            if measure is not None and number % config.eval_every == 0:
                 pending.flush()
                 metrics, sheet = measure({**trees, stage.name: eval_variables(devices.fetch(on_device))})
                 logs.write_metrics(number, metrics, sheet)
@@ -125,15 +141,15 @@ def train_loop(
             # After the last step of the last stage there is nothing left to stop.
             if stop_now and (number < last or stage.name != config.stages[-1]):
                 stop.obey(f"in stage {stage.name} after step {number}")
-    _report_left_out(config, pending, devices)
+    _report_left_out(run, pending)
     return devices.fetch(on_device)
 
 
-def _batches(config: Config, stage: Stage, source: Source, devices: Devices, start_step: int) -> BatchIterator:
+def _batches(run: Run, stage: Stage, start_step: int) -> BatchIterator:
     """This process's batches from the step after ``start_step`` on."""
-    settings = stage_config(config, stage)
+    config, devices, settings = run.config, run.devices, stage_config(run.config, stage)
     return train_batches(
-        source,
+        run.source,
         config.data,
         parts=stage.parts,
         side=config.model.side,
@@ -150,12 +166,12 @@ def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool
     return tqdm(total=settings.steps, initial=done, desc=stage.name, unit="step", dynamic_ncols=True, disable=not shown)
 
 
-def _report_left_out(config: Config, pending: PendingScalars, devices: Devices) -> None:
+def _report_left_out(run: Run, pending: PendingScalars) -> None:
     """Print how many crops were dropped and how often gray photos were seen."""
     if pending.dropped_crops:
-        devices.say(
+        run.devices.say(
             f"  {pending.dropped_crops} crops of low score were dropped: "
-            f"data.max_crops_per_image is {config.data.max_crops_per_image}"
+            f"data.max_crops_per_image is {run.config.data.max_crops_per_image}"
         )
     if pending.gray_photos:
-        devices.say(f"  gray photos were seen {pending.gray_photos} times; data.gray_photos 'skip' leaves them out")
+        run.devices.say(f"  gray photos were seen {pending.gray_photos} times; data.gray_photos 'skip' leaves them out")

@@ -11,18 +11,17 @@ import jax
 
 from jaxcolor.config import Config, ConfigError, to_dict
 from jaxcolor.data.sources.photo_source import make_source
-from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
 from jaxcolor.training.logs import Logs
-from jaxcolor.training.loop import Measure, train_loop
+from jaxcolor.training.loop import Measure, Run, train_loop
 from jaxcolor.training.monitor import parse_profile_steps
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.param_table import param_table
-from jaxcolor.training.preemption import StopRequest, stop_requests
+from jaxcolor.training.preemption import stop_requests
 from jaxcolor.training.provenance import provenance
 from jaxcolor.training.stages import (
     STAGES,
@@ -82,44 +81,32 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     if devices.is_first:
         workdirs.prepare(workdir)
     devices.gather(None)  # a barrier: the folder exists
-    origin = provenance(config, source)
     with stop_requests() as stop:
+        run = Run(config, workdir, source, devices, stop, provenance(config, source), measure)
         fresh = jax.device_get(networks.init(config.model, config.seed))
         trees = dict(pretrained.variables)
         for name in _missing_trees(stages, trees):
-            trees[name] = _finished_tree(config, STAGES[name], workdir, fresh, origin)
+            trees[name] = _finished_tree(run, STAGES[name], fresh[name])
         for stage in stages:
             if devices.process_count > 1:
                 stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
-            # Stage instance colors no photo that could be measured.
-            measured = None if stage.name == "instance" else measure
-            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, origin, devices, stop, measured)
+            trees[stage.name] = _run_stage(run, stage, trees, fresh)
             if devices.is_first:
                 note = "; ".join(filter(None, [f"{config.name or 'a run'}, after stage {stage.name}", pretrained.note]))
                 native.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
     return trees
 
 
-def run_stage(
-    config: Config,
-    stage: Stage,
-    trees: Trees,
-    fresh: Trees,
-    source: Source,
-    workdir: Path,
-    origin: Mapping[str, Any],
-    devices: Devices,
-    stop: StopRequest,
-    measure: Measure | None,
-) -> Any:
+def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
+    config, workdir, devices = run.config, run.workdir, run.devices
     settings = stage_config(config, stage)
     # Part of the stage's own identity; a later stage that only reads its result need not know it.
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
     started = {"start_from": config.start_from, "begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
-    with Checkpoints(workdir / stage.name, keep, origin) as checkpoints:
+    with Checkpoints(workdir / stage.name, keep, run.origin) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))
         if checkpoints.latest() is not None:
             state = _restore(checkpoints, config, stage, state, started)
@@ -136,9 +123,7 @@ def run_stage(
         if done < settings.steps:
             identity = {**stage_settings(config, stage), **started}
             with Logs(workdir, stage.name, done, write=devices.is_first) as logs:
-                state = train_loop(
-                    config, stage, state, trees, source, checkpoints, identity, logs, devices, stop, measure
-                )
+                state = train_loop(run, stage, state, trees, checkpoints, identity, logs)
         if devices.is_first:
             workdirs.add_seconds(workdir, stage.name, time.monotonic() - began, resumed=done > 0)
     return eval_variables(state)
@@ -177,16 +162,16 @@ def _missing_trees(stages: list[Stage], trees: Trees) -> list[str]:
     return sorted(needed - {stage.name for stage in stages} - trees.keys())
 
 
-def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees, origin: Mapping[str, Any]) -> Any:
-    """The result of a stage that was trained in this workdir before."""
-    steps = stage_config(config, stage).steps
+def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
+    """The result of a stage that was trained in this workdir before; ``fresh`` is a tree of the same structure."""
+    config, workdir, steps = run.config, run.workdir, stage_config(run.config, stage).steps
     absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
         raise CheckpointError(absent)
-    with Checkpoints(workdir / stage.name, origin=origin) as checkpoints:
+    with Checkpoints(workdir / stage.name, origin=run.origin) as checkpoints:
         if checkpoints.latest() is None:
             raise CheckpointError(absent)
-        state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh[stage.name]), {})
+        state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh), {})
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
     return eval_variables(state)

@@ -1,4 +1,4 @@
-"""Weights of siggraph17: told from the reference's, and equal under our input although their hint mask is another."""
+"""Weights of siggraph17: recognized, and equal under our input although their hint mask is another."""
 
 from __future__ import annotations
 
