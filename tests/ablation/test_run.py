@@ -89,7 +89,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 def again(finished: Path, folder: Path, **fields: Any) -> Comparison:
     """Once more; nothing that is finished may be run."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("measure", "loop"):
+        for name in ("measure", "train"):
             patch.setattr(runner, name, None)
         return run_ablation(ablation(finished, **fields), folder)
 

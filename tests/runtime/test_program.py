@@ -103,6 +103,7 @@ def parsed(path: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Conf
     return from_dict(Config, holder.value.to_dict())
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections loads a file
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_fields_of_several_types_can_be_any_of_them_in_every_config(
     path: Path, monkeypatch: pytest.MonkeyPatch
