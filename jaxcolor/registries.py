@@ -1,8 +1,8 @@
 """What the package brings along of everything that people add, by name; ``my_code.module:Name`` names anything else.
 
 Fusion strategies, backbones, output heads, data sources and box stores are found here, metrics in
-``evaluation/metrics/registry.py``. Nothing is imported before a config asks for it. docs/architecture.md says how to add
-one of each.
+``evaluation/metrics/registry.py``. Nothing is imported before a config asks for it. docs/architecture.md says how to
+add one of each.
 """
 
 from jaxcolor.runtime.registry import Registry

@@ -1,7 +1,7 @@
 """Ablate: ``python -m jaxcolor.ablation --config configs/ablation/weighting.py --workdir runs/weighting``.
 
 Trains what differs between the variants, measures all of them, and prints one table; writes it to the workdir as
-Markdown, LaTeX, JSON and a picture. Given again, it goes on, or changes nothing.
+Markdown, LaTeX, JSON and a picture. Given again, it resumes, or changes nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def main(ablation: Ablation, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/ablation/.", lock_config=True)
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything; an ablation in it goes on.")
+    CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/ablation/.", lock_config=True)
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything; an ablation in it is resumed.")
     program.run(
         "jaxcolor.ablation",
         lambda ablation: main(ablation, Path(str(WORKDIR.value))),

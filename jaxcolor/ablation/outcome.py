@@ -1,4 +1,4 @@
-"""What one run of a variant came to, kept in its folder: ``result.json`` and ``scores.npz``."""
+"""The result of one run of a variant, stored in its folder: ``result.json`` and ``scores.npz``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from jaxcolor.config_diff import setting_differences
 from jaxcolor.runtime.atomic import atomic_write, write_text
 from jaxcolor.runtime.errors import UserError, one_line
-from jaxcolor.training.differences import setting_differences
 
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 """What JSON, NumPy and zipfile raise on files that are damaged or another's."""
@@ -24,7 +24,7 @@ RESULT_FILE, SCORES_FILE = "result.json", "scores.npz"
 
 
 class AblationError(UserError):
-    """An ablation that cannot go on; the message names the variant or its folder."""
+    """An ablation that cannot continue; the message names the variant or its folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_outcome(folder: Path, config: Mapping[str, Any], start: Mapping[str, st
       start: digests of the trees to start from; None: not known yet, and not compared.
 
     Raises:
-      AblationError: it is of another config or start (the first differences are told), or cannot be read.
+      AblationError: it is of another config or start (the first differences are listed), or cannot be read.
     """
     path = folder / RESULT_FILE
     if not path.exists():

@@ -24,11 +24,11 @@ def draw(comparison: Comparison, path: Path) -> None:
     lines = -(-len(comparison.shown) // columns)
     figure = Figure(figsize=(1.4 + 2.8 * columns, lines * (0.9 + 0.32 * len(rows)) + 0.4), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for place, panel in enumerate(axes.flat):
-        if place >= len(comparison.shown):
+    for index, panel in enumerate(axes.flat):
+        if index >= len(comparison.shown):
             panel.set_visible(False)
             continue
-        metric = comparison.shown[place]
+        metric = comparison.shown[index]
         panel.axvline(0, color="0.6", linewidth=1)
         for y, row in enumerate(rows):
             found = row.differences[metric]

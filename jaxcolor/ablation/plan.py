@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcolor.config import Config, ConfigError, from_dict, to_dict
-from jaxcolor.training.differences import setting_differences
+from jaxcolor.config_diff import setting_differences
 
 SHARED = "shared"
 """Folder of the stages that are trained once for all variants."""
@@ -18,7 +18,7 @@ FUSION_ALONE = ("fusion",)
 
 _NO_NUMBERS = (
     *("name", "log_every", "eval_every", "profile_steps", "patience", "checkpoint_every", "keep_checkpoints"),
-    *("keep_every", "keep_best", "resume", "other_data", "mapping", "shard_optimizer", "cuda_graphs"),
+    *("keep_every", "keep_best", "resume", "other_data", "mapping", "cuda_graphs"),
 )
 _SHOWN = ("sheet_photos", "published", "fid_truth")
 _READING = ("threads", "workers", "index_path")

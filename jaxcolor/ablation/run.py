@@ -1,4 +1,4 @@
-"""Running an ablation: what is shared, then variant by variant, each trained if need be, measured, and kept."""
+"""Running an ablation: the shared stages, then each variant: trained if need be, measured, and stored."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
 
     Below ``workdir``: ``shared/`` (the stages trained once, and ``start.safetensors``), ``<variant>/seed<k>/`` (a
     training's own files, then ``scores.npz`` and ``result.json``), and ``ablation.md``, ``.tex``, ``.json``, ``.png``.
-    A run that was stopped goes on; finished ones are taken as they are.
+    A run that was stopped is resumed; finished ones are left alone.
 
     Args:
       ablation: what to compare.
@@ -75,8 +75,8 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
     Raises:
       ConfigError: a variant that cannot be.
       AblationError: a finished run is of another config, or variants were measured on different photos.
-      StoppedError: SIGINT or SIGTERM came; the same command goes on.
-      UserError: see ``training.loop.run`` and ``evaluation.run.measure``.
+      StoppedError: SIGINT or SIGTERM came; the same command resumes.
+      UserError: see ``training.train.train`` and ``evaluation.run.measure``.
     """
     variants = plan(ablation)
     runs = [
@@ -85,7 +85,7 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
         for variant in variants
         if seed == 0 or trains(variant.config)
     ]
-    # What was changed since shows before anything is trained.
+    # Fails before anything is trained if a finished run is of another config.
     finished = {run.folder for run in runs if read_outcome(run.folder, identity(run.config)) is not None}
     todo = [run for run in runs if run.folder not in finished]
     _check_photos(todo)
@@ -151,12 +151,14 @@ def shared_start(ablation: Ablation, folder: Path) -> Trees:
         trees: Trees = train.train(config, folder, DuringTraining(config) if config.eval_every else None)
         trees = {name: trees[name] for name in ("full", "instance")}
     else:
-        trees = load_pretrained(base).variables
+        pretrained = load_pretrained(base)
+        print("\n".join([pretrained.note, *pretrained.unused]), flush=True)
+        trees = pretrained.variables
     missing = [name for name in ("full", "instance") if name not in trees]
     if missing:
         raise ConfigError(f"base.start_from: {base.start_from} has no tree {missing[0]}; shared=('full', 'instance')")
     folder.mkdir(parents=True, exist_ok=True)
-    # Without a fusion tree, which would go on where each variant is to begin its own.
+    # Without a fusion tree, which would be continued where each variant is to start its own.
     backbones = {name: trees[name] for name in ("full", "instance")}
     native.save(folder / START_FILE, base.model, backbones, note=f"start of ablation {ablation.name}")
     return trees
@@ -191,7 +193,7 @@ def untrained(config: Config, start: Trees) -> Trees:
     """All three trees of a variant that trains nothing.
 
     Its fusion tree is that of the start, as far as the variant's model has its arrays; or, where the start has none,
-    what training would begin with: its trunk a copy of the full tree.
+    what training would start with: its trunk a copy of the full tree.
 
     Raises:
       ConfigError: the start's fusion tree lacks arrays that the variant's model has.

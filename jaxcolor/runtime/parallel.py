@@ -122,24 +122,6 @@ class Devices:
         if self.is_first:
             print(text, flush=True)
 
-    def place(self, tree: Any, kinds: Any) -> Any:
-        """Host values on the devices; ``kinds`` is one, or a tree of them that ``tree`` or parts of it hang on.
-
-        Unlike for ``split``, values to be split are given whole in every process.
-        """
-        ways = {REPLICATED: self.replicate, SPLIT: lambda part: self.split(jax.tree.map(self._own_rows, part))}
-        return jax.tree.map(lambda kind, part: ways[kind](part), kinds, tree)
-
-    def _own_rows(self, array: Any) -> Any:
-        rows = len(array) // self.process_count
-        return array[self.process_index * rows : (self.process_index + 1) * rows]
-
-    def _fetch_whole(self, tree: Any, kind: str) -> Any:
-        part = self.fetch(tree, kind)
-        if kind == REPLICATED or self.process_count == 1:
-            return part
-        return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), part)
-
     def ahead(self, items: Iterable[T], arrays: Callable[[T], Any], depth: int = 2) -> Iterator[tuple[T, Any]]:
         """Items with their arrays on the devices, ``depth`` of them put there ahead: copies overlap computation."""
         waiting: deque[tuple[T, Any]] = deque()
@@ -149,19 +131,21 @@ class Devices:
                 yield waiting.popleft()
         yield from waiting
 
-    def fetch(self, tree: Any, kind: Any = REPLICATED) -> Any:
-        """Values of the devices as host arrays: one copy of replicated ones; of split ones this process's part.
-
-        ``kind`` can be a tree of kinds, as in ``place``; split values then come whole, from all processes.
-        """
-        if not isinstance(kind, str):
-            return jax.tree.map(lambda kind, part: self._fetch_whole(part, kind), kind, tree)
+    def fetch(self, tree: Any, kind: str = REPLICATED) -> Any:
+        """Values of the devices as host arrays: one copy of replicated ones; of split ones this process's part."""
         host = jax.tree.map(_local, tree) if self.process_count > 1 else jax.device_get(tree)
         if self.mapping == "shard_map":
             return host
         if kind == REPLICATED:
             return jax.tree.map(lambda x: x[0], host)
         return jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), host)
+
+    def fetch_whole(self, tree: Any) -> Any:
+        """Split values of the devices as host arrays, those of all processes; all of them must call it."""
+        part = self.fetch(tree, SPLIT)
+        if self.process_count == 1:
+            return part
+        return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), part)
 
     def gather(self, value: Any) -> list[Any]:
         """What each process has, as every process's list. JSON types; all processes must call it.
@@ -193,8 +177,8 @@ class Devices:
     def map(
         self,
         function: Callable[..., Any],
-        in_specs: Sequence[Any],
-        out_specs: Sequence[Any],
+        in_specs: Sequence[str],
+        out_specs: Sequence[str],
         donate: Sequence[int] = (),
         cuda_graphs: bool = False,
     ) -> Callable[..., Any]:
@@ -202,7 +186,7 @@ class Devices:
 
         Args:
           function: works on one device's part; returns a tuple.
-          in_specs: kind of each argument, ``REPLICATED`` or ``SPLIT``, or a tree of kinds, as in ``place``.
+          in_specs: kind of each argument, ``REPLICATED`` or ``SPLIT``.
           out_specs: kind of each element of the result. What is said to be replicated must be (psum or pmean it).
           donate: arguments whose memory the result may reuse.
           cuda_graphs: as in ``Config``.
@@ -220,8 +204,8 @@ class Devices:
         mapped = jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=jax.tree.map(specs, tuple(in_specs)),
-            out_specs=jax.tree.map(specs, tuple(out_specs)),
+            in_specs=tuple(map(specs, in_specs)),
+            out_specs=tuple(map(specs, out_specs)),
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=graph_options(cuda_graphs, self.devices))

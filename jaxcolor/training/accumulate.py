@@ -1,4 +1,4 @@
-"""A batch in equal parts, one after another, where it does not fit into memory at once."""
+"""Gradient accumulation: a batch in equal parts, one after another, in the memory of one."""
 
 from __future__ import annotations
 

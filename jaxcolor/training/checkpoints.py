@@ -1,14 +1,15 @@
-"""Checkpoints of a stage: one place that knows Orbax.
+"""The checkpoints of a stage: the one module that knows Orbax.
 
-Arrays are stored as host arrays, so a checkpoint does not know how many devices or processes wrote it. Each has four
-items: ``variables`` (the tree), ``progress`` (step and optimizer state), ``settings`` (the part of the config that
-decides the numbers) and ``record`` (what else is known of the run: ``records.origin``, the step, metrics).
+Arrays are stored as host arrays, so a checkpoint does not depend on how many devices or processes wrote it. Each has
+five items: ``variables`` (the tree), ``progress`` (step and optimizer state), ``settings`` (the part of the config that
+decides the numbers), ``record`` (the provenance of the run, and the step) and ``metrics`` (of an evaluation at this
+step; empty where there was none).
 
 With several processes each one opens, saves and restores, at the same steps; the first one writes.
 
-A checkpoint is written under a temporary name and gets its own at the end, so one that bears a step's name is whole. An
-older one is deleted after that. A run that is killed in between leaves a temporary folder, or part of a checkpoint that
-was being deleted; the next run removes both.
+A checkpoint is written under a temporary name and renamed at the end, so one that has a step's name is whole. Older
+ones are deleted after that. A run that is killed in between leaves a temporary folder, or part of a checkpoint that was
+being deleted; the next run removes both.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
 from jaxcolor.config import Config, to_dict
+from jaxcolor.config_diff import setting_differences, with_defaults
 from jaxcolor.runtime.errors import UserError
-from jaxcolor.training.differences import array_shapes, setting_differences, shape_differences, with_defaults
+from jaxcolor.training.compatibility import Settings, array_shapes, shape_differences
 from jaxcolor.training.provenance import describe_code
 from jaxcolor.training.step import TrainState
 
 _VARIABLES, _PROGRESS, _SETTINGS, _RECORD = "variables", "progress", "settings", "record"
 
-Settings = Mapping[str, Any]
-Amend = Callable[[Settings, int], tuple[Settings, Sequence[str]]]
-"""(The settings of a checkpoint, its step) -> (those to compare, lines that say why differences stay differences)."""
+Reconcile = Callable[[Settings, int], tuple[Settings, Sequence[str]]]
+"""(The settings of a checkpoint, its step) -> (those to compare, reasons why some differences remain)."""
 
 
 class CheckpointError(UserError):
@@ -41,51 +43,55 @@ class CheckpointError(UserError):
 
 
 class Keep(NamedTuple):
-    """Which checkpoints stay."""
+    """Which checkpoints are kept."""
 
     newest: int = 1
-    """How many, at least one."""
+    """How many of the newest, at least one."""
     every: int = 0
-    """And those of steps that this divides; 0: none."""
+    """Also those of steps that this divides; 0: none."""
     best: str = ""
-    """And the one with the highest value of this metric; with a minus in front, the lowest. Empty: none."""
+    """Also the one with the highest value of this metric; with a minus in front, the lowest. Empty: none."""
 
     @property
     def metric(self) -> str:
         """Name of the metric without its sign."""
         return self.best.removeprefix("-")
 
-    def score(self, metrics: Mapping[str, float]) -> float | None:
-        """What the best checkpoint has most of; None where it was not measured, or is not a number."""
-        value = metrics.get(self.metric)
-        if value is None or math.isnan(value):
-            return None
-        return -value if self.best.startswith("-") else value
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """What the best checkpoint has most of; minus infinity where it was not measured, or is not a number."""
+        value = metrics.get(self.metric, math.nan)
+        return -math.inf if math.isnan(value) else -value if self.best.startswith("-") else value
+
+    def policy(self) -> AnyPreservationPolicy:
+        """The same for Orbax."""
+        every = [EveryNSteps(self.every)] if self.every else []
+        best = [BestN(get_metric_fn=self.score, n=1, keep_checkpoints_without_metrics=False)] if self.best else []
+        return AnyPreservationPolicy([LatestN(self.newest), *every, *best])
 
 
 class Checkpoints:
-    """The checkpoints of one stage, by step. Use it as a context manager: leaving waits for saves under way."""
+    """The checkpoints of one stage, by step. A context manager: leaving it waits for pending saves."""
 
     def __init__(self, folder: Path, keep: Keep = Keep(), origin: Settings | None = None) -> None:  # noqa: B008
         """Opens the folder, which is made if need be.
 
         Args:
           folder: of the checkpoints.
-          keep: which of them stay when one is saved.
-          origin: what to record in each (``records.origin``), and what ``restore`` compares its ``data`` with.
+          keep: which of them are kept when another is saved.
+          origin: what to record in each (``provenance``); ``restore`` compares its ``data`` with the checkpoint's.
         """
         self.folder = folder
         self._keep = keep
         self._origin = dict(origin or {})
-        self._scores: dict[int, float | None] = {}
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_Preserve(self), cleanup_tmp_directories=True, enable_async_checkpointing=True
+            preservation_policy=keep.policy(),
+            best_fn=keep.score,  # without one Orbax stores no metrics
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         )
         handlers = {name: ocp.StandardCheckpointHandler() for name in (_VARIABLES, _PROGRESS)}
         handlers |= {name: ocp.JsonCheckpointHandler() for name in (_SETTINGS, _RECORD)}
         self._manager = ocp.CheckpointManager(folder.absolute(), item_handlers=handlers, options=options)
-        if keep.best:
-            self._scores = {step: keep.score(self._metrics(step)) for step in self.steps()}
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -104,18 +110,17 @@ class Checkpoints:
         """The last step that was saved whole, or None."""
         return self._manager.latest_step()
 
-    def best(self) -> int | None:
-        """The step of the best checkpoint by ``keep.best`` (of equals the first), or None if none was measured."""
-        scores = {step: score for step, score in self._scores.items() if score is not None}
-        return max(sorted(scores), key=lambda step: scores[step]) if scores else None
+    def metrics(self, step: int) -> dict[str, float]:
+        """Metrics saved with the checkpoint of a step; empty if it was not measured."""
+        return dict(self._manager.metrics(step) or {})
 
     def save(self, state: TrainState, settings: Settings, metrics: Mapping[str, float] | None = None) -> None:
-        """Begin to save a host copy of the state; returns before it is on disk. A step already saved stays.
+        """Start to save a host copy of the state; returns before it is on disk. A step already saved is left alone.
 
         Args:
           state: host arrays.
           settings: what decides the numbers.
-          metrics: of an evaluation after this step, if there was one; recorded, and what ``keep.best`` looks at.
+          metrics: of an evaluation at this step, if there was one: what ``keep.best`` compares.
 
         Raises:
           CheckpointError: ``keep.best`` names none of the metrics.
@@ -123,21 +128,19 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest():
             return
-        if metrics is not None and self._keep.best:
-            if self._keep.metric not in metrics:
-                known = ", ".join(sorted(metrics)) or "nothing"
-                raise CheckpointError(f"config.keep_best: there is no metric {self._keep.metric!r}; measured: {known}")
-            self._scores[step] = self._keep.score(metrics)
-        # As text in JSON: NaN and infinity are no numbers there.
-        told = None if metrics is None else {name: repr(float(value)) for name, value in metrics.items()}
+        if metrics is not None and self._keep.best and self._keep.metric not in metrics:
+            known = ", ".join(sorted(metrics)) or "nothing"
+            raise CheckpointError(f"config.keep_best: there is no metric {self._keep.metric!r}; measured: {known}")
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 variables=ocp.args.StandardSave(state.variables),
                 progress=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
                 settings=ocp.args.JsonSave(dict(settings)),
-                record=ocp.args.JsonSave({**self._origin, "step": step, "metrics": told}),
+                record=ocp.args.JsonSave({**self._origin, "step": step}),
             ),
+            # Never None, which Orbax warns about; a checkpoint without the metric ranks below all that have it.
+            metrics={name: float(value) for name, value in (metrics or {}).items()},
         )
 
     def settings(self) -> Settings | None:
@@ -156,17 +159,17 @@ class Checkpoints:
         settings: Settings,
         *,
         other_data: bool = False,
-        amend: Amend = lambda theirs, step: (theirs, ()),
+        reconcile: Reconcile = lambda theirs, step: (theirs, ()),
     ) -> TrainState:
-        """The last checkpoint as host arrays, in the form of ``like``; only the ``settings`` given are compared.
+        """The last checkpoint as host arrays, in the structure of ``like``; only the ``settings`` given are compared.
 
-        That it was made by other code takes one printed line and is no error.
+        That it was made by other code is printed in one line and is no error.
 
         Args:
-          like: a state of the same form and any numbers, whose own are not read.
+          like: a state of the same structure, types and shapes; its numbers are not read.
           settings: what decides the numbers.
-          other_data: take it whatever its photos and its settings ``data`` were; differences are printed.
-          amend: makes differences disappear that change no number.
+          other_data: accept other photos and other settings ``data``; differences are printed.
+          reconcile: removes differences that change no number.
 
         Raises:
           CheckpointError: it was made under other settings, with other photos, or holds other arrays; every difference
@@ -177,7 +180,7 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: no checkpoint here")
         record = self._json(step, _RECORD)
         stored = {k: v for k, v in self._json(step, _SETTINGS).items() if k in settings}
-        theirs, reasons = amend(with_defaults(stored, settings, to_dict(Config())), step)
+        theirs, reasons = reconcile(with_defaults(stored, settings, to_dict(Config())), step)
         about_settings = setting_differences(_without_data(theirs), _without_data(settings))
         about_data = setting_differences(theirs.get("data", {}), settings.get("data", {}), "data.")
         if "data" in record and "data" in self._origin:
@@ -186,11 +189,13 @@ class Checkpoints:
         about_arrays = shape_differences(self._shapes(step), array_shapes(host.variables, host.opt_state))
         refused = about_settings + ([] if other_data else about_data)
         if refused or about_arrays:
-            what = "made under other settings; take those" if refused else "holds other arrays; take the code it is of"
-            notes = [*reasons, *(["config.other_data 'accept' goes on with other data"] if about_data else [])]
+            what = (
+                "made under other settings; use those" if refused else "holds other arrays; use the code that made it"
+            )
+            notes = [*reasons, *(["config.other_data 'accept' continues with other data"] if about_data else [])]
             lines = "\n  ".join([*refused, *about_arrays, *(f"({note})" for note in notes)])
             raise CheckpointError(f"{self.folder}: {what}, or another --workdir:\n  {lines}")
-        self._tell(step, record, about_data)
+        self._report(step, record, about_data)
         items = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -202,8 +207,8 @@ class Checkpoints:
             step=items[_PROGRESS]["step"], variables=items[_VARIABLES], opt_state=items[_PROGRESS]["opt_state"]
         )
 
-    def _tell(self, step: int, record: Settings, about_data: list[str]) -> None:
-        """What differs and is accepted."""
+    def _report(self, step: int, record: Settings, about_data: list[str]) -> None:
+        """Print what differs and is accepted."""
         if jax.process_index():
             return
         for line in about_data:
@@ -216,9 +221,6 @@ class Checkpoints:
         found = self._manager.item_metadata(step)
         return array_shapes(found[_VARIABLES].tree, found[_PROGRESS].tree["opt_state"])
 
-    def _metrics(self, step: int) -> dict[str, float]:
-        return {name: float(value) for name, value in (self._json(step, _RECORD).get("metrics") or {}).items()}
-
     def _json(self, step: int, item: str) -> dict[str, Any]:
         """Empty where there is none: in a checkpoint that a killed run was deleting."""
         try:
@@ -228,21 +230,8 @@ class Checkpoints:
         return dict(found[item] or {})
 
 
-class _Preserve:
-    """``Keep`` as Orbax asks for it. Not with its own policies: its best one needs metrics with every checkpoint."""
-
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self._checkpoints = checkpoints
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        keep, best = self._checkpoints._keep, self._checkpoints.best()
-        steps = [info.step for info in checkpoints]
-        newest = set(sorted(steps)[-keep.newest :])
-        return [step in newest or step == best or bool(keep.every and step % keep.every == 0) for step in steps]
-
-
 def saved_steps(folder: Path) -> list[int]:
-    """The steps whose checkpoints lie in a folder, ascending; touches nothing, so a run may be writing there."""
+    """The steps whose checkpoints are in a folder, ascending; reads names only, so another run may be writing there."""
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and entry.is_dir())

@@ -1,9 +1,10 @@
-"""The past of a stage: what it began from, and whether a change of its length would have changed the steps taken."""
+"""Whether a checkpoint fits the run that would resume from it: settings, arrays, starting weights, number of steps."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxcolor.config import StageConfig, from_dict
-from jaxcolor.training.checkpoints import saved_steps
+from jaxcolor.config import Config, StageConfig, from_dict, to_dict
 from jaxcolor.training.optimizer import learning_rate
-from jaxcolor.training.stages import STAGES, Stage
+from jaxcolor.training.stages import Stage
+
+Settings = Mapping[str, Any]
+Shapes = dict[tuple[str, str, str], str]
+"""(Kind of array, its module, its name) -> type and shape: ``('params', 'conv1_1', 'kernel')`` -> ``float32[3,3]``."""
+
+
+def stage_settings(config: Config, stage: Stage) -> dict[str, Any]:
+    """The part of a config that decides the numbers of a stage: what a resumed run must have in common with it."""
+    values = to_dict(config)
+    common = ("seed", "sync_batch_norm", "low_chroma", "optimizer", "model")
+    # How fast photos are read, and where their sizes are cached, changes no number.
+    data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
+    return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
 
 
 def tree_digests(trees: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> a short text that tells a tree's numbers from any others."""
+    """Tree name -> 16 hexadecimal digits of the SHA-256 of its paths, types, shapes and numbers."""
     return {name: _digest(tree) for name, tree in sorted(trees.items())}
 
 
@@ -34,53 +47,101 @@ def _digest(tree: Any) -> str:
 
 
 def reconcile_steps(
-    theirs: Mapping[str, Any], ours: Mapping[str, Any], stage: Stage, step: int, workdir: Path
-) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """Let a stage be lengthened, or shortened, where that leaves its past as it was.
+    theirs: Settings, ours: Settings, stage: Stage, step: int, dependents: Mapping[str, Path]
+) -> tuple[Settings, Sequence[str]]:
+    """Allow a stage to be lengthened or shortened where the steps already taken would have been the same.
 
     Args:
       theirs: the settings of a checkpoint.
-      ours: those of the run that would go on from it.
+      ours: those of the run that would resume from it.
       stage: whose checkpoint it is.
       step: of the checkpoint.
-      workdir: where stages that began from this one's result would lie.
+      dependents: stages that started from this one's result -> the folders of their checkpoints.
 
     Returns:
-      The checkpoint's settings, with our ``steps`` if they come to the same; and if not, why.
+      The checkpoint's settings, with our ``steps`` if that is allowed; otherwise unchanged, and the reason.
     """
     old = theirs.get(stage.name)
     if not isinstance(old, Mapping) or "steps" not in old or old["steps"] == ours[stage.name]["steps"]:
         return theirs, ()
-    settings = from_dict(StageConfig, ours[stage.name], stage.name)
-    reason = _why_not(stage, dataclasses.replace(settings, steps=old["steps"]), settings, step, workdir)
+    new = from_dict(StageConfig, ours[stage.name], stage.name)
+    reason = _why_not(stage, dataclasses.replace(new, steps=old["steps"]), new, step, dependents)
     if reason:
         return theirs, (reason,)
-    return {**theirs, stage.name: {**old, "steps": settings.steps}}, ()
+    return {**theirs, stage.name: {**old, "steps": new.steps}}, ()
 
 
-def _why_not(stage: Stage, old: StageConfig, new: StageConfig, step: int, workdir: Path) -> str:
+def _why_not(stage: Stage, old: StageConfig, new: StageConfig, step: int, dependents: Mapping[str, Path]) -> str:
     """Why the number of steps cannot change; empty if it can."""
     if new.steps < step:
-        return f"{stage.name}.steps: {step} steps are taken already, so {new.steps} are too few"
+        return f"{stage.name}.steps: {step} steps are done already, so {new.steps} are too few"
     before, after = _rates(old, step), _rates(new, step)
     changed = np.flatnonzero(before != after)
     if len(changed):
         first = int(changed[0])
         return (
             f"{stage.name}.steps: its learning rate depends on how many there are, and would not have been the same in "
-            f"the {step} steps taken: {before[first]:.3g} -> {after[first]:.3g} in step {first + 1}; to go on from its "
-            "weights, begin a run with start_from"
+            f"the {step} steps done: {before[first]:.3g} -> {after[first]:.3g} in step {first + 1}; to continue from "
+            "its weights, start a new run with start_from"
         )
-    begun = [name for name, other in STAGES.items() if stage.name in other.needs and saved_steps(workdir / name)]
-    if begun and step == old.steps:
+    if dependents and step == old.steps:
         return (
-            f"{stage.name}.steps: stage {' and '.join(begun)} began from its result at step {step}; "
-            f"delete {', '.join(str(workdir / name) for name in begun)} first, to train anew from the longer one"
+            f"{stage.name}.steps: stage {' and '.join(dependents)} started from its result at step {step}; "
+            f"delete {', '.join(map(str, dependents.values()))} first, to train again from the longer one"
         )
     return ""
 
 
-def _rates(settings: StageConfig, step: int) -> np.ndarray:
+def _rates(stage: StageConfig, step: int) -> np.ndarray:
     """The learning rates of the first steps, as a step computes them."""
-    rates = jnp.asarray(learning_rate(settings)(jnp.arange(step)))  # in float32, unless in a float64 run
+    rates = jnp.asarray(learning_rate(stage)(jnp.arange(step)))  # in float32, unless in a float64 run
     return np.broadcast_to(jax.device_get(rates), (step,))
+
+
+def array_shapes(variables: Any, opt_state: Any) -> Shapes:
+    """Types and shapes of a state, or of Orbax's metadata of one: anything whose leaves have a shape and a dtype."""
+    found: Shapes = {}
+    for prefix, tree in (("", variables), ("optimizer", opt_state)):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            keys = [_key(entry) for entry in path]
+            # The last key of an optimizer's array is a parameter's whole path; split, the two are grouped together.
+            kind, rest = ([prefix, *keys[:-1]], keys[-1].split("/")) if prefix else (keys[:1], keys[1:])
+            name = f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
+            found[" ".join(kind), "/".join(rest[:-1]), rest[-1] if rest else ""] = name
+    return found
+
+
+def _key(entry: Any) -> str:
+    """One entry of a path by its bare name: a named tuple that was stored comes back as a dict, a tuple as a list."""
+    return str(next(getattr(entry, kind) for kind in ("key", "name", "idx") if hasattr(entry, kind)))
+
+
+def shape_differences(theirs: Shapes, ours: Shapes) -> list[str]:
+    """Every array that the run needs and the checkpoint lacks (-), that is left over (+), or of another shape (!).
+
+    Arrays that differ alike share a line, so that a model of another width fills a page and no more; each is named.
+    """
+    return [
+        *_grouped("- missing", {key: shape for key, shape in ours.items() if key not in theirs}),
+        *_grouped("+ left over", {key: shape for key, shape in theirs.items() if key not in ours}),
+        *_grouped(
+            "! other shape",
+            {k: f"{theirs[k]} -> {shape}" for k, shape in ours.items() if k in theirs and theirs[k] != shape},
+        ),
+    ]
+
+
+def _grouped(title: str, arrays: Shapes) -> list[str]:
+    # The names of one module go together, then kinds with equal lists (parameters and the optimizer's copies of them),
+    # then modules with equal lists.
+    names, kinds, modules = (defaultdict[tuple[str, str], list[str]](list) for _ in range(3))
+    for (kind, module, name), shape in sorted(arrays.items()):
+        names[module, kind].append(f"{name} {shape}".strip())
+    for (module, kind), described in names.items():
+        kinds[module, ", ".join(described)].append(kind)
+    for (module, body), alike in kinds.items():
+        modules[", ".join(alike), body].append(module)
+    return [
+        f"{title}: {', '.join(where)} ({alike}): {body}".replace(":  (", ": (")
+        for (alike, body), where in modules.items()
+    ]

@@ -1,4 +1,4 @@
-"""What a run tells of itself: a JSON line a step (``scalars.jsonl``), TensorBoard, pictures."""
+"""The logs of a run: one JSON line per step (``scalars.jsonl``), TensorBoard, contact sheets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEEN = "seen"
 
 
 class Logs:
-    """Writes the scalars of one stage; what an earlier run logged beyond ``start_step`` is cut off first."""
+    """Writes the scalars of one stage; lines of an earlier run after ``start_step`` are removed first."""
 
     def __init__(self, workdir: Path, stage: str, start_step: int, *, write: bool = True) -> None:
         """Opens the files; with ``write`` False, for all processes but one, nothing is ever written."""
@@ -54,23 +54,22 @@ class Logs:
         for name, value in scalars.items():
             self._board.add_scalar(f"{self._stage}/{name}", value, step)
 
-    def write_measured(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of an evaluation after ``step`` steps: lines of their own, with ``"measured": true``."""
+    def write_metrics(self, step: int, metrics: Mapping[str, float], sheet: Image.Image | None) -> None:
+        """Metrics of an evaluation after ``step`` steps, in a line of their own with ``"measured": true``.
+
+        The contact sheet goes to TensorBoard and to ``seen/<stage>-<step>-photos.png``.
+        """
         if not self._write:
             return
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # no objects, no number
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # NaN: nothing to measure
         self._file.write(json.dumps({"stage": self._stage, "step": step, "measured": True, **finite}) + "\n")
         for name, value in finite.items():
             self._board.add_scalar(f"{self._stage}/eval/{name}", value, step)
-
-    def show(self, step: int, name: str, picture: Image.Image) -> None:
-        """A picture, to TensorBoard and to ``seen/<stage>-<step>-<name>.png``."""
-        if not self._write:
-            return
-        self._board.add_image(f"{self._stage}/{name}", np.asarray(picture), step, dataformats="HWC")
-        self._seen.mkdir(exist_ok=True)
-        with atomic_write(self._seen / f"{self._stage}-{step:07d}-{name}.png") as part:
-            picture.save(part, format="PNG")
+        if sheet is not None:
+            self._board.add_image(f"{self._stage}/photos", np.asarray(sheet), step, dataformats="HWC")
+            self._seen.mkdir(exist_ok=True)
+            with atomic_write(self._seen / f"{self._stage}-{step:07d}-photos.png") as part:
+                sheet.save(part, format="PNG")
 
     def text(self, name: str, text: str) -> None:
         """A text, to TensorBoard."""
@@ -85,14 +84,14 @@ class Logs:
 
 
 def read_scalars(workdir: Path) -> list[dict[str, Any]]:
-    """All lines of a run, in order, those of evaluations too; a last one cut short by a kill is left out."""
+    """All lines of a run, in order, those of evaluations too; a last line cut short by a kill is left out."""
     path = workdir / SCALARS_FILE
     if not path.exists():
         return []
-    records = []
+    lines = []
     for line in path.read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            lines.append(json.loads(line))
         except json.JSONDecodeError:
             break
-    return records
+    return lines

@@ -1,12 +1,13 @@
-"""Keeping an eye on the steps of a run: where time goes, what is compiled again, what waits, traces on demand."""
+"""Monitoring the steps of a run: scalars and speed, waiting for data, recompilation, profiler traces."""
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,39 +16,48 @@ from typing import Any
 import jax
 
 from jaxcolor.config import ConfigError
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.parallel import Devices
+from jaxcolor.training.flops import peak_flops
+from jaxcolor.training.logs import Logs
+from jaxcolor.training.step import Scalars
+
+
+class TrainingError(UserError):
+    """Training cannot continue; the message says where and why."""
 
 
 class RecompilationWarning(UserWarning):
-    """The step was compiled again after its first call: some batch had another shape or type."""
+    """The step was compiled again after its first call: a batch had another shape or type."""
 
 
 class LoaderWait:
-    """Time spent waiting for the data; tells when it takes long."""
+    """Time spent waiting for the data loader; reports when it takes long."""
 
     def __init__(self, patience: float) -> None:
         """Starts at 0 seconds.
 
         Args:
-          patience: seconds of waiting for one batch after which a line on standard error says so, and again each time
-            as long; 0: never.
+          patience: seconds of waiting for one batch after which a line is printed on standard error, and again after
+            as many more; 0: never.
         """
         self.seconds = 0.0
         self._patience = patience
 
     @contextmanager
     def for_batch(self, number: int) -> Iterator[None]:
-        """Around the fetching of the batch of step ``number``."""
+        """Times the block that fetches the batch of step ``number``."""
         began = time.monotonic()
         over = threading.Event()
         if self._patience:
-            threading.Thread(target=self._tell, args=(number, began, over), daemon=True).start()
+            threading.Thread(target=self._report, args=(number, began, over), daemon=True).start()
         try:
             yield
         finally:
             over.set()
             self.seconds += time.monotonic() - began
 
-    def _tell(self, number: int, began: float, over: threading.Event) -> None:
+    def _report(self, number: int, began: float, over: threading.Event) -> None:
         while not over.wait(self._patience):
             seconds = time.monotonic() - began
             print(
@@ -64,16 +74,16 @@ class LoaderWait:
 
 
 def warn_if_recompiled(step: Any, where: str) -> None:
-    """Warn if a function of ``jax.jit`` was compiled for more than one shape; those of ``jax.pmap`` do not tell."""
+    """Warn if a function of ``jax.jit`` was compiled for more than one shape; ``jax.pmap`` does not report it."""
     size = getattr(step, "_cache_size", None)
     if size is not None and size() > 1:
         warnings.warn(f"{where}: the step was compiled {size()} times", RecompilationWarning, stacklevel=2)
 
 
 def memory_gb(devices: tuple[Any, ...]) -> float | None:
-    """The most memory, in GB, that any of this process's devices has held; None where they do not tell (CPU)."""
-    told = [d.memory_stats() for d in devices if d.process_index == jax.process_index()]
-    peaks = [stats["peak_bytes_in_use"] for stats in told if stats and "peak_bytes_in_use" in stats]
+    """Peak memory, in GB, of this process's devices, the highest of them; None where it is not reported (CPU)."""
+    reported = [d.memory_stats() for d in devices if d.process_index == jax.process_index()]
+    peaks = [stats["peak_bytes_in_use"] for stats in reported if stats and "peak_bytes_in_use" in stats]
     return max(peaks) / 1e9 if peaks else None
 
 
@@ -98,8 +108,8 @@ class Profile:
         """Traces nothing yet.
 
         Args:
-          steps: the first and the last; None: no trace.
-          folder: where it goes.
+          steps: the first and the last, from 1; None: no trace.
+          folder: of the trace.
         """
         self._steps = steps
         self._folder = folder
@@ -109,13 +119,13 @@ class Profile:
         return self
 
     def before(self, number: int) -> None:
-        """To be called before step ``number`` is begun."""
+        """To be called before step ``number`` is started."""
         if self._steps is not None and not self._tracing and number == self._steps[0]:
             jax.profiler.start_trace(str(self._folder))
             self._tracing = True
 
     def after(self, number: int, result: Any) -> None:
-        """To be called after it was, with what it gives: the trace ends when that is there."""
+        """To be called after it was started, with its result: the trace ends when that is computed."""
         if self._tracing and self._steps is not None and number >= self._steps[1]:
             jax.block_until_ready(result)
             self._stop()
@@ -130,3 +140,113 @@ class Profile:
     ) -> None:
         if self._tracing:
             self._stop()
+
+
+class PendingScalars:
+    """Scalars of steps that may still be running; fetched and logged together, so that devices are rarely waited for.
+
+    Attributes:
+      flops: operations of a step on one device, for the MFU; 0: not counted.
+      dropped_crops: crops for which the batch had no room, in all steps logged so far.
+      gray_photos: gray photos seen, likewise.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        batch_size: int,
+        logs: Logs,
+        devices: Devices,
+        loader_wait: LoaderWait,
+        dump: Callable[[int, Scalars], str],
+    ) -> None:
+        """Nothing is pending yet, and the clock starts.
+
+        Args:
+          stage: its name.
+          batch_size: photos in a step, over all devices.
+          logs: of the stage.
+          devices: that the steps run on.
+          loader_wait: what was waited for batches.
+          dump: writes what is known of a step whose loss is not finite; returns where, for the error message.
+        """
+        self._stage, self._batch_size, self._logs, self._devices = stage, batch_size, logs, devices
+        self._loader_wait, self._dump = loader_wait, dump
+        self.flops = 0
+        self.dropped_crops = 0
+        self.gray_photos = 0
+        self._rows: list[tuple[int, Scalars, Mapping[str, int]]] = []
+        self._since = time.monotonic()
+        self._line = ""
+
+    def add(self, step: int, scalars: Scalars, counts: Mapping[str, int]) -> None:
+        """Note a step that was started.
+
+        Args:
+          step: its number, from 1.
+          scalars: its result, on the devices.
+          counts: of its batch: this process's photos.
+        """
+        self._rows.append((step, scalars, counts))
+
+    def restart_clock(self) -> None:
+        """Leave out the time since the last ``flush``: it was not spent on training."""
+        self._since = time.monotonic()
+
+    def flush(self) -> str:
+        """Wait for the steps added since the last call and log them; returns loss and speed for the progress bar.
+
+        Raises:
+          TrainingError: a loss is not finite.
+        """
+        if not self._rows:
+            return self._line
+        counts = self._global_counts()
+        fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
+        speed = self._speed()
+        for (step, _, _), scalars, counted in zip(self._rows, fetched, counts, strict=True):
+            if not math.isfinite(scalars.loss):
+                self._logs.flush()
+                raise TrainingError(
+                    f"stage {self._stage}, step {step}: the loss is {float(scalars.loss)}; "
+                    f"lower its learning_rate, or look at the photos: {self._dump(step, scalars)}"
+                )
+            self._logs.write(
+                step,
+                {
+                    "loss": float(scalars.loss),
+                    "grad_norm": float(scalars.grad_norm),
+                    "learning_rate": float(scalars.learning_rate),
+                    "valid_photos": float(scalars.valid),
+                    **counted,
+                    **speed,
+                },
+            )
+        self._logs.flush()
+        mean = sum(float(scalars.loss) for scalars in fetched) / len(fetched)
+        self._line = f"loss {mean:.4f}, {speed['photos_per_second']:.1f} photos/s"
+        self._rows, self._since = [], time.monotonic()
+        return self._line
+
+    def _global_counts(self) -> list[dict[str, int]]:
+        """Counts of each pending step, summed over the processes; everything else is the same in all of them."""
+        shares = self._devices.gather([counts for _, _, counts in self._rows])
+        totals = [{name: sum(share[name] for share in step) for name in step[0]} for step in zip(*shares, strict=True)]
+        self.dropped_crops += sum(counts["dropped_crops"] for counts in totals)
+        self.gray_photos += sum(counts["gray_photos"] for counts in totals)
+        return totals
+
+    def _speed(self) -> dict[str, float]:
+        """Means over the pending steps; peak memory and MFU where they are known."""
+        steps, seconds = len(self._rows), time.monotonic() - self._since
+        speed = {
+            "photos_per_second": steps * self._batch_size / seconds,
+            "step_seconds": seconds / steps,
+            "waiting_seconds": self._loader_wait.take() / steps,
+        }
+        memory, peak = memory_gb(self._devices.devices), peak_flops(self._devices.kind)
+        if memory is not None:
+            speed["memory_gb"] = memory
+        if self.flops and peak is not None:
+            speed["mfu"] = self.flops / speed["step_seconds"] / peak
+        return speed

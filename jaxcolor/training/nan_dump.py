@@ -1,4 +1,4 @@
-"""What a run leaves for a person to look at when a loss is not finite."""
+"""Files for debugging a loss that is not finite: the state, the batch, the names of its photos."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from jaxcolor.runtime.atomic import atomic_write, write_text
 from jaxcolor.training.step import TrainState
 from jaxcolor.training.workdirs import CONFIG_FILE
 
-DUMPS = "dumps"
+FOLDER = "nan_dump"
+"""In the workdir."""
 
 NOTE = (
-    "state.npz is the state after step state_step, not the one that the step began with: a step gives its memory to "
-    "the next, and losses are looked at every log_every steps. The last checkpoint is from before; batch.npz holds the "
-    "photos of the step whose loss was not finite, names lists them in its order."
+    "state.npz is the state after step state_step, not the one before the step: a step donates its memory to the next, "
+    "and losses are looked at every log_every steps. The last checkpoint is from before; batch.npz holds the photos of "
+    "the step whose loss was not finite, names lists them in its order."
 )
 
 
 def dump_state(
     workdir: Path, stage: str, step: int, state: TrainState, loaded: LoadedBatch, scalars: Mapping[str, Any]
 ) -> Path:
-    """Write ``<workdir>/dumps/<stage>-<step>/``: all that can be had of a step that went wrong.
+    """Write ``<workdir>/nan_dump/<stage>-<step>/``: what is known of a step whose loss is not finite.
 
     ``state.npz`` and ``batch.npz`` need no pickle to be read; ``dump.json`` has the names of the photos, the scalars
     and the arrays with numbers that are not finite; ``config.json`` is the run's. The state before the step is gone
-    (its memory was given to the state after it): what is written is the state there is now, which may be some steps
-    further. Of several processes each writes its own batch, the first one the rest.
+    (its memory was donated): what is written is the current state, which may be some steps later. Of several processes
+    each writes its own batch, the first one the rest.
 
     Args:
       workdir: of the run.
@@ -46,7 +47,7 @@ def dump_state(
     Returns:
       The folder.
     """
-    folder = workdir / DUMPS / f"{stage}-{step}"
+    folder = workdir / FOLDER / f"{stage}-{step}"
     folder.mkdir(parents=True, exist_ok=True)
     process = jax.process_index()
     mark = f"-{process}" if jax.process_count() > 1 else ""
@@ -71,7 +72,7 @@ def dump_state(
 
 
 def listed(names: Sequence[str], most: int = 16) -> str:
-    """Names of photos for a message, not more than fit into it; each once, since a photo may give several crops."""
+    """Names of photos for a message, the first ``most``; each once, since a photo may have several crops."""
     known = list(dict.fromkeys(name for name in names if name))
     more = f" and {len(known) - most} more, see dump.json" if len(known) > most else ""
     return ", ".join(known[:most]) + more

@@ -1,6 +1,7 @@
-"""How gradients change weights: Adam and its settings, the learning rate, the averaged weights.
+"""The optimizer of a stage: Adam or AdamW, gradient clipping, learning-rate schedule, averaged weights.
 
-Parameters are flat here, named by their path (``trunk/conv10_2/kernel``): what Orbax stores and error messages name.
+Parameters are flat here, named by their path (``trunk/conv10_2/kernel``): these are the names in checkpoints and in
+error messages.
 """
 
 from __future__ import annotations
@@ -16,35 +17,39 @@ from jaxtyping import Float, Int
 
 from jaxcolor.batch import Array
 from jaxcolor.config import Config, StageConfig
-from jaxcolor.training.layout import SHARDED, WHOLE, Flat, Layout
+from jaxcolor.runtime.parallel import AXIS
+
+Flat = dict[str, Any]
+"""Parameters, gradients or the like by name."""
 
 
 class OptState(NamedTuple):
-    """What the optimizer remembers from step to step."""
+    """The optimizer's state."""
 
     rule: Any
-    """Optax's: the moments, in the layout of the optimizer, and the count of updates."""
+    """Optax's state: the moments and the count of updates."""
     average: Any
-    """``params`` (as the moments) and ``batch_stats`` averaged over the updates; empty if ``ema_decay`` is 0."""
+    """``params`` (the trained ones) and ``batch_stats`` averaged over the updates; empty if ``ema_decay`` is 0."""
 
 
 class Updated(NamedTuple):
-    """What an update gives."""
+    """The result of an update."""
 
     trained: Flat
     state: OptState
     grad_norm: Float[jax.Array, ""]
-    """Of the whole gradient, before clipping."""
+    """Global norm of the gradient, before clipping."""
 
 
 def learning_rate(stage: StageConfig) -> optax.Schedule:
     """The learning rate by step, the first being 0.
 
-    Steps, not updates, are what is counted: a step without a valid picture takes its share of the schedule with it, so
-    that a stage ends where its schedule ends. Constant, then linear is the reference's ``niter`` and ``niter_decay``.
+    It follows the count of steps, not of updates: a step without a valid picture updates nothing and still advances the
+    schedule, so that a stage ends where its schedule ends. Constant, then linear is the reference's ``niter`` and
+    ``niter_decay``.
     """
     high, steps = stage.learning_rate, stage.steps
-    warmup = stage.warmup_steps if stage.warmup_steps > 1 else 0  # the n-th step takes n parts: a single one is whole
+    warmup = stage.warmup_steps if stage.warmup_steps > 1 else 0  # a warm-up of one step is no warm-up
     begin = round(steps * stage.decay_start)
     if stage.schedule == "cosine":
         after = optax.cosine_decay_schedule(high, max(steps - warmup, 1))
@@ -55,7 +60,7 @@ def learning_rate(stage: StageConfig) -> optax.Schedule:
         after = optax.constant_schedule(high)
     if not warmup:
         return after
-    # From high / warmup, not from 0: no step is for nothing.
+    # From high / warmup, not from 0: every step updates something.
     return optax.join_schedules([optax.linear_schedule(high / warmup, high, warmup - 1), after], [warmup])
 
 
@@ -69,19 +74,17 @@ class Optimizer:
     """The optimizer of a stage; pure functions, to be mapped over devices with the step.
 
     Attributes:
-      rule: optax's part, from gradients to a direction; it knows no learning rate.
+      rule: Optax's transformation of gradients to update directions, without the learning rate.
       clip_norm: as in ``OptimizerConfig``.
       ema_decay: as in ``OptimizerConfig``.
-      layout: which part of the parameters each device updates.
     """
 
     rule: optax.GradientTransformation
     clip_norm: float
     ema_decay: float
-    layout: Layout = WHOLE
 
     def init(self, trained: Flat, batch_stats: Any) -> OptState:
-        """The state before the first update, whole; ``placement.Placement`` brings it to the devices."""
+        """The state before the first update."""
         average = {"params": trained, "batch_stats": batch_stats} if self.ema_decay else {}
         return OptState(self.rule.init(trained), average)
 
@@ -91,33 +94,31 @@ class Optimizer:
         """One update, inside a mapped function.
 
         Args:
-          gradients: of the trained parameters; this device's, which add up to the gradient.
-          state: from the update before, in the layout of the optimizer.
-          trained: the parameters themselves, whole.
+          gradients: of the trained parameters; this device's share, summed over the devices here.
+          state: from the previous update.
+          trained: the parameters.
           batch_stats: the running statistics after this step, for the average.
           rate: the learning rate.
         """
-        layout = self.layout
-        gradients = jax.tree.map(_row_major, layout.summed(gradients))
-        own = layout.own(trained)
-        norm = jnp.sqrt(layout.total(optax.tree.norm(gradients, squared=True)))
+        gradients = jax.tree.map(_row_major, jax.lax.psum(gradients, AXIS))
+        norm = optax.tree.norm(gradients)
         if self.clip_norm:
             gradients = optax.tree.scale(jnp.minimum(1.0, self.clip_norm / norm), gradients)
-        directions, rule = self.rule.update(gradients, state.rule, own)
-        own = optax.apply_updates(own, optax.tree.scale(-rate, directions))
+        directions, rule = self.rule.update(gradients, state.rule, trained)
+        trained = optax.apply_updates(trained, optax.tree.scale(-rate, directions))
         average = state.average
         if self.ema_decay:
             share = _share_of_newest(self.ema_decay, optax.tree.get(rule, "count"))
-            newest = {"params": own, "batch_stats": batch_stats}
+            newest = {"params": trained, "batch_stats": batch_stats}
             average = jax.tree.map(lambda old, new: old + share * (new - old), average, newest)
-        return Updated(layout.whole(own, trained), OptState(rule, average), norm)
+        return Updated(trained, OptState(rule, average), norm)
 
 
 def _row_major(gradient: Float[Array, ...]) -> jax.Array:
     """The gradient, laid out in memory as its parameter is.
 
-    Those of a GPU's convolutions are not. Brought into line here, once, everything after is computed in place; compiled
-    into the update, XLA copies what it wrote.
+    Weight gradients of a GPU's convolutions are not. Transposed once, here, everything after is computed in place;
+    fused into the update, XLA would copy its result.
     """
     return jax.lax.optimization_barrier(jnp.ravel(gradient)).reshape(gradient.shape)
 
@@ -125,9 +126,8 @@ def _row_major(gradient: Float[Array, ...]) -> jax.Array:
 def _share_of_newest(decay: float, count: Int[jax.Array, ""]) -> Float[jax.Array, ""]:
     """Share of the newest weights in the average of ``count`` of them: (1 - decay) / (1 - decay^count).
 
-    That is the bias-corrected average of ``optax.ema``, the first weights counting no more than their share, but taken
-    as steps towards the newest: in float32, decay and 1 - decay do not add up to 1, and at 0.9999 a sum weighted by
-    the two would settle 2e-4 beside the weights.
+    This is the bias-corrected average of ``optax.ema``, written as a step towards the newest weights: in float32, decay
+    and 1 - decay do not add up to 1, and at 0.9999 a sum weighted by the two would settle 2e-4 off the weights.
     """
     return (1 - decay) / -jnp.expm1(count * math.log(decay))
 
@@ -140,5 +140,4 @@ def make_optimizer(config: Config, stage: StageConfig) -> Optimizer:
         rule.append(
             optax.add_decayed_weights(settings.weight_decay, mask=lambda flat: {k: _is_decayed(k) for k in flat})
         )
-    layout = SHARDED if config.shard_optimizer else WHOLE
-    return Optimizer(optax.chain(*rule), settings.clip_norm, settings.ema_decay, layout)
+    return Optimizer(optax.chain(*rule), settings.clip_norm, settings.ema_decay)

@@ -1,4 +1,4 @@
-"""What a stage trains and what it leaves alone, as a table for a person."""
+"""A table of what a stage trains and what is frozen."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from jaxcolor.training.stages import Stage, is_trained
 
 _HEADER = ("tree", "modules", "parameters", "state", "learning rate")
 _LAST = {"output": 11, "classes": 12}
-"""Modules of a backbone without a block number, and where they stand among the ten blocks."""
+"""Modules of a backbone without a block number, and their rank after the ten blocks."""
 
 
 class _Group(NamedTuple):
-    """Modules of one row. Compared in order: trunk before weight heads, blocks in the order of the data."""
+    """Modules of one row. Sorted: trunk before weight heads, blocks from input to output."""
 
     heads: bool
-    place: int
+    rank: int
     trained: bool
 
 
 def param_table(
     stage: Stage, trees: Mapping[str, Any], settings: StageConfig, backbone: type[Backbone] = Siggraph17
 ) -> str:
-    """Modules, parameters, trained or frozen, learning rate: of the tree that a stage trains, then of those it reads.
+    """Modules, parameters, trained or frozen, learning rate: of the tree that a stage trains, then of its frozen trees.
 
     Args:
       stage: the stage.
@@ -38,8 +38,8 @@ def param_table(
       backbone: whose layers they are.
 
     Returns:
-      Aligned lines: one for each block of a backbone and each weight head (one for the trained and one for the frozen
-      modules of a block of both), one for each tree that is only read, and the totals.
+      Aligned lines: one for each block of a backbone and each weight head (two for a block with both trained and frozen
+      modules), one for each frozen tree, and the totals.
     """
     fused = [f"fuse_{tap.name}" for tap in backbone.taps]
     groups: dict[_Group, dict[str, int]] = {}
@@ -75,7 +75,7 @@ def _group(path: tuple[str, ...], trained: bool, fused: list[str]) -> _Group:
 
 
 def _names(modules: Mapping[str, int]) -> str:
-    """Module names, the trunk said once."""
+    """Module names, their common trunk named once."""
     trunk = "trunk: " if all(name.startswith("trunk/") for name in modules) else ""
     return trunk + " ".join(sorted(name.removeprefix("trunk/") for name in modules))
 
@@ -86,7 +86,7 @@ def _size(value: Any) -> int:
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    # Numbers end, words begin at the same place.
+    # Numbers are aligned right, words left.
     return [
         "  "
         + "  ".join(
@@ -102,6 +102,6 @@ def _remarks(stage: Stage, trees: Mapping[str, Any], groups: Mapping[_Group, Map
     if any("classes" in sizes for sizes in groups.values()):
         remarks.append("  classes: no loss reads it, its gradient is 0")
     if trees[stage.name].get("batch_stats"):
-        state = "stand still" if stage.name == "fusion" else "follow the batches"
+        state = "are fixed" if stage.name == "fusion" else "are updated"
         remarks.append(f"  BatchNorm's running statistics {state}")
     return remarks

@@ -1,4 +1,4 @@
-"""Asking a run to stop: SIGINT (Ctrl-C) and SIGTERM are noted, and obeyed where the state can be saved."""
+"""Preemption: SIGINT (Ctrl-C) and SIGTERM are noted, and obeyed where the state can be saved."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class StopRequest:
         return self.signal is not None
 
     def agree(self, devices: Devices) -> None:
-        """Heed signals that came to other processes too; all of them must call it at the same place."""
+        """Take signals of other processes into account; all processes must call it at the same step."""
         self.signal = next((number for number in devices.gather(self.signal) if number is not None), None)
 
     def obey(self, where: str) -> None:
         """End the run if it was asked to.
 
         Args:
-          where: it stops, for the message: "in stage full after step 20".
+          where: for the message: "in stage full after step 20".
 
         Raises:
-          StoppedError: it was; the exit status is 0 after SIGTERM, which is how schedulers preempt, otherwise 130.
+          StoppedError: it was; the exit status is 0 after SIGTERM, by which schedulers preempt, otherwise 130.
         """
         if self.signal is not None:
             status = 0 if self.signal == signal.SIGTERM else 130
-            raise StoppedError(f"stopped {where}; the same command goes on from there", status)
+            raise StoppedError(f"stopped {where}; the same command resumes from there", status)
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note SIGINT and SIGTERM instead of dying of them; a second one ends the program at once.
+    """Note SIGINT and SIGTERM instead of ending the program; a second one ends it at once.
 
-    Not as an exception: one that comes while XLA compiles can crash the interpreter on its way out.
+    Not as an exception: one that is raised while XLA compiles can crash the interpreter.
     """
     request = StopRequest()
 
@@ -54,7 +54,7 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(each, signal.SIG_DFL)
         print("\nstopping as soon as the state can be saved; once more to quit at once", file=sys.stderr, flush=True)
 
-    # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals keep their meaning.
+    # Only the main thread may set handlers; elsewhere (a notebook's worker, say) signals are handled as before.
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -1,4 +1,4 @@
-"""What a checkpoint records besides arrays and settings: by which code it was made, with which photos, which seeds."""
+"""What a checkpoint records besides arrays and settings: the code that made it, the photos, the seeds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
 
 def provenance(config: Config, source: Source) -> dict[str, Any]:
-    """All that can be said of a run before its first step, in JSON types.
+    """All that is known of a run before its first step, in JSON types.
 
     Returns:
       ``config``, whole. ``code``: version and git commit of jaxcolor. ``versions`` of the packages that compute.
-      ``data``: the identity of the photos (``data_identity``). ``seeds``: all there is to be known of random choices,
-      which are functions of these, of the stage and of the step (a photo's position is a function of the step), so a
-      checkpoint holds no state of a generator.
+      ``data``: the identity of the photos (``data_identity``). ``seeds``: all random choices are functions of these, of
+      the stage and of the step (a photo's position is a function of it), so a checkpoint holds no generator state.
     """
     return {
         "config": configs.to_dict(config),
@@ -34,10 +33,10 @@ def provenance(config: Config, source: Source) -> dict[str, Any]:
 
 
 def data_identity(source: Source) -> Any:
-    """What tells the photos of one source from those of another, in JSON types.
+    """What distinguishes the photos of one source from those of another, in JSON types.
 
-    A source that has a method ``identity`` is asked: a text, a mapping or a named tuple. Others are known by the line
-    that describes them: place, how many photos, how many boxes.
+    The result of the source's method ``identity``, if it has one: a text, a mapping or a named tuple. Otherwise the
+    line that describes it: path, how many photos, how many boxes.
     """
     own = getattr(source, "identity", None)
     value = source.describe() if own is None else own()
@@ -67,7 +66,7 @@ def git_commit(checkout: Path) -> str:
 
 
 def describe_code(record: Mapping[str, Any]) -> str:
-    """Code and packages of a record in a few words: ``jaxcolor 0.1.0 (1a2b3c4d5e), jax 0.10.2``."""
+    """Code and packages of a checkpoint's provenance, in a few words: ``jaxcolor 0.1.0 (1a2b3c4d5e), jax 0.10.2``."""
     code = record.get("code", {})
     commit = f" ({code['commit'][:10]})" if code.get("commit") else ""
     packages = [f"{name} {version}" for name, version in record.get("versions", {}).items()]

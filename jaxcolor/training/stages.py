@@ -1,8 +1,10 @@
-"""The three stages: which tree each trains, what it starts from, what it reads, what stays frozen."""
+"""The three stages: the tree each trains, what it starts from, what it reads, what stays frozen, how long it is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flax import traverse_util
@@ -10,13 +12,14 @@ from flax import traverse_util
 from jaxcolor.batch import Array
 from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.data.loader import Parts
+from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import Siggraph17
 
 Path = tuple[str, ...]
 
 
 class Stage(NamedTuple):
-    """One training stage; the tree it trains bears its name."""
+    """One training stage; the tree it trains has its name."""
 
     name: str
     parts: Parts
@@ -35,7 +38,7 @@ STAGES = {
 
 
 def stages_of(config: Config) -> list[Stage]:
-    """The stages that a config runs.
+    """The stages that a config runs, in order.
 
     Raises:
       ConfigError: an unknown stage, none at all, or stages out of order.
@@ -54,12 +57,59 @@ def stage_config(config: Config, stage: Stage) -> StageConfig:
     return {"full": config.full, "instance": config.instance, "fusion": config.fusion}[stage.name]
 
 
+def check_stage(config: Config, stage: Stage, device_count: int) -> None:
+    """Check what can be known of a stage's settings before anything is computed.
+
+    Raises:
+      ConfigError: a batch that cannot be split over the devices, or settings of stage and data that exclude each other.
+    """
+    settings = stage_config(config, stage)
+    if settings.batch_size % (device_count * settings.accumulate):
+        parts = f", each in {settings.accumulate} parts (accumulate)" if settings.accumulate > 1 else ""
+        raise ConfigError(
+            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over "
+            f"{device_count} devices{parts}"
+        )
+    if stage.name == "fusion" and config.model.fusion.strategy == "truth_mask" and not config.data.masks:
+        raise ConfigError(
+            "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks (and data.box_choice "
+            "'ground_truth')"
+        )
+    if settings.flip and config.data.source == "scenes":
+        raise ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colors")
+
+
+def steps_of(epochs: float, photos: int, batch_size: int) -> int:
+    """Steps in which ``photos`` photos are seen ``epochs`` times, rounded up; at least 1."""
+    # Rounded first, so that 0.1 epochs of 30 photos at batch size 3 are 1 step and not 1.0000000000000002.
+    return max(1, math.ceil(round(epochs * photos / batch_size, 6)))
+
+
+def resolve_epochs(config: Config, stages: Sequence[Stage], source: Source) -> tuple[Config, list[str]]:
+    """The config with steps in place of epochs, and a line about it for every stage that gives epochs."""
+    lines: list[str] = []
+    for stage in stages:
+        settings = stage_config(config, stage)
+        if not settings.epochs:
+            continue
+        # Photos without boxes are seen only where no crop is needed.
+        photos = len(source) if stage.parts == "full" else len(source.with_boxes())
+        steps = steps_of(settings.epochs, photos, settings.batch_size)
+        lines.append(
+            f"stage {stage.name}: {settings.epochs:g} epochs of {photos:,} photos, batch size {settings.batch_size}: "
+            f"{steps:,} steps"
+        )
+        changed: Any = {stage.name: dataclasses.replace(settings, steps=steps, epochs=0.0)}
+        config = dataclasses.replace(config, **changed)
+    return config, lines
+
+
 def starting_tree(stage: Stage, trees: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
     """The variables a stage starts from (paper, section 4.4).
 
     Args:
       stage: the stage to start.
-      trees: trees that exist already; one of the stage's own is continued.
+      trees: trees that exist already; the stage's own is continued if it is among them.
       fresh: newly initialised trees.
 
     Returns:
@@ -73,9 +123,8 @@ def starting_tree(stage: Stage, trees: Mapping[str, Any], fresh: Mapping[str, An
     prefix = ("trunk",) if stage.name == "fusion" else ()
     target = traverse_util.flatten_dict(dict(fresh[stage.name]))
     for (collection, *path), value in traverse_util.flatten_dict(dict(trees["full"])).items():
-        place = (collection, *prefix, *path)
-        if place in target:
-            target[place] = value
+        if (collection, *prefix, *path) in target:
+            target[collection, *prefix, *path] = value
     return traverse_util.unflatten_dict(target)
 
 

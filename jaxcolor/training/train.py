@@ -1,8 +1,7 @@
-"""A whole training run: the stages one after another, each from where it stopped."""
+"""A whole training run: the stages one after another, each resumed where it stopped."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,51 +9,56 @@ from typing import Any
 
 import jax
 
-from jaxcolor import config as configs
-from jaxcolor.config import Config
+from jaxcolor.config import Config, ConfigError, to_dict
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
-from jaxcolor.runtime.atomic import write_text
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
-from jaxcolor.training.compatibility import reconcile_steps, tree_digests
-from jaxcolor.training.epochs import resolve_epochs
+from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
 from jaxcolor.training.logs import Logs
-from jaxcolor.training.loop import Measure, train_loop
+from jaxcolor.training.loop import Measure, Run, train_loop
 from jaxcolor.training.monitor import parse_profile_steps
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.param_table import param_table
-from jaxcolor.training.preemption import StopRequest, stop_requests
+from jaxcolor.training.preemption import stop_requests
 from jaxcolor.training.provenance import provenance
-from jaxcolor.training.stages import STAGES, Stage, partition, stage_config, stages_of, starting_tree
+from jaxcolor.training.stages import (
+    STAGES,
+    Stage,
+    check_stage,
+    partition,
+    resolve_epochs,
+    stage_config,
+    stages_of,
+    starting_tree,
+)
 from jaxcolor.training.step import TrainState, eval_variables, make_state
 from jaxcolor.weights import native, vgg16
-from jaxcolor.weights.native import NativeWeights
-from jaxcolor.weights.pretrained import load_pretrained
+from jaxcolor.weights.pretrained import Pretrained, load_pretrained
 
 WEIGHTS_FILE = "weights.safetensors"
 START_FILE = "start.safetensors"
-SUMMARY_FILE = "summary.json"
+SUMMARY_FILE = workdirs.SUMMARY_FILE
 CONFIG_FILE = workdirs.CONFIG_FILE
 
 Trees = dict[str, Any]
 
 
 def train(config: Config, workdir: Path, measure: Measure | None = None) -> Trees:
-    """Train the stages of a config; finished ones are taken from ``workdir``, a stopped one goes on.
+    """Train the stages of a config; finished ones are read from ``workdir``, a stopped one is resumed.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
     of each stage), ``weights.safetensors`` (after each stage: the trees so far) and, for a run that starts from VGG16,
-    ``start.safetensors``. Each file is there whole or not at all, so that a run killed at any moment goes on, bit for
+    ``start.safetensors``. Each file is written whole or not at all, so that a run killed at any moment resumes, bit for
     bit, from its last checkpoint.
 
     Args:
       config: of the run.
       workdir: its folder.
-      measure: what ``config.eval_every`` asks for, see ``evaluation.run.DuringTraining``.
+      measure: the evaluation that ``config.eval_every`` asks for, see ``evaluation.run.DuringTraining``.
 
     Returns:
       The trees, host arrays.
@@ -66,158 +70,136 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
       TrainingError: a loss that is not finite.
       StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
-    todo = stages_of(config)
-    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is less than 1")
-    for name in ("eval_every", "patience"):
-        if getattr(config, name) < 0:
-            raise configs.ConfigError(f"config.{name}: {getattr(config, name)} is negative; 0 is never")
-    if config.keep_best and not config.eval_every:
-        raise configs.ConfigError(f"config.keep_best: {config.keep_best!r} is measured nowhere; give eval_every too")
-    if config.eval_every and measure is None:
-        raise ValueError("config.eval_every asks for measurements, and there is no function to measure with")
-    parse_profile_steps(config.profile_steps)  # what is wrong with them shows at once
-    if config.keep_every < 0 or config.keep_every % config.checkpoint_every:
-        raise configs.ConfigError(
-            f"config.keep_every: {config.keep_every} is no multiple of checkpoint_every, {config.checkpoint_every}; "
-            "only what is saved can be kept"
-        )
+    stages = stages_of(config)
     devices = Devices.all(config.mapping)
-    if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
-        # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
-        raise configs.ConfigError(
-            f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False, or show the program "
-            "one alone (CUDA_VISIBLE_DEVICES=0)"
-        )
-    for stage in todo:
-        _check_stage(config, stage, devices)
-    workdirs.check(workdir, config.resume, [stage.name for stage in todo])
+    _check(config, stages, devices, measure)
+    workdirs.check(workdir, config.resume, [stage.name for stage in stages])
+    pretrained = _load_pretrained(config, stages, devices)
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())
-    # Before anything reads steps: those of a stage that only gives its result are asked for, too.
-    needed = {name for stage in todo for name in (stage.name, *stage.needs)}
+    # Steps are needed also of those stages of which only the result is read.
+    needed = {name for stage in stages for name in (stage.name, *stage.needs)}
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     for line in lines:
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)
-    devices.gather(None)  # nobody goes on before the folder is there
-    about = provenance(config, source)
+    devices.gather(None)  # a barrier: the folder exists
+    if vgg16.is_named(config.start_from):
+        pretrained = _from_vgg16(config, source, workdir, devices)
     with stop_requests() as stop:
+        run = Run(config, workdir, source, devices, stop, provenance(config, source), measure)
         fresh = jax.device_get(networks.init(config.model, config.seed))
-        trees, from_file = _given_trees(config, todo, workdir, fresh, source, about, devices)
-        for stage in todo:
+        trees = dict(pretrained.variables)
+        for name in _missing_trees(stages, trees):
+            trees[name] = _finished_tree(run, STAGES[name], fresh[name])
+        for stage in stages:
             if devices.process_count > 1:
                 stop.agree(devices)
             stop.obey(f"before stage {stage.name}")
-            # Stage instance makes no photo that could be measured.
-            measured = None if stage.name == "instance" else measure
-            trees[stage.name] = run_stage(config, stage, trees, fresh, source, workdir, about, devices, stop, measured)
-            note = f"{config.name or 'a run'}, after stage {stage.name}{from_file}"
+            trees[stage.name] = _run_stage(run, stage, trees, fresh)
             if devices.is_first:
+                note = "; ".join(filter(None, [f"{config.name or 'a run'}, after stage {stage.name}", pretrained.note]))
                 native.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
     return trees
 
 
-def _check_stage(config: Config, stage: Stage, devices: Devices) -> None:
-    """What can be known of a stage's settings before anything is computed."""
-    settings = stage_config(config, stage)
-    if settings.batch_size % (devices.count * settings.accumulate):
-        parts = f", each in {settings.accumulate} parts (accumulate)" if settings.accumulate > 1 else ""
-        raise configs.ConfigError(
-            f"{stage.name}.batch_size: {settings.batch_size} photos cannot be split evenly over "
-            f"{devices.count} devices{parts}"
+def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
+    """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
+    config, workdir, devices = run.config, run.workdir, run.devices
+    settings, backbone = stage_config(config, stage), backbone_class(config.model)
+    # Part of the stage's own identity; a later stage that only reads its result need not know it.
+    begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
+    started = {"start_from": config.start_from, "begun_from": begun_from}
+    keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
+    with Checkpoints(workdir / stage.name, keep, run.origin) as checkpoints:
+        state = _first_state(config, stage, starting_tree(stage, trees, fresh))
+        if checkpoints.latest() is not None:
+            state = _restore(checkpoints, config, stage, state, started)
+        if devices.is_first:  # only now is it known that this run belongs here
+            workdirs.write_config(workdir, to_dict(config))
+        done = int(state.step)
+        if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
+            raise ConfigError(f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model")
+        table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
+        devices.say(
+            f"stage {stage.name}: steps {done} to {settings.steps}, batch size {settings.batch_size} on "
+            f"{devices.count} x {devices.kind}\n{table}"
         )
-    if stage.name == "fusion" and config.model.fusion.strategy == "truth_mask" and not config.data.masks:
-        raise configs.ConfigError(
-            "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks (and data.box_choice "
-            "'ground_truth')"
+        began = time.monotonic()
+        if done < settings.steps:
+            identity = {**stage_settings(config, stage), **started}
+            with Logs(workdir, stage.name, done, write=devices.is_first) as logs:
+                state = train_loop(run, stage, state, trees, checkpoints, identity, logs)
+        if devices.is_first:
+            workdirs.add_seconds(workdir, stage.name, time.monotonic() - began, resumed=done > 0)
+    return eval_variables(state)
+
+
+def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measure | None) -> None:
+    """What can be known before anything is read or computed, beyond what ``Config`` itself checks."""
+    if config.eval_every and measure is None:
+        raise ValueError("config.eval_every asks for evaluations, and there is no function to measure with")
+    parse_profile_steps(config.profile_steps)
+    if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
+        # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
+        raise ConfigError(
+            f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False, or show the program "
+            "one alone (CUDA_VISIBLE_DEVICES=0)"
         )
-    if settings.flip and config.data.source == "scenes":
-        raise configs.ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colours")
+    for stage in stages:
+        check_stage(config, stage, devices.count)
 
 
-def _given_trees(
-    config: Config,
-    todo: list[Stage],
-    workdir: Path,
-    fresh: Trees,
-    source: Source,
-    about: Mapping[str, Any],
-    devices: Devices,
-) -> tuple[Trees, str]:
-    """Trees that the stages need and none of them makes: from ``start_from``, or from this workdir's stages.
-
-    Also what is to be noted of where they are from.
-    """
-    trees: Trees = {}
-    from_file = ""
-    if config.start_from:
-        start = _start(config, source, workdir, devices)
-        devices.say(start.note)
-        from_file = f"; {start.note}"
-        # Later stages start from the stages before them, as ever, and not from what the file has of theirs.
-        later = {stage.name for stage in todo[1:]}
-        trees.update({name: tree for name, tree in start.variables.items() if name not in later})
-    made = {stage.name for stage in todo}
-    for name in sorted({name for stage in todo for name in stage.needs} - made - set(trees)):
-        trees[name] = _finished_tree(config, STAGES[name], workdir, fresh, about)
-    return trees, from_file
+def _load_pretrained(config: Config, stages: list[Stage], devices: Devices) -> Pretrained:
+    """The trees of ``start_from`` that this run uses; none without it."""
+    if vgg16.is_named(config.start_from):
+        vgg16.check(config)  # it is computed from photos, which are not there yet (_from_vgg16)
+    if not config.start_from or vgg16.is_named(config.start_from):
+        return Pretrained({}, "", ())
+    found = load_pretrained(config)
+    for line in (found.note, *found.unused):
+        devices.say(line)
+    # Later stages start from the stages before them, and not from what the file has of theirs.
+    later = {stage.name for stage in stages[1:]}
+    return found._replace(variables={name: tree for name, tree in found.variables.items() if name not in later})
 
 
-def _start(config: Config, source: Source, workdir: Path, devices: Devices) -> NativeWeights:
-    """What ``start_from`` names.
+def _from_vgg16(config: Config, source: Source, workdir: Path, devices: Devices) -> Pretrained:
+    """VGG16 as the start of stage full.
 
-    VGG16's norms are computed, and no two machines round alike: by one process, and once, so that a run that goes on
+    Its norms are computed from photos, and no two machines round alike: by one process, and once, so that a resumed run
     finds the weights that it began with.
     """
-    if not vgg16.is_named(config.start_from):
-        return load_pretrained(config)
-    vgg16.check(config)
     path = workdir / START_FILE
     if devices.is_first and not (path.exists() and saved_steps(workdir / "full")):
         start = load_pretrained(config, source)
         native.save(path, config.model, start.variables, note=start.note)
     devices.gather(None)  # nobody reads before it is there
-    return native.load(path)
+    kept = native.load(path)
+    devices.say(kept.note)
+    return Pretrained(dict(kept.variables), kept.note, ())
 
 
-def _finished_tree(config: Config, stage: Stage, workdir: Path, fresh: Trees, about: Mapping[str, Any]) -> Any:
-    """The result of a stage that ran before."""
-    steps = stage_config(config, stage).steps
+def _missing_trees(stages: list[Stage], trees: Trees) -> list[str]:
+    """Trees that the stages need, that none of them trains and that are not there yet."""
+    needed = {name for stage in stages for name in stage.needs}
+    return sorted(needed - {stage.name for stage in stages} - trees.keys())
+
+
+def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
+    """The result of a stage that was trained in this workdir before; ``fresh`` is a tree of the same structure."""
+    config, workdir, steps = run.config, run.workdir, stage_config(run.config, stage).steps
     absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
         raise CheckpointError(absent)
-    with Checkpoints(workdir / stage.name, origin=about) as checkpoints:
+    with Checkpoints(workdir / stage.name, origin=run.origin) as checkpoints:
         if checkpoints.latest() is None:
             raise CheckpointError(absent)
-        state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh[stage.name]), {})
+        state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh), {})
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
     return eval_variables(state)
-
-
-def _settings(config: Config, stage: Stage) -> dict[str, Any]:
-    """The part of a config that decides the numbers of a stage: what a resumed run must have in common."""
-    values = configs.to_dict(config)
-    common = ("seed", "sync_batch_norm", "low_chroma", "optimizer", "model")
-    # How fast photos are read, and from where their sizes are known, changes no number.
-    data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
-    return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
-
-
-def _restore(
-    checkpoints: Checkpoints, config: Config, stage: Stage, like: TrainState, more: Mapping[str, Any]
-) -> TrainState:
-    """The last checkpoint of a stage, if it is of this config and of ``more``; ``steps`` may differ (``past``)."""
-    ours = {**_settings(config, stage), **more}
-    return checkpoints.restore(
-        like,
-        ours,
-        other_data=config.other_data == "accept",
-        amend=lambda theirs, step: reconcile_steps(theirs, ours, stage, step, checkpoints.folder.parent),
-    )
 
 
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
@@ -225,59 +207,19 @@ def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
     return make_state(tree, make_optimizer(config, settings), settings, backbone_class(config.model).output_layers)
 
 
-def run_stage(
-    config: Config,
-    stage: Stage,
-    trees: Trees,
-    fresh: Trees,
-    source: Source,
-    workdir: Path,
-    about: Mapping[str, Any],
-    devices: Devices,
-    stop: StopRequest,
-    measure: Measure | None,
-) -> Any:
-    """Train one stage to its last step, from its last checkpoint if there is one; returns its tree on the host."""
-    settings, backbone = stage_config(config, stage), backbone_class(config.model)
-    # What it started from belongs to a stage's own identity, but nobody who only takes its result needs to name it.
-    begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
-    begun = {"start_from": config.start_from, "begun_from": begun_from}
-    identity = {**_settings(config, stage), **begun}
-    keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
-    with Checkpoints(workdir / stage.name, keep, about) as checkpoints:
-        state = _first_state(config, stage, starting_tree(stage, trees, fresh))
-        if checkpoints.latest() is not None:
-            state = _restore(checkpoints, config, stage, state, begun)
-        # Only now is it known that this run belongs here.
-        if devices.is_first:
-            write_text(workdir / CONFIG_FILE, json.dumps(configs.to_dict(config), indent=2) + "\n")
-        start = int(state.step)
-        if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
-            raise configs.ConfigError(
-                f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model"
-            )
-        table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
-        devices.say(
-            f"stage {stage.name}: steps {start} to {settings.steps}, {settings.batch_size} photos a step on "
-            f"{devices.count} x {devices.kind}\n" + table
-        )
-        if start < settings.steps:
-            began = time.monotonic()
-            with Logs(workdir, stage.name, start, write=devices.is_first) as logs:
-                state = train_loop(
-                    config, stage, state, trees, source, checkpoints, identity, logs, devices, stop, measure
-                )
-            if devices.is_first:
-                _note_seconds(workdir, stage, time.monotonic() - began, resumed=start > 0)
-        elif devices.is_first:  # a run killed between its last checkpoint and this has noted nothing
-            _note_seconds(workdir, stage, 0.0, resumed=True)
-    return eval_variables(state)
-
-
-def _note_seconds(workdir: Path, stage: Stage, seconds: float, resumed: bool) -> None:
-    """Add a stage's seconds to ``summary.json``; a stage begun anew starts at 0. Those of a killed run are lost."""
-    path = workdir / SUMMARY_FILE
-    summary = json.loads(path.read_text()) if path.exists() else {"train_seconds": {}}
-    before = summary["train_seconds"].get(stage.name, 0.0) if resumed else 0.0
-    summary["train_seconds"][stage.name] = round(before + seconds, 1)
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+def _restore(
+    checkpoints: Checkpoints, config: Config, stage: Stage, like: TrainState, started: Mapping[str, Any]
+) -> TrainState:
+    """The last checkpoint of a stage, if it is of this config and of ``started``; ``steps`` may be reconciled."""
+    ours, workdir = {**stage_settings(config, stage), **started}, checkpoints.folder.parent
+    dependents = {
+        name: workdir / name
+        for name, other in STAGES.items()
+        if stage.name in other.needs and saved_steps(workdir / name)
+    }
+    return checkpoints.restore(
+        like,
+        ours,
+        other_data=config.other_data == "accept",
+        reconcile=lambda theirs, step: reconcile_steps(theirs, ours, stage, step, dependents),
+    )

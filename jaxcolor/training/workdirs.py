@@ -1,10 +1,12 @@
-"""The folder of a run: whether it can be written to, and whether a run is in it already."""
+"""The folder of a run: whether it can be used, and the small files in it."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxcolor.runtime.atomic import remove_leftovers, write_text
 from jaxcolor.runtime.errors import UserError
@@ -12,6 +14,7 @@ from jaxcolor.training.checkpoints import saved_steps
 from jaxcolor.training.logs import SCALARS_FILE, read_scalars
 
 CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
 
 
 class WorkdirError(UserError):
@@ -24,7 +27,7 @@ def check(workdir: Path, resume: str, stages: Sequence[str]) -> None:
     Args:
       workdir: the folder.
       resume: ``Config.resume``.
-      stages: those to run. Stages before them, whose results they take, are no reason to refuse.
+      stages: those to run. Stages before them, whose results they read, are no reason to refuse.
 
     Raises:
       WorkdirError: it is a file, cannot be written to, or does not fit ``resume``.
@@ -40,14 +43,14 @@ def check(workdir: Path, resume: str, stages: Sequence[str]) -> None:
     if resume == "never" and found:
         raise WorkdirError(
             f"--workdir {workdir}: a run is there ({', '.join(found)}), and config.resume is 'never'; "
-            "name another folder, delete that one, or go on with it: --config.resume=auto"
+            "name another folder, delete that one, or resume it: --config.resume=auto"
         )
     if resume == "must" and not any("checkpoint" in line for line in found):
         there = f"no checkpoint of stage {', '.join(stages)}" if workdir.is_dir() else "no such folder"
         more = f", only {', '.join(found)}" if found else ""
         raise WorkdirError(
             f"--workdir {workdir}: {there}{more}, and config.resume is 'must'; is it the right folder, and mounted? "
-            "--config.resume=auto begins a run"
+            "--config.resume=auto starts one"
         )
 
 
@@ -68,8 +71,22 @@ def prepare(workdir: Path) -> None:
     probe = workdir / ".jaxcolor-probe"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_text(probe, "")  # permissions do not tell all: a file system can be full, or mounted to be read only
+        write_text(probe, "")  # permissions are not enough: a file system can be full, or mounted read-only
         probe.unlink(missing_ok=True)
         remove_leftovers(workdir)
     except OSError as error:
         raise WorkdirError(f"--workdir {workdir}: cannot be written to ({error.strerror or error})") from error
+
+
+def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.json``."""
+    write_text(workdir / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+
+
+def add_seconds(workdir: Path, stage: str, seconds: float, *, resumed: bool) -> None:
+    """Add a stage's seconds to ``summary.json``; from 0 unless it was resumed. Those of a killed run are lost."""
+    path = workdir / SUMMARY_FILE
+    summary = json.loads(path.read_text()) if path.exists() else {"train_seconds": {}}
+    before = summary["train_seconds"].get(stage, 0.0) if resumed else 0.0
+    summary["train_seconds"][stage] = round(before + seconds, 1)
+    write_text(path, json.dumps(summary, indent=2) + "\n")

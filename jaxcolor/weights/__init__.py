@@ -1,1 +1,1 @@
-"""Weights in and out: the reference's ``.pth`` files and our own released form."""
+"""Weights in and out: our own safetensors files and the authors' ``.pth`` files."""

@@ -1,4 +1,4 @@
-"""One table: the reference's parameter names beside ours, and the layouts of both.
+"""The reference's parameter names beside ours, and the memory layouts of both.
 
 The reference is the PyTorch code of the paper's authors (ericsujw/InstColorization), whose backbone is
 ``siggraph17``. Its files are ``latest_net_GComp.pth`` (full), ``latest_net_G.pth`` (instance) and
@@ -14,18 +14,18 @@ import numpy as np
 
 REFERENCE_FILES = {"full": "latest_net_GComp.pth", "instance": "latest_net_G.pth", "fusion": "latest_net_GF.pth"}
 REFERENCE_NETWORKS = {"full": "GComp", "instance": "G", "fusion": "GF"}
-"""Our trees and what the reference calls them."""
+"""Our trees and the reference's names of them."""
 
 UNUSED = {
     "full": re.compile(r".*\.num_batches_tracked"),
     "instance": re.compile(r".*\.num_batches_tracked|model_class\..*"),
     "fusion": re.compile(r".*\.num_batches_tracked|model_class\..*|weight_layerout\..*"),
 }
-"""Keys of the reference's files that no computation reads; they are kept for the way back."""
+"""Keys of the reference's files that no computation reads; they are kept so that they can be exported again."""
 
 
 class Entry(NamedTuple):
-    """One array: where it is in a tree, and what the reference calls it."""
+    """One array: its path in a tree, and the reference's name of it."""
 
     collection: str
     """``params`` or ``batch_stats``."""
@@ -129,5 +129,5 @@ def from_reference(array: np.ndarray) -> np.ndarray:
 
 
 def to_reference(array: np.ndarray) -> np.ndarray:
-    """The way back from ``from_reference``."""
+    """The inverse of ``from_reference``."""
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array

@@ -1,10 +1,10 @@
-"""The released form of weights: one safetensors file that says which networks it is for.
+"""Our own format of weights: one safetensors file that says which networks it is for.
 
 Arrays are named by tree, collection and path (``full/params/conv1_1/kernel``); the reference's arrays that no
-computation reads lie beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost on the way
-back. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the ``ModelConfig``, which
-trees there are, and a note. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are kept in
-float32; for ``compute_dtype`` float64 they are float64. No other type is written or read.
+computation reads are stored beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost when
+they are exported again. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the
+``ModelConfig``, which trees there are, and a note. Arrays are float32, also for ``compute_dtype`` bfloat16, whose
+parameters are float32; for ``compute_dtype`` float64 they are float64. No other type is written or read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
 
 FORMAT = 1
-"""Version of the form; a file of another one is refused."""
+"""Version of the format; a file of another one is refused."""
 
 METADATA_KEY = "jaxcolor"
 # One key, because safetensors writes several in a random order: the same weights give the same bytes.
@@ -45,11 +45,11 @@ _TYPES = {
     "F32": np.float32,
     "F64": np.float64,
 }
-"""safetensors' names of the types that an array of a released file can have."""
+"""safetensors' names of the types that an array of a file can have."""
 
 
 class NativeWeights(NamedTuple):
-    """What a released file holds."""
+    """The content of a file."""
 
     config: ModelConfig
     variables: dict[str, Any]
@@ -71,7 +71,7 @@ def save(
     unused: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     note: str = "",
 ) -> None:
-    """Write a released file, whole or not at all; one that is there is replaced.
+    """Write a file, whole or not at all; an existing one is replaced.
 
     Args:
       path: the file; its folder must exist.
@@ -104,14 +104,14 @@ def save(
         "trees": trees,
         "note": note,
     }
-    # In C order: safetensors 0.8.0 writes the memory of any other array as it lies, silently scrambled (its issue
-    # 825), and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
+    # In C order: safetensors 0.8.0 writes the memory of any other array as it is, silently scrambled (its issue 825),
+    # and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
     contiguous = {name: np.asarray(array, order="C") for name, array in {**arrays, **kept}.items()}
     _write(path, contiguous, {METADATA_KEY: json.dumps(about, sort_keys=True)})
 
 
 def load(path: str | Path) -> NativeWeights:
-    """Read a released file.
+    """Read a file.
 
     Raises:
       OSError: no such file, or it cannot be read.
@@ -147,7 +147,7 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, l
     """Config, trees and note from the metadata."""
     if METADATA_KEY not in metadata:
         raise WeightsError(
-            f"{path}: not a released file of jaxcolor: there is no config in its metadata "
+            f"{path}: not a weights file of jaxcolor: there is no config in its metadata "
             "(`jaxcolor convert` makes one from the reference's .pth files)"
         )
     try:
@@ -191,7 +191,7 @@ def _named_arrays(where: str, variables: Mapping[str, Any]) -> dict[str, np.ndar
 
 
 def _type_name(array: np.ndarray) -> str:
-    """Safetensors' name of an array's type, or NumPy's where a released file cannot have it."""
+    """Safetensors' name of an array's type, or NumPy's where a file cannot have it."""
     return next((name for name, kind in _TYPES.items() if array.dtype == kind), str(array.dtype))
 
 
@@ -217,7 +217,7 @@ def _problems(config: ModelConfig, trees: list[str], found: Mapping[str, tuple[S
 
 
 def _not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    # Not asked of unused arrays: nothing computes with them, and the way back must not change them.
+    # Not asked of unused arrays: nothing computes with them, and an export must not change them.
     return [f"! not finite: {name} holds NaN or infinity" for name, a in arrays.items() if not np.isfinite(a).all()]
 
 

@@ -1,20 +1,26 @@
-"""The reference's PyTorch weights: reading its ``.pth`` files, strict translation to our variables and back.
+"""The reference's PyTorch weights: reading ``.pth`` files, strict translation to our variables and back.
 
 A ``.pth`` file is a pickle, and unpickling can run any code. ``read_pth`` therefore lets PyTorch rebuild tensors only
-(``weights_only=True``); a file that asks for anything else is refused unread. PyTorch is an optional extra, imported
-where a file is read; the translation needs NumPy alone.
+(``weights_only=True``); a file that asks for anything else is refused. PyTorch is an optional extra, imported where a
+file is read; the translation needs NumPy alone.
+
+The backbone of the reference is ``siggraph17``, so a file of its full branch and the file of the ``colorizers`` package
+(richzhang/colorization) have the same keys and shapes, and nothing in their arrays says which is which. But where a
+pixel has no color hint, the reference's mask is -0.5 and that of ``colorizers`` is 0. Weights read as the wrong form
+color everything a little wrong, so the form must be known: from the file's name or checksum, or be given.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from flax import traverse_util
@@ -22,9 +28,20 @@ from flax import traverse_util
 from jaxcolor.config import ModelConfig
 from jaxcolor.models import networks
 from jaxcolor.runtime.errors import UserError
-from jaxcolor.weights import names, siggraph
+from jaxcolor.weights import names
 
 Shape = tuple[int, ...]
+Form = Literal["auto", "reference", "siggraph17"]
+"""What a ``.pth`` file of the full branch is; ``auto``: to be found out."""
+
+SIGGRAPH_NAME = "siggraph17"
+SIGGRAPH_CHECKSUM = "df00044c"
+"""First digits of the SHA-256 of the package's file: PyTorch's hub names it siggraph17-df00044c.pth."""
+MASK_CHANNEL = 3
+"""Index of the hint mask among the input channels: L, hint a, hint b, mask."""
+SIGGRAPH_NOTE = (
+    "siggraph17, whose hint mask is 0 where there is no hint and here -0.5: the mask's weights in conv1_1 were set to 0"
+)
 
 _TORCH_MISSING = "reading .pth files needs PyTorch: pip install 'jaxcolor[torch]'"
 
@@ -131,13 +148,13 @@ def state_from_variables(
     *,
     module_prefix: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The way back from ``variables_from_state``: a state dict of the reference, in its names and layouts.
+    """The inverse of ``variables_from_state``: a state dict of the reference, in its names and layouts.
 
     Args:
       tree: which of the trees.
       variables: that tree, {"params": …, "batch_stats": …}, of the reference's architecture.
       unused: the reference's arrays that no computation reads, as ``variables_from_state`` gave them.
-      module_prefix: put ``module.`` before every key, as the reference's released GF file has it.
+      module_prefix: put ``module.`` before every key, as the authors' GF file has it.
 
     Raises:
       WeightsError: arrays missing, left over or of another shape, or ``unused`` names keys that are none of those
@@ -159,25 +176,25 @@ def state_from_variables(
     return {f"{prefix}{key}": value for key, value in {**state, **unused}.items()}
 
 
-def load(source: str | Path, form: siggraph.Form = "auto") -> Reference:
+def load(source: str | Path, form: Form = "auto") -> Reference:
     """The reference's weights, or those of ``siggraph17``, as our variables.
 
     Args:
       source: a folder with the three ``latest_net_*.pth`` files (all trees), or one ``.pth`` file of the full branch
         (tree ``full`` only).
-      form: what one file is (``weights.siggraph``), for files whose name does not tell.
+      form: what one file is, where neither its name nor its checksum says so.
 
     Raises:
       OSError: no such file or folder, or it cannot be read.
-      WeightsError: the folder lacks a file, PyTorch is not installed, a file is not what it should be, or nothing
-        tells which form it has.
+      WeightsError: the folder lacks a file, PyTorch is not installed, a file is not what it should be, or its
+        form is not known.
     """
     source = Path(source)
     if not source.is_dir():
         _refuse_other_branches(source, form)
         full = variables_from_state("full", read_pth(source), str(source))
         if _form(source, form) == "siggraph17":
-            return Reference({"full": siggraph.without_mask(full.variables)}, {"full": full.unused}, siggraph.NOTE)
+            return Reference({"full": without_mask(full.variables)}, {"full": full.unused}, SIGGRAPH_NOTE)
         return Reference({"full": full.variables}, {"full": full.unused})
     if form == "siggraph17":
         raise WeightsError(f"{source}: is a folder; siggraph17 is one .pth file")
@@ -194,8 +211,8 @@ def load(source: str | Path, form: siggraph.Form = "auto") -> Reference:
     )
 
 
-def _refuse_other_branches(path: Path, form: siggraph.Form) -> None:
-    """GComp and G have the same keys, so only the name can tell that this is the wrong one."""
+def _refuse_other_branches(path: Path, form: Form) -> None:
+    """GComp and G have the same keys, so only the name can show that this is the wrong one."""
     branches = {names.REFERENCE_FILES[tree]: tree for tree in ("instance", "fusion")}
     if form == "auto" and path.name in branches:
         raise WeightsError(
@@ -205,16 +222,45 @@ def _refuse_other_branches(path: Path, form: siggraph.Form) -> None:
         )
 
 
-def _form(path: Path, form: siggraph.Form) -> siggraph.Form:
-    """The form of one file, as said or as its name or checksum tells."""
-    found = siggraph.form_of(path) if form == "auto" else form
+def _form(path: Path, form: Form) -> Form:
+    """The form of one file: as given, or by its name or checksum."""
+    found = form_of(path) if form == "auto" else form
     if found is None:
         raise WeightsError(
             f"{path}: the reference's full branch and siggraph17 of the colorizers package have the same keys but "
-            "another hint mask, and this name tells neither; say that its form is 'reference' (mask -0.5 without a "
+            "another hint mask, and this name is of neither; say that its form is 'reference' (mask -0.5 without a "
             "hint) or 'siggraph17' (mask 0, as Caffe's)"
         )
     return found
+
+
+def form_of(path: Path) -> Literal["reference", "siggraph17"] | None:
+    """The form of a ``.pth`` file of the full branch; None if neither its name nor its checksum is a known one.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    if path.name == names.REFERENCE_FILES["full"]:
+        return "reference"
+    if path.name.startswith(SIGGRAPH_NAME):
+        return "siggraph17"
+    with open(path, "rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    return "siggraph17" if checksum.startswith(SIGGRAPH_CHECKSUM) else None
+
+
+def without_mask(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of ``siggraph17`` for our input, without a hint equal to theirs to the bit.
+
+    Their mask is 0 at every pixel and in the zero padding, so its weights never add anything. Ours is -0.5 at every
+    pixel but 0 in the padding; no bias can compensate that at the borders, but weights of 0 leave it out everywhere.
+    What is lost is how these weights respond to hints, which no stage gives.
+    """
+    flat = traverse_util.flatten_dict(dict(variables))
+    path = ("params", "conv1_1", "kernel")
+    kernel = np.array(flat[path])
+    kernel[:, :, MASK_CHANNEL] = 0
+    return traverse_util.unflatten_dict({**flat, path: kernel})
 
 
 def read_pth(path: str | Path) -> dict[str, np.ndarray]:

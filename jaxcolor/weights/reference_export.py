@@ -1,4 +1,4 @@
-"""Writing weights back as the reference's ``.pth`` files, which PyTorch loads strictly.
+"""Exporting weights as the reference's ``.pth`` files, which PyTorch loads strictly.
 
 The files have the format of before PyTorch 1.6, which newer versions read as well, and hold every key of the
 reference's networks: those that no computation reads as they came, or, where weights were trained from nothing and
@@ -92,7 +92,7 @@ def write_reference(
 
     Args:
       source: where the weights are from, for messages.
-      weights: from ``released.load``.
+      weights: from ``native.load``.
       folder: of the files; made if it is not there.
       replace: whether files that are there may be replaced.
 

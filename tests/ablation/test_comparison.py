@@ -125,7 +125,7 @@ class TestTable:
         assert found.rows[1].means["psnr"] == 60
         assert found.rows[1].differences["psnr"].value == 25
 
-    def test_metrics_that_only_some_have_are_left_out_and_told(self, runs: dict[str, list[Outcome]]) -> None:
+    def test_metrics_that_only_some_have_are_left_out_and_listed(self, runs: dict[str, list[Outcome]]) -> None:
         runs["learned"] = [outcome(row, lpips=row) for row in scores(1)]
         found = compare_variants("a", "learned", runs)
         assert (found.metrics, found.left_out) == (("psnr", "ssim"), ("lpips",))

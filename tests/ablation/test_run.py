@@ -1,4 +1,4 @@
-"""An ablation from its start to its table, stopped and gone on with."""
+"""An ablation from its start to its table, stopped and resumed."""
 
 import dataclasses
 import importlib.util
@@ -58,7 +58,7 @@ def ablation(folder: Path, **fields: Any) -> Ablation:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of an ablation that was stopped by Ctrl-C in the middle and gone on with."""
+    """Folder of an ablation that was stopped by Ctrl-C in the middle and resumed."""
     folder = tmp_path_factory.mktemp("ablation")
     measured: list[int] = []
     measure = runner.measure
@@ -74,7 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(StoppedError, match="stopped before variant learned, seed 1; the same command") as stopped:
             run_ablation(ablation(folder), folder / "run")
         assert stopped.value.status == 130
-        assert len(measured) == 3  # what was begun is finished
+        assert len(measured) == 3  # what was started is finished
         assert not (folder / "run" / "ablation.json").exists()
         run_ablation(ablation(folder), folder / "run")
     assert len(measured) == 5  # truth_mask trains nothing: it is measured once
@@ -89,7 +89,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 def again(finished: Path, folder: Path, **fields: Any) -> Comparison:
     """Once more; nothing that is finished may be run."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("measure", "loop"):
+        for name in ("measure", "train"):
             patch.setattr(runner, name, None)
         return run_ablation(ablation(finished, **fields), folder)
 

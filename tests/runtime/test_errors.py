@@ -8,7 +8,7 @@ from jaxcolor.config import ConfigError
 from jaxcolor.data.types import DataError
 from jaxcolor.runtime.errors import StoppedError, UserError, exit_status
 from jaxcolor.training.checkpoints import CheckpointError
-from jaxcolor.training.loop import TrainingError
+from jaxcolor.training.monitor import TrainingError
 from jaxcolor.weights.reference import WeightsError
 
 

@@ -1,10 +1,18 @@
 """Files and fields of the command line that do not exist: told with their place and the nearest name."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
+from jaxcolor.ablation.plan import Ablation
+from jaxcolor.config import Config, ConfigError, from_dict
 from jaxcolor.runtime import program
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.mark.parametrize(
@@ -81,3 +89,35 @@ def test_a_file_that_is_not_there(
         (tmp_path / name).touch()
     argument, after = [*words, ""][:2]
     assert program.missing_file("config", argument, after) == said
+
+
+def parsed(path: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The config of a training run (of an ablation the base) that the command line gives."""
+    command = ["program", f"--config={path}", *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    values = flags.FlagValues()
+    holder: Any = config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    values(command)
+    if path.parent.name == "ablation":
+        return from_dict(Ablation, holder.value.to_dict()).base
+    return from_dict(Config, holder.value.to_dict())
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections loads a file
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.py")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_fields_of_several_types_can_be_any_of_them_in_every_config(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the config has the other type: a tuple of layers replaced by a name, a name by a tuple."""
+    base = "--config.base" if path.parent.name == "ablation" else "--config"
+    for argument, expected in (
+        ("encoder", "encoder"),
+        ("none", "none"),
+        ("conv1_2,conv9_up", "conv1_2,conv9_up"),
+        ("('conv1_2','conv9_up')", ("conv1_2", "conv9_up")),
+    ):
+        config = parsed(path, f"{base}.model.fusion.layers={argument}", monkeypatch=monkeypatch)
+        assert config.model.fusion.layers == expected
+    assert parsed(path, f"{base}.eval.metrics=", monkeypatch=monkeypatch).eval.metrics == ""
+    with pytest.raises(ConfigError, match=r"model\.fusion\.layers: 3 is not a list of names"):
+        parsed(path, f"{base}.model.fusion.layers=3", monkeypatch=monkeypatch)

@@ -1,4 +1,4 @@
-"""The recipe of the runs that ``test_kill.py`` kills: three small stages, a checkpoint every other step."""
+"""The config of the runs that ``test_kill.py`` kills: three small stages, a checkpoint every other step."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, what they record, and which are refused; on states of a few numbers."""
+"""Which checkpoints are kept, what they record, and which are refused; on states of a few numbers."""
 
 import dataclasses
 import shutil
@@ -14,7 +14,7 @@ from jaxcolor.config import Config, StageConfig
 from jaxcolor.data import types
 from jaxcolor.training import provenance
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
-from jaxcolor.training.differences import array_shapes, shape_differences
+from jaxcolor.training.compatibility import array_shapes, shape_differences
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.provenance import git_commit
 from jaxcolor.training.step import TrainState, make_state
@@ -63,13 +63,11 @@ class TestKeep:
 
     @pytest.mark.parametrize(("best", "step"), [("psnr", 2), ("-psnr", 5)])
     def test_and_the_best(self, best: str, step: int, tmp_path: Path) -> None:
-        values = {1: 20.0, 2: 25.0, 3: 23.0, 4: float("nan"), 5: 19.0, 6: 25.0}
+        values = {1: 20.0, 2: 25.0, 3: 23.0, 4: float("nan"), 5: 19.0, 6: 24.0}
         metrics: dict[int, dict[str, float] | None] = {n: {"psnr": value, "ssim": 0.5} for n, value in values.items()}
         metrics |= {7: None, 8: None}  # saved between evaluations
         assert self.saved(tmp_path, Keep(1, best=best), metrics) == [step, 8]
-        # What was best is known to a run that goes on.
-        with Checkpoints(tmp_path, Keep(1, best=best)) as checkpoints:
-            assert checkpoints.best() == step
+        # A resumed run knows which was best.
         assert self.saved(tmp_path, Keep(1, best=best), {9: {"psnr": 22.0}, 10: None}) == [step, 10]
         extreme = 30.0 if best == "psnr" else 1.0
         assert self.saved(tmp_path, Keep(1, best=best), {11: {"psnr": extreme}, 12: None}) == [11, 12]
@@ -78,14 +76,16 @@ class TestKeep:
         with pytest.raises(CheckpointError, match="keep_best: there is no metric 'pnsr'; measured: psnr, ssim"):
             self.saved(tmp_path, Keep(best="-pnsr"), {1: {"ssim": 1.0, "psnr": 2.0}})
 
-    def test_a_step_already_saved_stays(self, tmp_path: Path) -> None:
+    def test_a_step_already_saved_is_left_alone(self, tmp_path: Path) -> None:
         with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(state(1, value=1.0), SETTINGS)
             checkpoints.save(state(1, value=2.0), SETTINGS)
         with Checkpoints(tmp_path) as checkpoints:
             assert checkpoints.restore(state(0), SETTINGS).variables["params"]["conv1_1"]["kernel"].max() == 1.0
 
-    @pytest.mark.parametrize("part", ["record", "settings", "variables", "_CHECKPOINT_METADATA", "commit_success.txt"])
+    @pytest.mark.parametrize(
+        "part", ["record", "settings", "metrics", "variables", "_CHECKPOINT_METADATA", "commit_success.txt"]
+    )
     def test_one_that_was_being_deleted_when_the_run_was_killed_does_no_harm(self, part: str, tmp_path: Path) -> None:
         self.saved(tmp_path, Keep(2), {1: {"psnr": 30.0}, 2: {"psnr": 20.0}})
         gone = tmp_path / "1" / part
@@ -112,11 +112,11 @@ class TestRecord:
             assert checkpoints.record() is None
             checkpoints.save(state(3), SETTINGS, {"psnr": float("inf")})
         with Checkpoints(tmp_path) as checkpoints:
-            record, settings = checkpoints.record(), checkpoints.settings()
+            record, settings, metrics = checkpoints.record(), checkpoints.settings(), checkpoints.metrics(3)
         assert settings == SETTINGS
         assert record is not None
         assert record["step"] == 3
-        assert record["metrics"] == {"psnr": "inf"}
+        assert metrics == {"psnr": float("inf")}
         assert record["config"]["seed"] == 7
         assert record["seeds"] == {"initialisation": 7, "data": 0}
         assert record["data"] == "3 photos"
@@ -164,8 +164,8 @@ class TestOtherData:
             for settings, lines in ((SETTINGS, [line]), (moved, ["data.path: 'a' -> 'b'", line])):
                 with pytest.raises(CheckpointError, match="made under other settings") as error:
                     checkpoints.restore(state(0), settings)
-                hint = "(config.other_data 'accept' goes on with other data)"
-                assert [told.strip() for told in str(error.value).splitlines()[1:]] == [*lines, hint]
+                hint = "(config.other_data 'accept' continues with other data)"
+                assert [line.strip() for line in str(error.value).splitlines()[1:]] == [*lines, hint]
             assert capsys.readouterr().out == ""
             assert int(checkpoints.restore(state(0), moved, other_data=True).step) == 3
             printed = capsys.readouterr().out
@@ -186,7 +186,7 @@ class TestOtherArrays:
             checkpoints.restore(other, SETTINGS)
         kinds = "(optimizer rule 0 mu, optimizer rule 0 nu, params)"
         assert [line.strip() for line in str(error.value).splitlines()] == [
-            f"{tmp_path}: holds other arrays; take the code it is of, or another --workdir:",
+            f"{tmp_path}: holds other arrays; use the code that made it, or another --workdir:",
             f"- missing: new {kinds}: bias float32[7], kernel float32[5,7]",
             f"+ left over: old_1, old_2 {kinds}: bias float32[2], kernel float32[1,2]",
             f"! other shape: conv1_2 {kinds}: bias float32[8] -> float32[16], "
@@ -199,7 +199,7 @@ class TestOtherArrays:
         with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError) as error:
             checkpoints.restore(state(0, {"conv1_1": (3, 3, 4, 8)}), SETTINGS | {"stage": "fusion"})
         first, *lines = str(error.value).splitlines()
-        assert "made under other settings; take those" in first
+        assert "made under other settings; use those" in first
         assert lines[0].strip() == "stage: 'full' -> 'fusion'"
         assert lines[1].strip().startswith("+ left over: conv1_2 (")
 

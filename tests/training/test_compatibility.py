@@ -1,7 +1,9 @@
+"""Settings of a checkpoint against those of a run."""
+
 from __future__ import annotations
 
 from jaxcolor.config import Config, to_dict
-from jaxcolor.training.differences import setting_differences, with_defaults
+from jaxcolor.config_diff import setting_differences, with_defaults
 
 
 def test_every_field_that_differs_is_named() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from jaxcolor.config import Config, ConfigError, DataConfig, ScenesConfig, StageConfig, from_dict, to_dict
 from jaxcolor.training import train
-from jaxcolor.training.epochs import resolve_epochs, steps_of
-from jaxcolor.training.stages import STAGES
+from jaxcolor.training.stages import STAGES, resolve_epochs, steps_of
 from tests.small import FEW
 
 
@@ -55,8 +54,8 @@ def test_only_stages_that_give_epochs_change() -> None:
     assert (resolved.full.steps, resolved.instance.steps, resolved.fusion.steps) == (20, 6, 7)
     assert (resolved.full.epochs, resolved.instance.epochs) == (0, 0)
     assert lines == [
-        "stage full: 2 epochs of 100 photos, 10 a step: 20 steps",
-        "stage instance: 2 epochs of 30 photos, 10 a step: 6 steps",
+        "stage full: 2 epochs of 100 photos, batch size 10: 20 steps",
+        "stage instance: 2 epochs of 30 photos, batch size 10: 6 steps",
     ]
     # What is not asked for is left alone: counting boxes may be slow.
     assert resolve_epochs(config, [STAGES["full"]], Photos())[0].instance == config.instance
@@ -86,8 +85,8 @@ def test_a_run_of_epochs_is_the_run_of_its_steps(tmp_path: Path, capsys: pytest.
     )
     train.train(config, tmp_path)
     said = capsys.readouterr().out
-    assert "stage full: 1 epochs of 12 photos, 8 a step: 2 steps" in said
-    assert "stage full: steps 0 to 2, 8 photos a step on 8 x cpu\n  tree  modules" in said
+    assert "stage full: 1 epochs of 12 photos, batch size 8: 2 steps" in said
+    assert "stage full: steps 0 to 2, batch size 8 on 8 x cpu\n  tree  modules" in said
     assert "total trained" in said
     written = json.loads((tmp_path / "config.json").read_text())
     in_steps = dataclasses.replace(config, full=StageConfig(steps=2, batch_size=8))

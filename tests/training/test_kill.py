@@ -56,7 +56,7 @@ def numbers(workdir: Path) -> list[dict[str, Any]]:
 
 
 def saves(workdir: Path) -> set[tuple[str, int]]:
-    """The saves under way or cut off, each told from an earlier one of the same step."""
+    """The saves under way or cut off, distinguished from earlier ones of the same step."""
     found = set()
     for path in workdir.glob("*/*.orbax-checkpoint-tmp*"):
         try:
@@ -123,7 +123,7 @@ def after_a_step(rng: random.Random) -> Moment:
 def kill_again_and_again(
     runs: Runs, kills: int, moments: Callable[[random.Random, float], Moment], *, twice: bool = True
 ) -> Counter[str]:
-    """Kill runs ``kills`` times; each is begun again until it ends, and must then be as one that was left alone.
+    """Kill runs ``kills`` times; each is started again until it ends, and must then equal one that was left alone.
 
     Args:
       runs: how to start them.

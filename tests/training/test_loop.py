@@ -1,4 +1,4 @@
-"""Whole runs of three small stages on scenes: stopped, gone on with, in parts, and wrong ones."""
+"""Whole runs of three small stages on scenes: stopped and resumed, in parts, and wrong ones."""
 
 import dataclasses
 import json
@@ -14,17 +14,16 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxcolor.config import ConfigError, FusionConfig, OptimizerConfig
+from jaxcolor.config import ConfigError, FusionConfig
 from jaxcolor.data.loader import train_batches
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.runtime import parallel
 from jaxcolor.runtime.errors import StoppedError
 from jaxcolor.runtime.parallel import Devices
-from jaxcolor.training import loop, train
+from jaxcolor.training import monitor, train
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints
 from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
-from jaxcolor.training.step import eval_variables
 from jaxcolor.training.workdirs import WorkdirError
 from jaxcolor.weights import native
 from tests.small import FEW
@@ -51,7 +50,7 @@ Interrupt = Callable[[int, int], None]
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     """From now on: somebody sends a signal while the n-th step of a stage that is still to be taken is taken."""
-    original = loop._Pending.add
+    original = monitor.PendingScalars.add
 
     def set_up(at: int, number: int) -> None:
         def add(pending: Any, *arguments: Any) -> None:
@@ -60,7 +59,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
                 os.kill(os.getpid(), number)
             original(pending, *arguments)
 
-        monkeypatch.setattr(loop._Pending, "add", add)
+        monkeypatch.setattr(monitor.PendingScalars, "add", add)
 
     return set_up
 
@@ -90,7 +89,7 @@ class TestAWholeRun:
         assert set(dropped["full"]) == set(dropped["instance"]) == {0}
         assert all(count > 0 for count in dropped["fusion"])
 
-    def test_what_it_leaves_behind(self, finished: Path) -> None:
+    def test_its_files(self, finished: Path) -> None:
         assert json.loads((finished / "config.json").read_text())["name"] == "tiny"
         assert set(json.loads((finished / "summary.json").read_text())["train_seconds"]) == set(STEPS)
         for name, steps in STEPS.items():
@@ -104,7 +103,7 @@ class TestAWholeRun:
         weights = native.load(finished / train.WEIGHTS_FILE)
         assert weights.config == FEW
         assert weights.trees == tuple(STEPS)
-        fresh = jax.device_get(train.dual_branch.init(FEW, CONFIG.seed))
+        fresh = jax.device_get(train.networks.init(FEW, CONFIG.seed))
         for name in STEPS:
             start = flat(starting_tree(STAGES[name], {k: weights.variables[k] for k in STEPS if k != name}, fresh))
             end = flat(weights.variables[name])
@@ -117,7 +116,7 @@ class TestAWholeRun:
                 assert len(changed) > 0.9 * len(end)
 
 
-def test_stopped_by_signals_and_gone_on_with_it_is_the_same_run(
+def test_stopped_by_signals_and_resumed_it_is_the_same_run(
     finished: Path, tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "run"
@@ -142,7 +141,7 @@ def test_stopped_by_signals_and_gone_on_with_it_is_the_same_run(
     assert weights == (finished / train.WEIGHTS_FILE).read_bytes()
 
 
-def test_killed_without_warning_it_goes_on_from_the_last_checkpoint(finished: Path, copied: Path) -> None:
+def test_killed_without_warning_it_resumes_from_the_last_checkpoint(finished: Path, copied: Path) -> None:
     shutil.rmtree(copied / "full" / "5")
     with (copied / "scalars.jsonl").open("a") as file:
         file.write('{"stage": "full", "ste')
@@ -197,36 +196,6 @@ def test_graphs_are_for_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         train.train(dataclasses.replace(config, resume="must"), tmp_path)
 
 
-@pytest.mark.slow
-def test_a_sharded_run_goes_on_on_fewer_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints know neither devices nor how the optimizer's state lay on them; averages are what comes out."""
-    config = dataclasses.replace(
-        ONLY_FULL,
-        model=dataclasses.replace(FEW, norm="none"),
-        optimizer=OptimizerConfig(ema_decay=0.5),
-        full=stage(4, decay_start=0.5),
-        shard_optimizer=True,
-    )
-    eight = flat(train.train(config, tmp_path)["full"])
-    with Checkpoints(tmp_path / "full") as checkpoints:
-        fresh = jax.device_get(train.dual_branch.init(config.model, config.seed))["full"]
-        whole = dataclasses.replace(config, shard_optimizer=False)
-        state = checkpoints.restore(train._first_state(whole, STAGES["full"], fresh), {})
-    raw, average = flat(state.variables), flat(eval_variables(state))
-    assert all(np.array_equal(average[key], value) for key, value in eight.items())
-    assert sum(not np.array_equal(average[key], raw[key]) for key in raw) > 0.9 * len(raw)
-
-    logged = numbers(tmp_path)
-    shutil.rmtree(tmp_path / "full" / "4")
-    devices = Devices.all(config.mapping, jax.devices()[:4])
-    monkeypatch.setattr(train.Devices, "all", lambda mapping: devices)
-    four = flat(train.train(config, tmp_path)["full"])
-    assert [r["loss"] for r in numbers(tmp_path)] == pytest.approx([r["loss"] for r in logged], rel=1e-5)
-    assert [r["learning_rate"] for r in numbers(tmp_path)] == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4])
-    for key, expected in eight.items():
-        np.testing.assert_allclose(four[key], expected, rtol=1e-3, atol=1e-5, err_msg=key)
-
-
 def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Path) -> None:
     before = (copied / "config.json").read_text()
     other = dataclasses.replace(
@@ -239,14 +208,14 @@ def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Pat
     with pytest.raises(CheckpointError) as error:
         train.train(other, copied)
     first, *differences = str(error.value).splitlines()
-    assert "made under other settings; take those, or another --workdir" in first
+    assert "made under other settings; use those, or another --workdir" in first
     assert [d.strip() for d in differences] == [
         "full.learning_rate: 0.001 -> 0.002",
         "full.steps: 5 -> 9",
         "model.fusion.outside: 'zero' -> 'masked'",
         "seed: 0 -> 1",
-        "(full.steps: stage instance and fusion began from its result at step 5; "
-        f"delete {copied / 'instance'}, {copied / 'fusion'} first, to train anew from the longer one)",
+        "(full.steps: stage instance and fusion started from its result at step 5; "
+        f"delete {copied / 'instance'}, {copied / 'fusion'} first, to train again from the longer one)",
     ]
     assert (copied / "config.json").read_text() == before  # a refused run leaves the record of the other alone
 
@@ -278,7 +247,7 @@ def test_a_stage_whose_forerunner_was_stopped_is_refused(copied: Path) -> None:
 
 
 class TestStartFrom:
-    def test_released_weights_take_the_place_of_the_stage_before(self, finished: Path, tmp_path: Path) -> None:
+    def test_weights_replace_the_stage_before(self, finished: Path, tmp_path: Path) -> None:
         trees = native.load(finished / train.WEIGHTS_FILE).variables
         native.save(tmp_path / "full.safetensors", FEW, {"full": trees["full"]})
         config = dataclasses.replace(CONFIG, stages=("instance",), start_from=str(tmp_path / "full.safetensors"))
@@ -289,12 +258,48 @@ class TestStartFrom:
         with pytest.raises(CheckpointError, match=r"start_from: '.*full\.safetensors' -> '.*other\.safetensors'"):
             train.train(dataclasses.replace(config, start_from=str(other)), tmp_path / "run")
 
-    def test_weights_of_another_model_are_refused(self, finished: Path, tmp_path: Path) -> None:
-        config = dataclasses.replace(CONFIG, model=MASKED, start_from=str(finished / train.WEIGHTS_FILE))
+    def test_stage_fusion_starts_from_weights_of_other_fusion_settings(
+        self, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """From their full and instance trees alone: the same run as from a file without a fusion tree."""
+        trees = native.load(finished / train.WEIGHTS_FILE).variables
+        native.save(tmp_path / "two.safetensors", FEW, {name: trees[name] for name in ("full", "instance")})
+        runs = {}
+        for name, path in (("three", finished / train.WEIGHTS_FILE), ("two", tmp_path / "two.safetensors")):
+            config = dataclasses.replace(CONFIG, stages=("fusion",), model=MASKED, start_from=str(path))
+            runs[name] = train.train(config, tmp_path / name)
+            said = "the fusion tree of weights.safetensors is not used, it is of another model: fusion.outside: 'zero'"
+            assert (said in capsys.readouterr().out) == (name == "three")
+        assert flat(runs["two"]).keys() == flat(runs["three"]).keys()
+        for key, value in flat(runs["two"]).items():
+            np.testing.assert_array_equal(flat(runs["three"])[key], value)
+        weights = native.load(tmp_path / "three" / train.WEIGHTS_FILE)
+        assert weights.config == MASKED
+        assert numbers(tmp_path / "three") != numbers(finished, ("fusion",))
+
+    def test_a_fusion_tree_of_the_same_settings_is_continued(self, finished: Path, tmp_path: Path) -> None:
+        path = finished / train.WEIGHTS_FILE
+        config = dataclasses.replace(CONFIG, stages=("fusion",), start_from=str(path), fusion=stage(0))
+        assert (
+            flat(train.train(config, tmp_path)["fusion"]).keys() == flat(native.load(path).variables["fusion"]).keys()
+        )
+
+    def test_weights_of_another_model_are_refused_before_anything_is_computed(
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(train.networks, "init", lambda *arguments: pytest.fail("computed"))
+        monkeypatch.setattr(train, "make_source", lambda *arguments: pytest.fail("read"))
+        wider = dataclasses.replace(MASKED, width=0.125)
+        config = dataclasses.replace(CONFIG, model=wider, start_from=str(finished / train.WEIGHTS_FILE))
         with pytest.raises(ConfigError) as error:
-            train.train(config, tmp_path)
-        assert "holds another model" in str(error.value)
-        assert "fusion.outside: 'zero' -> 'masked'" in str(error.value)
+            train.train(config, tmp_path / "run")
+        assert str(error.value).splitlines() == [
+            f"start_from: {finished / train.WEIGHTS_FILE} holds trees of another model than config.model:",
+            "  full: width: 0.0625 -> 0.125",
+            "  instance: width: 0.0625 -> 0.125",
+            "  fusion: fusion.outside: 'zero' -> 'masked'; width: 0.0625 -> 0.125",
+        ]
+        assert not (tmp_path / "run").exists()
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r"no_such\.safetensors"):
@@ -306,24 +311,24 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
     huge = jax.tree.map(lambda a: np.full_like(a, 1e30), trees["full"])
     native.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
     config = dataclasses.replace(ONLY_FULL, start_from=str(tmp_path / "huge.safetensors"))
-    with pytest.raises(loop.TrainingError) as error:
+    with pytest.raises(monitor.TrainingError) as error:
         train.train(config, tmp_path / "run")
-    folder = tmp_path / "run" / "dumps" / "full-1"
-    told = json.loads((folder / "dump.json").read_text())
+    folder = tmp_path / "run" / "nan_dump" / "full-1"
+    dumped = json.loads((folder / "dump.json").read_text())
     assert "stage full, step 1: the loss is nan; lower its learning_rate, or look at the photos: " in str(error.value)
-    assert f"{', '.join(told['names'])} (state and batch: {folder})" in str(error.value)
+    assert f"{', '.join(dumped['names'])} (state and batch: {folder})" in str(error.value)
     # The batch is that of the step, not of a later one; the state is what there was when the loss was looked at.
     source = make_source(config.data, FEW.side)
     with train_batches(source, config.data, parts="full", side=FEW.side, batch_size=16, device_count=8) as batches:
         first = next(batches)
-    assert told["names"] == list(first.names)
-    assert told["scalars"]["loss"] == "nan"
-    assert told["state_step"] == config.log_every
+    assert dumped["names"] == list(first.names)
+    assert dumped["scalars"]["loss"] == "nan"
+    assert dumped["state_step"] == config.log_every
     with np.load(folder / "batch.npz") as batch, np.load(folder / "state.npz") as state:
         np.testing.assert_array_equal(batch["full_rgb"], first.batch.full_rgb)
         assert {k.removeprefix("variables/") for k in state if k.startswith("variables/")} == set(flat(trees["full"]))
         assert int(state["step"]) == config.log_every
-        assert told["numbers_not_finite"] == {
+        assert dumped["numbers_not_finite"] == {
             name: count for name in state if (count := int(np.sum(~np.isfinite(state[name]))))
         }
     assert (folder / "config.json").read_bytes() == (tmp_path / "run" / "config.json").read_bytes()
@@ -340,23 +345,23 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
             {"full": stage(5, accumulate=4)},
             "full.batch_size: 16 photos cannot be split evenly over 8 devices, each in 4 parts (accumulate)",
         ),
-        ({"full": stage(5, flip=True)}, "full.flip: a mirrored scene shows other classes in the same colours"),
+        ({"full": stage(5, flip=True)}, "full.flip: a mirrored scene shows other classes in the same colors"),
         (
             {"model": dataclasses.replace(FEW, fusion=FusionConfig(strategy="truth_mask"))},
             "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks",
         ),
         ({"full": stage(5, trained="fusion")}, "full.trained: 'fusion' leaves nothing to train in this model"),
         ({"model": dataclasses.replace(FEW, compute_dtype="float64")}, "JAX_ENABLE_X64=1"),
-        ({"log_every": 0}, "config.log_every: 0 is less than 1"),
-        ({"checkpoint_every": 0}, "config.checkpoint_every: 0 is less than 1"),
-        ({"keep_checkpoints": 0}, "config.keep_checkpoints: 0 is less than 1"),
+        ({"log_every": 0}, "log_every: 0, which must be at least 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every: 0, which must be at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints: 0, which must be at least 1"),
         (
             {"keep_every": 3},
-            "config.keep_every: 3 is no multiple of checkpoint_every, 2",
+            "keep_every: 3, which must be a multiple of checkpoint_every, 2: only what is saved can be kept",
         ),
-        ({"keep_best": "psnr"}, "config.keep_best: 'psnr' is measured nowhere; give eval_every too"),
-        ({"eval_every": -1}, "config.eval_every: -1 is negative; 0 is never"),
-        ({"patience": -1.0}, "config.patience: -1.0 is negative; 0 is never"),
+        ({"keep_best": "psnr"}, "keep_best: 'psnr', which must be empty unless eval_every measures that metric"),
+        ({"eval_every": -1}, "eval_every: -1, which must be at least 0 (0: never)"),
+        ({"patience": -1.0}, "patience: -1.0, which must be at least 0 (0: never)"),
         ({"profile_steps": "3"}, "config.profile_steps: '3'; give the first and the last step, as in 10,20"),
         ({"stages": ("fusion", "full")}, "config.stages"),
     ],

@@ -11,13 +11,11 @@ import pytest
 from jaxcolor.config import Config, ConfigError, OptimizerConfig, StageConfig, from_dict
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.optimizer import OptState, learning_rate, make_optimizer
-from jaxcolor.training.placement import Placement
 from jaxcolor.training.step import TrainState, eval_variables, make_state
 
 STAGE = StageConfig(steps=10, learning_rate=1.0)
 ONE = Devices.all("shard_map", jax.devices()[:1])
 NAMES = {"conv/kernel": (2, 3), "conv/bias": (3,), "norm/scale": (5,), "norm/bias": (5,)}
-"""Of 6, 3, 5 and 5 numbers: none divides by eight devices or by four."""
 
 
 def arrays(seed: int) -> dict[str, np.ndarray]:
@@ -37,15 +35,12 @@ def steps(
     settings: OptimizerConfig,
     count: int,
     rate: float = 0.1,
-    *,
     devices: Devices = ONE,
-    sharded: bool = False,
-    after: Run | None = None,
 ) -> Run:
     """Updates with the gradients of ``arrays``, a share of which comes from each device."""
-    optimizer = make_optimizer(Config(optimizer=settings, shard_optimizer=sharded), STAGE)
+    optimizer = make_optimizer(Config(optimizer=settings), STAGE)
     stats = {"norm": {"mean": np.ones(2, np.float32)}}
-    result = after or Run([arrays(0)], [jax.device_get(optimizer.init(arrays(0), stats))], [])
+    result = Run([arrays(0)], [jax.device_get(optimizer.init(arrays(0), stats))], [])
 
     def update(state: TrainState, gradients: Any) -> tuple[TrainState, jax.Array]:
         own = jax.tree.map(lambda g: g[0], gradients)
@@ -53,14 +48,13 @@ def steps(
         return TrainState(state.step, {"params": updated.trained}, updated.state), updated.grad_norm
 
     begin = TrainState(np.int32(0), {"params": result.weights[-1]}, result.states[-1])
-    placement = Placement(devices, begin, sharded)
-    mapped = devices.map(update, in_specs=(placement.kinds, SPLIT), out_specs=(placement.kinds, REPLICATED))
-    state = placement.put(begin)
-    for number in range(len(result.norms) + 1, len(result.norms) + count + 1):
+    mapped = devices.map(update, in_specs=(REPLICATED, SPLIT), out_specs=(REPLICATED, REPLICATED))
+    state = devices.replicate(begin)
+    for number in range(1, count + 1):
         shares = np.random.default_rng(number).dirichlet(np.ones(8)).astype(np.float32).reshape(devices.count, -1)
         each = {k: np.stack([g * share for share in shares.sum(axis=1)]) for k, g in arrays(number).items()}
         state, norm = mapped(state, devices.split(each))
-        host = placement.fetch(state)
+        host = devices.fetch(state)
         result = Run(
             [*result.weights, host.variables["params"]],
             [*result.states, host.opt_state],
@@ -97,7 +91,7 @@ class TestLearningRate:
         ],
         ids=["constant", "linear", "cosine"],
     )
-    def test_warmup_takes_no_step_for_nothing(self, settings: dict[str, Any], after: list[float]) -> None:
+    def test_every_step_of_a_warmup_updates_something(self, settings: dict[str, Any], after: list[float]) -> None:
         assert rates(warmup_steps=4, **settings) == pytest.approx([0.25, 0.5, 0.75, 1, *after], abs=1e-6)
 
     def test_a_warmup_of_one_step_is_none(self) -> None:
@@ -151,7 +145,7 @@ class TestAverage:
         assert np.abs(weights[-1]["conv/bias"] - expected["conv/bias"]).max() > 0.01
 
     def test_slow_averages_settle_on_the_weights(self) -> None:
-        """Where weights stand still the average does too, however close to 1 the decay: no bias of float32."""
+        """Where weights do not change the average does not either, however close to 1 the decay: no bias of float32."""
         optimizer = make_optimizer(Config(optimizer=OptimizerConfig(ema_decay=0.9999)), STAGE)
         weights, state = arrays(0), optimizer.init(arrays(0), {})
         gradients = jax.tree.map(np.zeros_like, weights)
@@ -177,37 +171,11 @@ def assert_close(ours: Run, theirs: Run, rtol: float) -> None:
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10)
 
 
-class TestSharded:
-    """The optimizer's state cut over devices (ZeRO-1)."""
-
-    @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
-    @pytest.mark.parametrize("count", [8, 4])
-    def test_it_does_what_the_whole_one_does(self, mapping: str, count: int) -> None:
-        devices = Devices.all(mapping, jax.devices()[:count])
-        for settings, rtol in ((dataclasses.replace(EVERYTHING, clip_norm=0.0), 0.0), (EVERYTHING, 1e-6)):
-            whole, sharded = (steps(settings, 3, devices=devices, sharded=s) for s in (False, True))
-            assert min(whole.norms) > 1.5  # clipping, where it is on, does something
-            # Bit for bit but for the norm, whose squares are added up in another order.
-            assert sharded.norms == pytest.approx(whole.norms, rel=1e-6)
-            assert_close(sharded._replace(norms=[]), whole._replace(norms=[]), rtol)
-
-    def test_it_goes_on_on_another_number_of_devices(self) -> None:
-        eight, four = (Devices.all("shard_map", jax.devices()[:count]) for count in (8, 4))
-        begun = steps(EVERYTHING, 2, devices=eight, sharded=True)
-        assert_close(
-            steps(EVERYTHING, 2, devices=four, sharded=True, after=begun), steps(EVERYTHING, 4, devices=eight), 1e-5
-        )
-
-    @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
-    def test_each_device_holds_its_part(self, mapping: str) -> None:
-        devices = Devices.all(mapping)
-        optimizer = make_optimizer(Config(optimizer=EVERYTHING, shard_optimizer=True), STAGE)
-        state = TrainState(np.int32(0), {"params": arrays(0)}, jax.device_get(optimizer.init(arrays(0), {})))
-        put = Placement(devices, state, shard_optimizer=True).put(state).opt_state
-        for flat in (put.rule[0].mu, put.rule[0].nu, put.average["params"]):
-            sizes = {name: {shard.data.size for shard in flat[name].addressable_shards} for name in NAMES}
-            assert sizes == {name: {1} for name in NAMES}  # of 6, 3 and 5 numbers
-            assert {shard.device for shard in flat["conv/bias"].addressable_shards} == set(jax.devices())
+@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+def test_shares_of_eight_devices_are_one_gradient(mapping: str) -> None:
+    eight, one = steps(EVERYTHING, 3, devices=Devices.all(mapping)), steps(EVERYTHING, 3)
+    assert min(one.norms) > 1.5  # clipping does something
+    assert_close(eight, one, 1e-5)
 
 
 def state_of(ema_decay: float) -> TrainState:
@@ -220,17 +188,17 @@ def state_of(ema_decay: float) -> TrainState:
     return make_state(tree, optimizer, dataclasses.replace(STAGE, trained="fusion"))
 
 
-def test_what_is_released() -> None:
+def test_eval_variables_are_the_average() -> None:
     plain = state_of(0.0)
     assert eval_variables(plain) == plain.variables
     averaged = state_of(0.9)
-    assert set(averaged.opt_state.average["params"]) == {"fuse_conv1_2/bias"}  # what stands still needs no average
+    assert set(averaged.opt_state.average["params"]) == {"fuse_conv1_2/bias"}  # frozen parameters need no average
     average = {"params": {"fuse_conv1_2/bias": np.full(2, 7.0)}, "batch_stats": {"norm1": {"mean": np.full(3, 5.0)}}}
-    released = eval_variables(averaged.replace(opt_state=averaged.opt_state._replace(average=average)))
-    assert jax.tree.structure(released) == jax.tree.structure(averaged.variables)
-    np.testing.assert_array_equal(released["params"]["fuse_conv1_2"]["bias"], [7, 7])
-    np.testing.assert_array_equal(released["params"]["trunk"]["conv1_1"]["kernel"], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(released["batch_stats"]["norm1"]["mean"], [5, 5, 5])
+    found = eval_variables(averaged.replace(opt_state=averaged.opt_state._replace(average=average)))
+    assert jax.tree.structure(found) == jax.tree.structure(averaged.variables)
+    np.testing.assert_array_equal(found["params"]["fuse_conv1_2"]["bias"], [7, 7])
+    np.testing.assert_array_equal(found["params"]["trunk"]["conv1_1"]["kernel"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(found["batch_stats"]["norm1"]["mean"], [5, 5, 5])
 
 
 def test_the_first_state_lies_on_the_host() -> None:

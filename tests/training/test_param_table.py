@@ -77,10 +77,10 @@ def test_backbones(name: str, count: int) -> None:
 def test_remarks() -> None:
     full = param_table(STAGES["full"], SHAPES, StageConfig())
     assert "classes: no loss reads it, its gradient is 0" in full
-    assert "running statistics follow the batches" in full
+    assert "running statistics are updated" in full
     fusion = param_table(STAGES["fusion"], SHAPES, Config().fusion)
     assert "classes" not in fusion
-    assert "running statistics stand still" in fusion
+    assert "running statistics are fixed" in fusion
     without = networks.abstract(ModelConfig(norm="none", width=0.1))
     assert "statistics" not in param_table(STAGES["full"], without, StageConfig())
 

@@ -21,7 +21,7 @@ def test_a_signal_is_noted_and_obeyed_later(number, status, capfd):
         assert "once more to quit at once" in capfd.readouterr().err
         # The next one ends the program without going through Python, which may be compiling.
         assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-        with pytest.raises(StoppedError, match="stopped in stage full after step 3; the same command goes on") as error:
+        with pytest.raises(StoppedError, match="stopped in stage full after step 3; the same command resumes") as error:
             stop.obey("in stage full after step 3")
         assert error.value.status == status
     assert signal.getsignal(number) is before

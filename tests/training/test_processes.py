@@ -128,7 +128,7 @@ def test_a_signal_to_one_stops_all_and_they_go_on(trained, tmp_path):
     time.sleep(1)
     started[1].send_signal(signal.SIGTERM)
     said = finish(started)
-    assert all("the same command goes on from there" in err for _, err in said)
+    assert all("the same command resumes from there" in err for _, err in said)
     finish(start("train.py", tmp_path, 2, 4, "--workdir=w"))
     for name in ("loss", "grad_norm", "valid_photos"):
         np.testing.assert_allclose(column(tmp_path / "w", name), column(trained[2, 4], name), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Going on: with other devices, for longer, with other photos, and where ``Config.resume`` says so."""
+"""Resuming: with other devices, for longer, with other photos, and where ``Config.resume`` says so."""
 
 import dataclasses
 import shutil
@@ -89,10 +89,10 @@ def test_on_fewer_and_fewer_devices(
 
 
 class TestSteps:
-    def amend(self, then: Any, now: Any, step: int, workdir: Path) -> list[str]:
+    def reconcile(self, then: Any, now: Any, step: int) -> list[str]:
         theirs, ours = ({"full": dataclasses.asdict(settings)} for settings in (then, now))
-        amended, reasons = reconcile_steps(theirs, ours, STAGES["full"], step, workdir)
-        assert (amended == ours) == (not reasons)
+        reconciled, reasons = reconcile_steps(theirs, ours, STAGES["full"], step, {})
+        assert (reconciled == ours) == (not reasons)
         return list(reasons)
 
     @pytest.mark.parametrize(
@@ -104,21 +104,21 @@ class TestSteps:
             (stage(10, decay_start=0.5), stage(20, decay_start=0.5), 0),
         ],
     )
-    def test_may_change_where_the_past_stays(self, then: Any, now: Any, step: int, tmp_path: Path) -> None:
-        assert self.amend(then, now, step, tmp_path) == []
+    def test_may_change_where_the_steps_done_would_be_the_same(self, then: Any, now: Any, step: int) -> None:
+        assert self.reconcile(then, now, step) == []
 
-    def test_may_not_where_it_would_not(self, tmp_path: Path) -> None:
-        (reason,) = self.amend(stage(10, decay_start=0.5), stage(20, decay_start=0.5), 8, tmp_path)
+    def test_may_not_change_where_they_would_not(self) -> None:
+        (reason,) = self.reconcile(stage(10, decay_start=0.5), stage(20, decay_start=0.5), 8)
         assert "its learning rate depends on how many there are" in reason
         assert "0.001 -> 0.001" not in reason
-        assert "0.0008 -> 0.001 in step 7; to go on from its weights, begin a run with start_from" in reason
-        (reason,) = self.amend(stage(10), stage(7), 8, tmp_path)
-        assert reason == "full.steps: 8 steps are taken already, so 7 are too few"
+        assert "0.0008 -> 0.001 in step 7; to continue from its weights, start a new run with start_from" in reason
+        (reason,) = self.reconcile(stage(10), stage(7), 8)
+        assert reason == "full.steps: 8 steps are done already, so 7 are too few"
 
-    def test_nor_under_stages_that_began_from_the_result(self, copied: Path) -> None:
+    def test_nor_under_stages_that_started_from_the_result(self, copied: Path) -> None:
         (copied / "instance" / "4").mkdir(parents=True)
         before = numbers(copied)
-        with pytest.raises(CheckpointError, match="stage instance began from its result at step 5; delete"):
+        with pytest.raises(CheckpointError, match="stage instance started from its result at step 5; delete"):
             train.train(steps(ONLY_FULL, 9), copied)
         assert numbers(copied) == before
         assert saved_steps(copied / "full") == [4, 5]
@@ -129,7 +129,7 @@ class TestSteps:
             train.train(config, copied)
 
 
-def test_a_stage_that_began_from_another_result_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_started_from_another_result_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody deleted stage full and trained it anew, otherwise: stage instance does not belong to it."""
     config = dataclasses.replace(CONFIG, stages=("instance",), instance=stage(1))
     train.train(config, copied)
@@ -188,7 +188,7 @@ class TestResume:
         )
         return workdir
 
-    def test_auto_takes_everything(self, held: Path, tmp_path: Path) -> None:
+    def test_auto_accepts_everything(self, held: Path, tmp_path: Path) -> None:
         for folder in (held, tmp_path, tmp_path / "new"):
             workdirs.check(folder, "auto", ["full"])
         assert not (tmp_path / "new").exists()
@@ -198,7 +198,7 @@ class TestResume:
             workdirs.check(held, "never", ["full", "instance", "fusion"])
         assert str(error.value) == (
             f"--workdir {held}: a run is there (stage full: checkpoint of step 5, stage instance: scalars.jsonl to "
-            "step 1), and config.resume is 'never'; name another folder, delete that one, or go on with it: "
+            "step 1), and config.resume is 'never'; name another folder, delete that one, or resume it: "
             "--config.resume=auto"
         )
         workdirs.check(held, "never", ["fusion"])  # which takes what stages full and instance left

@@ -40,7 +40,7 @@ class TestPartition:
         # model10up and its shortcut stay as they are.
         assert {"trunk/conv10_up", "trunk/short1_10"} <= names(frozen)
 
-    def test_released_counts(self) -> None:
+    def test_parameter_counts_of_the_authors(self) -> None:
         """At full width: 13 heads; model10 and model_out have 147,584 and 258 more."""
         shapes = networks.abstract(Config().model)["fusion"]["params"]
         params = jax.tree.map(lambda like: np.broadcast_to(np.float32(0), like.shape), shapes)
@@ -48,7 +48,7 @@ class TestPartition:
         assert count == {"fusion": 1_078_266, "fusion_and_output": 1_078_266 + 147_584 + 258}
 
     @pytest.mark.parametrize("trained", ["all", "fusion", "fusion_and_output"])
-    def test_the_way_back(self, trained: str) -> None:
+    def test_merge_is_the_inverse(self, trained: str) -> None:
         params = variables()["fusion"]["params"]
         back = merge(*partition(params, trained))
         assert jax.tree.structure(back) == jax.tree.structure(params)

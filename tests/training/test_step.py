@@ -21,7 +21,6 @@ from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.optimizer import make_optimizer
-from jaxcolor.training.placement import Placement
 from tests.small import FEW, SIDE, example, gray, variables
 
 PHOTOS = 16
@@ -47,7 +46,7 @@ def examples(gray_photos: Sequence[int] = (), gray_crops: Sequence[int] = ()) ->
 
 
 def packed(stage: str, given: Sequence[Example], groups: int) -> Batch:
-    """As the pipeline hands it to that stage; ``groups`` are devices, or parts of what they hold."""
+    """As the data loader makes it for that stage; ``groups`` are devices, or parts of what they hold."""
     if stage == "instance":
         given = [e._replace(crop_rgb=e.crop_rgb[:1], level_boxes=e.level_boxes[:1], scores=e.scores[:1]) for e in given]
     capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // groups
@@ -67,7 +66,6 @@ class Result(NamedTuple):
 
 class Compiled(NamedTuple):
     devices: Devices
-    placement: Placement
     before: step.TrainState
     step: Any
 
@@ -78,14 +76,13 @@ def compiled(stage: str, mapping: str, count: int, config: Config) -> Compiled:
     chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
     optimizer = make_optimizer(config, settings)
     before = step.make_state(variables(config.model)[stage], optimizer, settings)
-    placement = Placement(devices, before, config.shard_optimizer)
     mapped = devices.map(
         step.make_step(config, chosen, optimizer),
-        in_specs=(placement.kinds, REPLICATED, SPLIT),
-        out_specs=(placement.kinds, REPLICATED),
+        in_specs=(REPLICATED, REPLICATED, SPLIT),
+        out_specs=(REPLICATED, REPLICATED),
         donate=(0,),
     )
-    return Compiled(devices, placement, before, mapped)
+    return Compiled(devices, before, mapped)
 
 
 def run(
@@ -98,17 +95,17 @@ def run(
     then: Sequence[Sequence[Example]] = (),
 ) -> Result:
     """``steps`` steps on the photos given, then one on each of ``then``."""
-    devices, placement, before, function = compiled(stage, mapping, count, config)
+    devices, before, function = compiled(stage, mapping, count, config)
     accumulate = stages.stage_config(config, stages.STAGES[stage]).accumulate
     trees = variables(config.model)
-    state = placement.put(before)
+    state = devices.replicate(before)
     frozen = devices.replicate(networks.frozen({t: trees[t] for t in stages.STAGES[stage].frozen}, config.model))
     scalars = []
     for each in [given] * steps + list(then):
         batch = packed(stage, each, count * accumulate)
         state, reported = function(state, frozen, devices.split(batch))
         scalars.append(devices.fetch(reported))
-    return Result(before, placement.fetch(state), scalars)
+    return Result(before, devices.fetch(state), scalars)
 
 
 ALL = pytest.mark.parametrize("stage", list(stages.STAGES))
@@ -288,24 +285,23 @@ class TestAccumulation:
             sum_over_parts(lambda part: part, {"crop": jnp.zeros((3, 2))}, 2)
 
 
-SHARDED = dataclasses.replace(
+AVERAGED = dataclasses.replace(
     CONFIG,
     model=dataclasses.replace(FEW, norm="none"),
     optimizer=OptimizerConfig(name="adamw", weight_decay=0.1, ema_decay=0.9),
     full=StageConfig(steps=4, learning_rate=1e-2, decay_start=0.25),
-    shard_optimizer=True,
 )
 
 
 def test_a_step_without_valid_pictures_takes_its_learning_rate_with_it() -> None:
     """What is reported is what is applied, also after such a step: the optimizer counts one update less than steps."""
     dead = examples(gray_photos=range(PHOTOS))
-    two, three = (run("full", examples(), then=then, config=SHARDED) for then in ([dead], [dead, examples()]))
+    two, three = (run("full", examples(), then=then, config=AVERAGED) for then in ([dead], [dead, examples()]))
     assert [float(s.valid) for s in three.scalars] == [PHOTOS, 0, PHOTOS]
     rates = [float(s.learning_rate) for s in three.scalars]
     assert rates == pytest.approx([0.01, 0, 0.01 * 2 / 3])
     before, after = (traverse_util.flatten_dict(r.after.variables["params"], sep="/") for r in (two, three))
-    adam, settings = three.after.opt_state.rule[0], SHARDED.optimizer
+    adam, settings = three.after.opt_state.rule[0], AVERAGED.optimizer
     assert adam.count == 2
     for name in adam.mu:
         mean, square = (m[name] / (1 - b**2) for m, b in ((adam.mu, settings.b1), (adam.nu, settings.b2)))
@@ -318,23 +314,13 @@ def test_a_step_without_valid_pictures_takes_its_learning_rate_with_it() -> None
 def test_averaged_weights_are_those_of_the_updates() -> None:
     """And are not moved by a step without valid pictures."""
     dead = examples(gray_photos=range(PHOTOS))
-    runs = [run("full", examples(), then=then, config=SHARDED) for then in ([], [dead], [dead, examples()])]
+    runs = [run("full", examples(), then=then, config=AVERAGED) for then in ([], [dead], [dead, examples()])]
     first, _, last = (r.after.variables["params"] for r in runs)
-    released = [step.eval_variables(r.after)["params"] for r in runs]
-    assert_same_bits(released[0], released[1])
+    averages = [step.eval_variables(r.after)["params"] for r in runs]
+    assert_same_bits(averages[0], averages[1])
     expected = jax.tree.map(lambda a, b: (0.9 * a + b) / 1.9, first, last)
     start = runs[0].before.variables["params"]
-    for ours, theirs, raw, first in zip(*map(jax.tree.leaves, (released[2], expected, last, start)), strict=True):
+    for ours, theirs, raw, first in zip(*map(jax.tree.leaves, (averages[2], expected, last, start)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
         # It is not the raw one, but for arrays that no gradient reaches.
         assert np.array_equal(ours, raw) == np.array_equal(raw, first)
-
-
-def test_a_sharded_optimizer_gives_the_same_bits() -> None:
-    given = examples(gray_photos=GRAY)
-    sharded = run("full", given, steps=2, config=SHARDED)
-    whole = run("full", given, steps=2, config=dataclasses.replace(SHARDED, shard_optimizer=False))
-    assert_same_bits(sharded.after, whole.after)
-    for ours, theirs in zip(sharded.scalars, whole.scalars, strict=True):
-        assert_same_bits(ours._replace(grad_norm=0), theirs._replace(grad_norm=0))
-        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-6)  # squares in another order

@@ -1,4 +1,4 @@
-"""The program itself, in processes of its own: what is wrong is told without a traceback."""
+"""The program itself, in processes of its own: errors are reported without a traceback."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
         ([DEMO, "--workdir=RUN", "more"], "unexpected arguments: more"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(flags: list[str], message: str, tmp_path: Path) -> None:
+def test_errors_are_reported_in_one_line(flags: list[str], message: str, tmp_path: Path) -> None:
     done = run(*(flag.replace("RUN", str(tmp_path / "run")) for flag in flags))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

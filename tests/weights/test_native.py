@@ -277,10 +277,10 @@ def test_metadata_that_cannot_be_read(path, text):
 
 def test_files_of_others(path):
     save_file({"a": np.zeros(1)}, path)
-    with pytest.raises(WeightsError, match="not a released file of jaxcolor: there is no config in its metadata"):
+    with pytest.raises(WeightsError, match="not a weights file of jaxcolor: there is no config in its metadata"):
         native.load(path)
     save_file({"a": np.zeros(1)}, path, metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="not a released file of jaxcolor"):
+    with pytest.raises(WeightsError, match="not a weights file of jaxcolor"):
         native.load(path)
 
 

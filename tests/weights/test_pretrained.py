@@ -1,4 +1,4 @@
-"""What a run can start from besides released files."""
+"""Pretrained weights that a run can start from."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import functools
 import numpy as np
 import pytest
 
-from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig
+from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig, to_dict
 from jaxcolor.models.networks import TREES
-from jaxcolor.weights import native, reference, siggraph
+from jaxcolor.weights import native, reference
 from jaxcolor.weights.pretrained import load_pretrained
 from tests.weights.conftest import SMALL, assert_same
 
@@ -29,8 +29,7 @@ def config(path, model=BFLOAT, **changes) -> Config:
 
 def test_a_pth_file_of_the_full_branch(reads, states, tmp_path):
     start = load_pretrained(config(tmp_path / "latest_net_GComp.pth"))
-    assert start.trees == ("full",)
-    assert start.config.side == BFLOAT.side
+    assert tuple(start.variables) == ("full",)
     assert start.note == "started from latest_net_GComp.pth"
     assert_same(start.variables["full"], reference.variables_from_state("full", states["full"]).variables)
     assert start.variables["full"]["params"]["conv1_1"]["kernel"].flags.c_contiguous
@@ -38,7 +37,7 @@ def test_a_pth_file_of_the_full_branch(reads, states, tmp_path):
 
 def test_siggraph17(reads, tmp_path):
     start = load_pretrained(config(tmp_path / "siggraph17-df00044c.pth"))
-    assert start.note == f"started from siggraph17-df00044c.pth ({siggraph.NOTE})"
+    assert start.note == f"started from siggraph17-df00044c.pth ({reference.SIGGRAPH_NOTE})"
     assert not start.variables["full"]["params"]["conv1_1"]["kernel"][:, :, 3].any()
 
 
@@ -68,27 +67,33 @@ def test_another_architecture_is_refused(reads, tmp_path, model, said):
     with pytest.raises(ConfigError) as error:
         load_pretrained(config(tmp_path / "latest_net_GComp.pth", model))
     assert str(error.value).splitlines() == [
-        f"start_from: {tmp_path}/latest_net_GComp.pth holds another model:",
-        f"  {said}",
+        f"start_from: {tmp_path}/latest_net_GComp.pth holds trees of another model than config.model:",
+        f"  full: {said}",
     ]
 
 
 def test_the_full_branch_says_nothing_about_fusion(reads, tmp_path):
     model = dataclasses.replace(BFLOAT, fusion=FusionConfig(outside="masked", head_channels=4))
-    assert load_pretrained(config(tmp_path / "latest_net_GComp.pth", model)).config.fusion == model.fusion
+    start = load_pretrained(config(tmp_path / "latest_net_GComp.pth", model))
+    assert (tuple(start.variables), start.unused) == (("full",), ())
 
 
 def test_the_reference_in_a_folder(states, tmp_path, monkeypatch):
     translated = {tree: reference.variables_from_state(tree, states[tree]) for tree in TREES}
     loaded = reference.Reference({tree: t.variables for tree, t in translated.items()}, {tree: {} for tree in TREES})
     monkeypatch.setattr(reference, "load", lambda path, form: loaded)
-    assert load_pretrained(config(tmp_path)).trees == TREES
+    start = load_pretrained(config(tmp_path))
+    assert (tuple(start.variables), start.unused) == (TREES, ())
     model = dataclasses.replace(BFLOAT, fusion=FusionConfig(outside="masked"))
-    with pytest.raises(ConfigError, match=r"fusion\.outside: 'zero' -> 'masked'"):
-        load_pretrained(config(tmp_path, model))
+    start = load_pretrained(config(tmp_path, model))
+    assert tuple(start.variables) == ("full", "instance")
+    assert start.unused == (
+        f"start_from: the fusion tree of {tmp_path.name} is not used, it is of another model: "
+        "fusion.outside: 'zero' -> 'masked'",
+    )
 
 
-def test_released_files(small, tmp_path):
+def test_our_own_files(small, tmp_path):
     path = tmp_path / "small.safetensors"
     save = functools.partial(native.save, path, SMALL, small)
     save()
@@ -99,7 +104,9 @@ def test_released_files(small, tmp_path):
     assert_same(start.variables, small)
     with pytest.raises(ConfigError, match=r"start_form: 'siggraph17' is for \.pth files"):
         load_pretrained(config(path, SMALL, start_form="siggraph17"))
-    with pytest.raises(ConfigError, match="holds another model:\n  side: 256 -> 64"):
+    with pytest.raises(
+        ConfigError, match=r"than config\.model:\n  full: side: 256 -> 64\n  instance: side: 256 -> 64\n  fusion: side"
+    ):
         load_pretrained(config(path, dataclasses.replace(SMALL, side=64)))
 
 
@@ -109,8 +116,31 @@ def test_converted_weights_can_start_any_recipe(small, tmp_path):
     native.save(path, SMALL, small)
     changed = dataclasses.replace(SMALL, compute_dtype="bfloat16", init="normal002", head_init="he")
     assert_same(load_pretrained(config(path, changed)).variables, small)
-    with pytest.raises(ConfigError, match="holds another model:\n  compute_dtype: 'float32' -> 'float64'"):
+    with pytest.raises(ConfigError, match=r"than config\.model:\n  full: compute_dtype: 'float32' -> 'float64'"):
         load_pretrained(config(path, dataclasses.replace(SMALL, compute_dtype="float64")))
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        {"strategy": "box_mask"},
+        {"layers": "encoder"},
+        {"outside": "masked"},
+        {"head_channels": 3},
+    ],
+)
+def test_full_and_instance_fit_whatever_the_fusion_settings_are(small, tmp_path, fusion):
+    path = tmp_path / "small.safetensors"
+    native.save(path, SMALL, small)
+    model = dataclasses.replace(SMALL, fusion=dataclasses.replace(SMALL.fusion, **fusion))
+    start = load_pretrained(config(path, model))
+    assert_same(start.variables, {tree: small[tree] for tree in ("full", "instance")})
+    (line,) = start.unused
+    (name,) = fusion
+    assert line.startswith(
+        "start_from: the fusion tree of small.safetensors is not used, it is of another model: "
+        f"fusion.{name}: {to_dict(SMALL.fusion)[name]!r} -> {fusion[name]!r}"
+    )
 
 
 def test_from_a_real_file(states, pth_folder):

@@ -95,7 +95,7 @@ def test_a_kernel_of_equal_size_in_our_layout_is_refused(states):
         reference.variables_from_state("full", state)
 
 
-def test_the_way_back_is_strict(states):
+def test_the_inverse_is_strict(states):
     variables = reference.variables_from_state("full", states["full"]).variables
     params = {**variables["params"], "more": {"bias": np.zeros(3)}, "output": {"bias": np.zeros(3)}}
     with pytest.raises(WeightsError) as error:

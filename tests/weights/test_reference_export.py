@@ -39,7 +39,7 @@ def torch():
 
 @pytest.fixture(scope="module")
 def trees(states):
-    """What a released file of the recipe's weights holds, with everything that came along."""
+    """The content of a file of the recipe weights, with the arrays that nothing reads."""
     translated = {tree: reference.variables_from_state(tree, states[tree]) for tree in TREES}
     return native.NativeWeights(
         ModelConfig(),

@@ -1,4 +1,4 @@
-"""Weights of siggraph17: told from the reference's, and equal under our input although their hint mask is another."""
+"""Weights of siggraph17: recognized, and equal under our input although their hint mask is another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxcolor import cli
 from jaxcolor.config import ModelConfig
 from jaxcolor.models import networks
 from jaxcolor.models.networks import network_input
-from jaxcolor.weights import native, reference, siggraph
+from jaxcolor.weights import native, reference
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import flat
 
@@ -49,13 +49,13 @@ def luminance():
 )
 def test_by_name(tmp_path, name, form):
     (tmp_path / name).write_bytes(b"anything")
-    assert siggraph.form_of(tmp_path / name) == form
+    assert reference.form_of(tmp_path / name) == form
 
 
 def test_by_checksum(tmp_path, monkeypatch):
     (tmp_path / "renamed.pth").write_bytes(b"content")
-    monkeypatch.setattr(siggraph, "PACKAGE_CHECKSUM", hashlib.sha256(b"content").hexdigest()[:8])
-    assert siggraph.form_of(tmp_path / "renamed.pth") == "siggraph17"
+    monkeypatch.setattr(reference, "SIGGRAPH_CHECKSUM", hashlib.sha256(b"content").hexdigest()[:8])
+    assert reference.form_of(tmp_path / "renamed.pth") == "siggraph17"
 
 
 def test_unknown_files_are_not_guessed(reads, tmp_path):
@@ -90,7 +90,7 @@ def test_a_folder_is_not_siggraph17(tmp_path):
 
 def test_only_the_masks_weights_change(states):
     before = reference.variables_from_state("full", states["full"]).variables
-    after = siggraph.without_mask(before)
+    after = reference.without_mask(before)
     ours, theirs = flat(after), flat(before)
     assert ours.keys() == theirs.keys()
     assert [key for key in ours if not np.array_equal(ours[key], theirs[key])] == ["params/conv1_1/kernel"]
@@ -113,7 +113,7 @@ def test_equal_to_pytorch_with_their_mask(torch, states, luminance):
     parts = networks.build(ModelConfig())
     run = jax.jit(lambda tree: networks.run_full(parts, {"full": tree}, network_input(jnp.asarray(luminance))).ab)
     as_reference = reference.variables_from_state("full", states["full"]).variables
-    np.testing.assert_allclose(run(siggraph.without_mask(as_reference)), theirs, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(run(reference.without_mask(as_reference)), theirs, rtol=0, atol=1e-5)
     # Taken for the reference's, they are off everywhere, and a bias would leave them off at the borders.
     assert np.abs(run(as_reference) - theirs).max() > 0.01
 
@@ -122,8 +122,8 @@ def test_the_file_says_what_was_done(reads, tmp_path, capsys):
     source, output = tmp_path / "siggraph17-df00044c.pth", tmp_path / "out.safetensors"
     source.touch()
     assert cli.main(["convert", str(source), str(output), "--note", "from the package"]) == 0
-    assert siggraph.NOTE in capsys.readouterr().out
+    assert reference.SIGGRAPH_NOTE in capsys.readouterr().out
     loaded = native.load(output)
     output.unlink()
-    assert loaded.note == f"from the package; {siggraph.NOTE}"
+    assert loaded.note == f"from the package; {reference.SIGGRAPH_NOTE}"
     assert not loaded.variables["full"]["params"]["conv1_1"]["kernel"][:, :, 3].any()

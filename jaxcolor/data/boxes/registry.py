@@ -23,8 +23,8 @@ def open_store(path: Path, kind: str = "auto", images: Path | None = None, masks
       path: a folder of ``.npz`` or ``.xml`` files, a packed store, or a JSON file of COCO's, which may be a member of
         a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``. For a dotted path whatever that
         takes.
-      kind: a name in ``registries.BOX_STORES``, the dotted path of a callable (Path) -> BoxStore, or ``auto``: found out by
-        ``find_kind``.
+      kind: a name in ``registries.BOX_STORES``, the dotted path of a callable (Path) -> BoxStore, or ``auto``:
+        found out by ``find_kind``.
       images: for COCO detection results alone, a JSON file whose ``images`` name them, see ``coco.read_detections``.
       masks: for an instances file alone, whether the masks are wanted too: the store is then a ``MaskedStore``.
 

@@ -22,7 +22,7 @@ def make_source(config: DataConfig, side: int) -> Source:
     """The source that a config names.
 
     Args:
-      config: ``source`` is a name in ``registries.SOURCES`` or the dotted path of a callable (DataConfig, side) -> Source.
+      config: ``source`` is a name in ``registries.SOURCES`` or the dotted path of a callable (config, side) -> Source.
       side: S of the canvas; scenes are made four times as big.
 
     Raises:

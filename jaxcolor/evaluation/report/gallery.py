@@ -211,7 +211,7 @@ def _painted(
     assert compared is not None
     truth = evaluator.scorer.place(batch, compared)
     pictures = evaluator.pictures(loaded, compared, truth, evaluator.colorists(batch))
-    panels, fusion_weights = devices.fetch(({**pictures, TRUTH: truth.rgb}, weights(batch)), (SPLIT, SPLIT))
+    panels, fusion_weights = devices.fetch_whole(({**pictures, TRUTH: truth.rgb}, weights(batch)))
     owner = photo_of_crop(batch, devices.local_count)
     before = devices.process_index * len(owner)
     own = [np.flatnonzero(owner == place) for place in range(len(loaded.names))]
