@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jinja2
-
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.html import environment
 from jaxcolor.study.plan import Deck, Settings, StudyError
 
 WORDING = {
@@ -101,19 +100,16 @@ def page(deck: Deck, wording: dict[str, str], settings: Settings) -> str:
       wording: from ``read_wording``.
       settings: how long a pair is in view at least, and how far it is enlarged.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxcolor.study"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("study.html").render(
-        words=wording,
-        data={
-            "deck": deck.to_dict(),
-            "words": wording,
-            "least_ms": settings.least_ms,
-            "most_zoom": settings.most_zoom,
-        },
+    return (
+        environment("jaxcolor.study")
+        .get_template("study.html")
+        .render(
+            words=wording,
+            data={
+                "deck": deck.to_dict(),
+                "words": wording,
+                "least_ms": settings.least_ms,
+                "most_zoom": settings.most_zoom,
+            },
+        )
     )
