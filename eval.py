@@ -34,7 +34,7 @@ def main(config: Config) -> None:
 
     from jaxcolor.evaluation.predictions import parse_named
     from jaxcolor.evaluation.run import evaluate_files
-    from jaxcolor.evaluation.tables import markdown
+    from jaxcolor.evaluation.table_formats import markdown
 
     workdir = Path(str(_WORKDIR.value))
     metrics = evaluate_files(

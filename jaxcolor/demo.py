@@ -20,7 +20,7 @@ import jaxcolor
 from jaxcolor import color
 from jaxcolor.config import Config
 from jaxcolor.data.sources.photo_source import make_source
-from jaxcolor.evaluation import run, tables
+from jaxcolor.evaluation import run, table_formats
 from jaxcolor.evaluation.predictors import Checkpoint
 from jaxcolor.inference.files import colorize_files
 from jaxcolor.runtime import program
@@ -66,7 +66,7 @@ def run_demo(config: Config, workdir: Path) -> None:
     run.write_page(
         config, studied, source=source, results=results, metrics=metrics, path=path, curves=curves, facts=facts
     )
-    print(tables.markdown(metrics))
+    print(table_formats.markdown(metrics))
     print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncoloured scenes: {workdir / 'colorized'}")
 
 

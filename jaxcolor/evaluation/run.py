@@ -31,7 +31,7 @@ from jaxcolor.evaluation.report.gallery import choose, gallery
 from jaxcolor.evaluation.report.page import Curves, write_report
 from jaxcolor.evaluation.results import Results, flat_metrics, strict
 from jaxcolor.evaluation.scorer import Scorer
-from jaxcolor.evaluation.tables import latex, markdown
+from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.models.networks import Variables
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jaxcolor.evaluation.scorer import BASIC
 from jaxcolor.weights.native import save
 from tests import quick
-from tests.evaluation.batches import MODEL
+from tests.evaluation.batches import BASIC, MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
 from jaxcolor.color import lab_to_rgb, quantize_rgb
+from jaxcolor.evaluation.controls import iou
 from jaxcolor.evaluation.report.failures import (
     KINDS,
     failure_measures,
     find,
     gray_descriptor,
-    iou,
     missed_share,
     usual_chroma,
 )

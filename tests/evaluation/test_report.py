@@ -16,7 +16,7 @@ from jaxcolor.evaluation.report.contact_sheet import PANEL, contact_sheet, panel
 from jaxcolor.evaluation.report.failures import KINDS
 from jaxcolor.evaluation.report.gallery import Pictured, Weights
 from jaxcolor.evaluation.report.page import curve_svg, write_report
-from jaxcolor.evaluation.report.page_data import as_script, direction, embed
+from jaxcolor.evaluation.report.page_data import as_script, embed, page_data
 from jaxcolor.evaluation.results import Results, Shown
 
 NASTY = "</script><script>alert(\"x\")</script> & 'Größe' <!--"
@@ -213,8 +213,14 @@ def test_json_in_a_script_ends_no_script() -> None:
 
 
 def test_directions_of_metrics() -> None:
-    names = ("psnr", "ssim_objects", "lpips_alex", "delta_e_2000", "colorfulness_hs")
-    assert [direction(m) for m in names] == [1, 1, -1, -1, 0]
+    better = {m["key"]: m["better"] for m in page_data(with_metrics("lpips_alex", "colorfulness_hs"), [])["metrics"]}
+    assert better == {"psnr": 1, "ssim_objects": 1, "lpips_alex": -1, "colorfulness_hs": 0} | dict.fromkeys(METRICS, 1)
+
+
+def with_metrics(*names: str) -> Results:
+    results = make(["a", "b"], ("gray",))
+    results.scores["gray"] |= {name: np.zeros(2) for name in names}
+    return results
 
 
 def test_the_report_needs_no_other_host(tmp_path: Path) -> None:

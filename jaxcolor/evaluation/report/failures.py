@@ -25,6 +25,7 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxcolor import color, resample
 from jaxcolor.batch import Batch
+from jaxcolor.evaluation.controls import COVERS, iou
 from jaxcolor.models.fusion import membership, sum_per_image
 from jaxcolor.runtime.parallel import SPLIT, Devices
 
@@ -38,8 +39,6 @@ VISIBLE = 2.3
 """Change of ab* that can just be seen (Mahy et al. 1994): smaller ones, 8-bit rounding among them, bleed nowhere."""
 NEIGHBOURS = 8
 """Photos of the most similar gray that say how much colour is usual."""
-COVERS = 0.5
-"""IoU from which a box stands for an annotated one."""
 
 _HISTOGRAM, _LAYOUT = 16, 4
 _AT_ONCE = 512
@@ -223,15 +222,6 @@ def missed_share(annotated: Int[np.ndarray, "K 4"], boxes: Int[np.ndarray, "N 4"
     for x, y, width, height in annotated[(iou(annotated, boxes) < COVERS).all(axis=1)].tolist():
         seen[y : y + height, x : x + width] = True
     return float(seen.mean())
-
-
-def iou(first: Int[np.ndarray, "K 4"], second: Int[np.ndarray, "N 4"]) -> Float[np.ndarray, "K N"]:
-    """Intersection over union of each box of the one with each of the other; x0, y0, width, height."""
-    start = np.maximum(first[:, None, :2], second[None, :, :2])
-    end = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
-    common = np.clip(end - start, 0, None).prod(axis=-1)
-    union = first[:, 2:].prod(axis=-1)[:, None] + second[:, 2:].prod(axis=-1)[None] - common
-    return common / np.maximum(union, 1)
 
 
 def find(

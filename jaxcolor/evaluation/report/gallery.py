@@ -212,7 +212,7 @@ def _painted(
     devices, batch, compared = evaluator.devices, loaded.batch, loaded.compared
     assert compared is not None
     truth = evaluator.scorer.place(batch, compared)
-    pictures = evaluator.pictures(loaded, compared, truth, evaluator.colorists(batch))
+    pictures = evaluator.pictures(loaded, compared, truth, evaluator.predictors(batch))
     panels, fusion_weights = devices.fetch(({**pictures, TRUTH: truth.rgb}, weights(batch)), (SPLIT, SPLIT))
     owner = photo_of_crop(batch, devices.local_count)
     before = devices.process_index * len(owner)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 from markupsafe import Markup
@@ -23,8 +22,9 @@ from matplotlib.figure import Figure
 from jaxcolor.evaluation.report.gallery import Pictured, main_system
 from jaxcolor.evaluation.report.page_data import as_script, embed, page_data
 from jaxcolor.evaluation.results import Results, strict
-from jaxcolor.evaluation.tables import difference_rows, footnotes, heading, system_rows, tables
+from jaxcolor.evaluation.tables import difference_rows, footnotes, system_rows, tables
 from jaxcolor.evaluation.tables import title as system_title
+from jaxcolor.runtime.html import environment
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Stage -> (step, loss)."""
@@ -68,26 +68,22 @@ def write_report(
         if shown.name not in rows:
             raise ValueError(f"photo {shown.name!r} is pictured, but not in the results")
         embedded.append(embed(rows[shown.name], shown))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxcolor.evaluation.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        title=title,
-        photos=len(results.names),
-        tables=tables(metrics),
-        heading=heading,
-        footnotes=footnotes(metrics),
-        tiles=_tiles(metrics, main_system(list(results.scores))),
-        protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
-        curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
-        data=Markup(as_script(page_data(results, embedded))),
-        pictures=[(e.row, Markup(e.text)) for e in embedded],
-        facts=facts or {},
-        config=json.dumps(strict(config), indent=2, ensure_ascii=False),
+    page = (
+        environment("jaxcolor.evaluation.report")
+        .get_template("report.html")
+        .render(
+            title=title,
+            photos=len(results.names),
+            tables=tables(metrics),
+            footnotes=footnotes(metrics),
+            tiles=_tiles(metrics, main_system(list(results.scores))),
+            protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
+            curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
+            data=Markup(as_script(page_data(results, embedded))),
+            pictures=[(e.row, Markup(e.text)) for e in embedded],
+            facts=facts or {},
+            config=json.dumps(strict(config), indent=2, ensure_ascii=False),
+        )
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from jaxcolor.evaluation.metrics.metric import Column, Direction
 from jaxcolor.evaluation.report.failures import KINDS
 from jaxcolor.evaluation.report.gallery import Pictured, Weights, main_system
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.tables import HEADINGS, HIGHER_IS_BETTER, LOWER_IS_BETTER, TITLES, digits, heading, title
+from jaxcolor.evaluation.tables import TITLES, title
 
 COVERED = ("in boxes", "of the photo", "Share of the picture in boxes.")
 
@@ -41,22 +42,23 @@ class Embedded(NamedTuple):
     """JSON: system -> data URI, and ``weights`` -> the sprite's. Base64 and names of systems: safe inside a script."""
 
 
-def direction(metric: str) -> int:
-    """1: higher is better; -1: lower is; 0: neither."""
-    return 1 if metric.startswith(HIGHER_IS_BETTER) else -1 if metric.startswith(LOWER_IS_BETTER) else 0
+_BETTER: dict[Direction, int] = {"higher": 1, "lower": -1, "neither": 0}
 
 
 def page_data(results: Results, embedded: Iterable[Embedded]) -> dict[str, Any]:
     """The scores of all photos, column by column, and what is known of the embedded pictures; see ``as_script``."""
     systems = list(results.scores)
     measured, facets = results.metrics, results.facets
-    metrics = [m for m in HEADINGS if m in measured] + [m for m in measured if m not in HEADINGS]
+    columns = {m: c for m, c in results.metric_columns.items() if m in measured}
+    columns |= {m: Column(m) for m in measured if m not in columns}
     told = {"covered": COVERED, **{name: (k.title, k.unit, k.told) for name, k in KINDS.items()}}
     return {
         "systems": [{"key": s, "title": title(s)} for s in systems],
         "titles": {**TITLES, **{s: title(s) for s in systems}},
         "main": main_system(systems) if systems else None,
-        "metrics": [{"key": m, "title": heading(m), "digits": digits(m), "better": direction(m)} for m in metrics],
+        "metrics": [
+            {"key": m, "title": c.title, "digits": c.digits, "better": _BETTER[c.direction]} for m, c in columns.items()
+        ],
         "facets": [
             {"key": f, "title": t, "unit": u, "told": why, "failure": f in KINDS}
             for f, (t, u, why) in told.items()
@@ -65,7 +67,7 @@ def page_data(results: Results, embedded: Iterable[Embedded]) -> dict[str, Any]:
         "names": list(results.names),
         "boxes": results.boxes.tolist(),
         "values": {f: _column(facets[f]) for f in told if f in facets},
-        "scores": {s: {m: _column(results.scores[s][m]) for m in metrics} for s in systems},
+        "scores": {s: {m: _column(results.scores[s][m]) for m in columns} for s in systems},
         "pictures": {str(e.row): e.told for e in embedded},
     }
 
