@@ -82,7 +82,7 @@ def convert_data(options: argparse.Namespace) -> None:
     import time
 
     from jaxcolor.data.tools.convert_records import convert_records, is_conversion_of, verify_conversion
-    from jaxcolor.runtime.atomic_dir import folder_size
+    from jaxcolor.runtime.atomic import folder_size
 
     started = time.monotonic()
     if options.verify_only:
@@ -105,7 +105,7 @@ def pack_data(options: argparse.Namespace) -> None:
 
     from jaxcolor.data.tools.colorization import check_names, write_data_set
     from jaxcolor.data.tools.pack_photos import Photos
-    from jaxcolor.runtime.atomic_dir import folder_size, refuse_existing
+    from jaxcolor.runtime.atomic import folder_size, refuse_existing
 
     started = time.monotonic()
     refuse_existing(options.output)

@@ -164,7 +164,7 @@ def make_study(options: argparse.Namespace) -> None:
 
 def analyse_study(options: argparse.Namespace) -> None:
     """Analyse ``options.answers``: print the tables, write ``options.output``."""
-    from jaxcolor.runtime.atomic_dir import refuse_existing
+    from jaxcolor.runtime.atomic import refuse_existing
     from jaxcolor.study.analysis import Rules, analyse
     from jaxcolor.study.answers import find_answers, read_sessions
     from jaxcolor.study.key import read_key

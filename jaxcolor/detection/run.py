@@ -22,7 +22,7 @@ from jaxcolor.data.types import DataError
 from jaxcolor.detection.detector import Detector, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.work import Bad, Job, Part, Work, identify
-from jaxcolor.runtime.atomic_dir import put_folder, unique_partial_path
+from jaxcolor.runtime.atomic import put_folder, unique_partial_path
 
 StoreFormat = Literal["packed", "npz"]
 

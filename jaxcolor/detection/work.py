@@ -27,8 +27,8 @@ from jaxcolor.data.boxes.packed import Record, decode, encode
 from jaxcolor.data.sources.base import PhotoSet
 from jaxcolor.data.types import DataError
 from jaxcolor.runtime.atomic import atomic_write
-from jaxcolor.runtime.atomic_dir import file_lock
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.file_lock import file_lock
 
 _VERSION = 2
 _READ_AT_ONCE = 4096

@@ -17,7 +17,7 @@ from PIL import Image
 
 from jaxcolor.color import without_color
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
-from jaxcolor.runtime.atomic_dir import atomic_dir
+from jaxcolor.runtime.atomic import atomic_dir
 from jaxcolor.study.key import GRAY, KEY_NAME, TRUTH, Key, write_key
 from jaxcolor.study.page import page, read_wording
 from jaxcolor.study.plan import CONDITIONS, Deck, DeckPhoto, Settings, StudyError, check_numbers

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxcolor.runtime.atomic_dir import atomic_dir
+from jaxcolor.runtime.atomic import atomic_dir
 from jaxcolor.runtime.text import EN_DASH, aligned, number
 from jaxcolor.study.analysis import PSEUDO_WINS, Analysis, Interval, Person, Share
 

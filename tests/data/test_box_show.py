@@ -11,7 +11,7 @@ from jaxcolor.cli import main
 from jaxcolor.config import DataConfig
 from jaxcolor.data.collate import crops_per_device
 from jaxcolor.data.sources.photo_source import PhotoSource
-from jaxcolor.data.tools.box_sheet import TILE, draw_boxes, sheet
+from jaxcolor.data.tools.box_show import TILE, box_tile
 from jaxcolor.data.tools.box_statistics import (
     BUDGET_STEP,
     MOST_DROPPED,
@@ -118,27 +118,24 @@ class TestSheet:
 
     def test_draws_where_the_box_is(self):
         rgb = np.full((300, 600, 3), 128, np.uint8)
-        picture, caption = draw_boxes("a", rgb, self.found([100, 150, 500, 250]))
+        picture, caption = box_tile("a", rgb, self.found([100, 150, 500, 250]))
         assert caption == "a: 1 box"
         assert picture.size == (TILE, TILE // 2)
         pixels = np.asarray(picture)
-        scale = TILE / 600
-        assert pixels[int(249 * scale), int(300 * scale)].tolist() == [255, 255, 255]  # its lower edge
-        assert pixels[int(200 * scale), int(300 * scale)].tolist() == [128, 128, 128]  # inside
+        assert pixels[99, TILE // 2].tolist() == [0, 0, 0]  # its lower edge: 250 of 300 rows are 100 of 120
+        assert pixels[98, TILE // 2].tolist() == [255, 255, 255]
+        assert pixels[80, TILE // 2].tolist() == [128, 128, 128]  # inside
+        assert pixels[100, TILE // 2].tolist() == [128, 128, 128]  # below
         assert rgb.min() == rgb.max() == 128  # the photo itself stays as it is
 
     @pytest.mark.parametrize("size", [(1, 1), (3000, 2), (2, 3000)])
     def test_odd_photos(self, size):
-        rgb = np.zeros((*size, 3), np.uint8)
-        tile = draw_boxes("long name " * 30 + "\n", rgb, self.found([0, 0, 1, 1]))
-        page = sheet([tile] * 5)
-        assert page.width > 4 * TILE
-        assert page.height > 2 * TILE
+        picture, caption = box_tile("long name " * 30, np.zeros((*size, 3), np.uint8), self.found([0, 0, 1, 1]))
+        assert max(picture.size) <= TILE
+        assert caption.endswith("long name : 1 box")
 
-    def test_no_photo(self):
-        assert draw_boxes("a", np.zeros((9, 9, 3), np.uint8), self.found()).caption == "a: no boxes"
-        with pytest.raises(ValueError, match="at least one photo"):
-            sheet([])
+    def test_no_box(self):
+        assert box_tile("a", np.zeros((9, 9, 3), np.uint8), self.found())[1] == "a: no boxes"
 
 
 def test_best():

@@ -7,12 +7,13 @@ import time
 import pytest
 
 from jaxcolor.cli import main
+from jaxcolor.data.array_records import RecordFile, read_array_record
 from jaxcolor.data.tools import convert_records as module
 from jaxcolor.data.tools.convert_records import JOURNAL, convert_records, verify_conversion
 from jaxcolor.data.tools.dataset_info import read_preparation
-from jaxcolor.data.tools.record_files import RecordFile, read_array_record
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import partial_path
+from jaxcolor.runtime.atomic import partial_path
+from jaxcolor.runtime.errors import UserError
 from tests.data.plainly import frame
 from tests.data.tfds_files import preparation
 
@@ -136,7 +137,7 @@ def test_a_killed_run_goes_on_and_two_do_not_meet(source, tmp_path):
     while not journal.exists():
         assert process.is_alive()
         time.sleep(0.05)
-    with pytest.raises(DataError, match="output: another process is making it"):
+    with pytest.raises(UserError, match="output: another process is making it"):
         convert_records(source, output)
     os.kill(process.pid, signal.SIGKILL)
     process.join()

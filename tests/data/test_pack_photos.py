@@ -18,7 +18,8 @@ from jaxcolor.data.boxes.npz import Boxes
 from jaxcolor.data.tools.colorization import Colorization, PackedPhoto, write_data_set
 from jaxcolor.data.tools.pack_photos import Photos
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import partial_path
+from jaxcolor.runtime.atomic import partial_path
+from jaxcolor.runtime.errors import UserError
 from tests.data.tfds_files import photo
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +162,7 @@ def test_what_a_killed_run_left_is_replaced_and_what_others_made_is_not(tmp_path
     foreign = partial_path(tmp_path / "other")
     foreign.mkdir()
     (foreign / "precious").write_text("")
-    with pytest.raises(DataError, match="is not what jaxcolor leaves"):
+    with pytest.raises(UserError, match="is not what jaxcolor leaves"):
         write_data_set(photos, tmp_path / "other")
     assert (foreign / "precious").exists()
 

@@ -31,7 +31,7 @@ from jaxcolor.data.boxes.packed import (
 )
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import put_folder, unique_partial_path
+from jaxcolor.runtime.atomic import put_folder, unique_partial_path
 from jaxcolor.runtime.errors import one_line
 
 RECORDS_PER_SHARD = 1 << 18

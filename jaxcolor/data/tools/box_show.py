@@ -7,14 +7,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
 from jaxcolor.data.sources.photo_source import PhotoSource
-from jaxcolor.data.tools.box_sheet import Tile, draw_boxes, sheet
 from jaxcolor.data.tools.box_statistics import best, measure, table
-from jaxcolor.data.types import DataError, usable_boxes
+from jaxcolor.data.types import DataError, UsableBoxes, usable_boxes
 from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.contact_sheet import draw_boxes, tile_grid
+
+TILE = 240
+"""Longest side of a photo on the contact sheet, in pixels."""
+COLUMNS = 4
 
 
 def show(
@@ -54,7 +60,8 @@ def show(
     print(table(statistics, boxes_per_photo, batch_size))
     if sheet_path is None and page_path is None:
         return
-    picture = sheet(_tiles(source, boxes_per_photo, sheet_photos))
+    pictures, captions = _tiles(source, boxes_per_photo, sheet_photos)
+    picture = tile_grid(pictures, captions, columns=COLUMNS, tile=(TILE, TILE))
     if sheet_path is not None:
         with atomic_write(sheet_path) as part:
             picture.save(part, format="PNG")
@@ -69,19 +76,32 @@ def show(
         print(f"wrote {page_path}")
 
 
-def _tiles(source: PhotoSource, boxes_per_photo: int, count: int) -> list[Tile]:
+def box_tile(name: str, rgb: UInt8[np.ndarray, "H W 3"], found: UsableBoxes) -> tuple[Image.Image, str]:
+    """A photo reduced to a tile with its boxes and their scores drawn, and its caption: name and number of boxes."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)
+    scale = np.array([picture.width / rgb.shape[1], picture.height / rgb.shape[0]] * 2)
+    draw_boxes(picture, found.boxes * scale, [f"{score:.2f}" for score in found.scores])
+    count = len(found.boxes)
+    return picture, f"{name}: {count or 'no'} box{'es' * (count != 1)}"
+
+
+def _tiles(source: PhotoSource, boxes_per_photo: int, count: int) -> tuple[list[Image.Image], list[str]]:
+    """Pictures and captions of photos evenly spaced over the source."""
     chosen = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
-    tiles = []
+    pictures, captions = [], []
     for index in chosen.tolist():
         try:
             photo = source[index]
         except DataError as error:  # its header was fine
             _left_out(error)
             continue
-        tiles.append(draw_boxes(photo.name, photo.rgb, best(usable_boxes(photo, "top_k"), boxes_per_photo)))
-    if not tiles:
+        picture, caption = box_tile(photo.name, photo.rgb, best(usable_boxes(photo, "top_k"), boxes_per_photo))
+        pictures.append(picture)
+        captions.append(caption)
+    if not pictures:
         raise DataError(f"{source.where}: not one of the photos for the contact sheet can be read")
-    return tiles
+    return pictures, captions
 
 
 def _left_out(error: DataError) -> None:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxcolor.data.array_records import RecordFile
 from jaxcolor.data.boxes.base import photo_key
 from jaxcolor.data.boxes.npz import Boxes
-from jaxcolor.data.tools.record_files import RecordFile
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import atomic_dir
+from jaxcolor.runtime.atomic import atomic_dir
 
 SHARD_BYTES = 512 << 20
 """A shard is closed when it holds this much."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jaxcolor.data.array_records import Digest, RecordFile, digest_of, read_array_record, sync
 from jaxcolor.data.tools.dataset_info import INFO, Preparation, Shard, read_preparation
-from jaxcolor.data.tools.record_files import Digest, RecordFile, digest_of, read_array_record, sync
 from jaxcolor.data.tools.tfrecord import read_records
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import atomic_dir, check_space, partial_path
+from jaxcolor.runtime.atomic import atomic_dir, check_space, partial_path
 
 JOURNAL = "conversion.json"
 """Kept with the result: what it was made of, and what is in each file."""

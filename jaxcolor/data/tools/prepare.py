@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcolor.data.types import DataError
-from jaxcolor.runtime.atomic_dir import check_space, folder_size
+from jaxcolor.runtime.atomic import check_space, folder_size
 from jaxcolor.runtime.errors import one_line
 
 _NEEDED = ("tensorflow", "tensorflow_datasets")
