@@ -18,6 +18,7 @@ from jaxcolor.evaluation.report.gallery import Pictured, Weights
 from jaxcolor.evaluation.report.page import curve_svg, write_report
 from jaxcolor.evaluation.report.page_data import as_script, embed, page_data
 from jaxcolor.evaluation.results import Results, Shown
+from jaxcolor.runtime.contact_sheet import GAP
 
 NASTY = "</script><script>alert(\"x\")</script> & 'Größe' <!--"
 VOID = {"meta", "img", "br", "link", "input"}
@@ -267,9 +268,10 @@ def test_a_curve_follows_the_pages_colours() -> None:
 @pytest.mark.parametrize(("systems", "columns"), [(SYSTEMS, 4), (("gray", "full"), 3), ((*SYSTEMS, *CONTROLS), 4)])
 def test_the_contact_sheet_has_a_row_for_each_photo(systems: tuple[str, ...], columns: int) -> None:
     sheet = contact_sheet([shown("a", systems), shown("x" * 300, systems)])
-    assert sheet.width == 2 * 12 + columns * PANEL + (columns - 1) * 8
-    assert sheet.height == 30 + 2 * (PANEL + 24) + 12
-    first = np.asarray(sheet)[30 : 30 + PANEL, 12 : 12 + PANEL]
+    assert sheet.width == GAP + columns * (PANEL + GAP)
+    assert PANEL * 2 < sheet.height < PANEL * 3
+    top = GAP + 24  # headings
+    first = np.asarray(sheet)[top : top + PANEL, GAP : GAP + PANEL]
     np.testing.assert_array_equal(first[::6, ::6], shown("a", systems).panels["gray"])
 
 
