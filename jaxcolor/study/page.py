@@ -10,9 +10,9 @@ from jaxcolor.runtime.html import environment
 from jaxcolor.study.plan import Deck, Settings, StudyError
 
 WORDING = {
-    "title": "Which colours look more natural?",
-    "welcome": "You will see the same photo in two versions, which were coloured in different ways. "
-    "Choose the one whose colours look more natural to you. There is no right or wrong answer; your first impression "
+    "title": "Which colors look more natural?",
+    "welcome": "You will see the same photo in two versions, which were colored in different ways. "
+    "Choose the one whose colors look more natural to you. There is no right or wrong answer; your first impression "
     "is what counts.",
     "how": "Press ← or 1 for the first picture, → or 2 for the second, or click or touch the picture. "
     "Backspace takes you back to the previous pair.",
@@ -23,10 +23,10 @@ WORDING = {
     "browser until its data are deleted. You may stop at any time by closing the page; then nobody gets your answers.",
     "consent": "I have read this and take part voluntarily.",
     "participant": "Participant ID",
-    "participant_hint": "As you were told it: letters, digits, - and _",
+    "participant_hint": "As it was given to you: letters, digits, - and _",
     "begin": "Begin",
     "length": "There are {count} pairs.",
-    "question": "Which colours look more natural?",
+    "question": "Which colors look more natural?",
     "reference": "The gray photo",
     "first": "First picture",
     "second": "Second picture",
@@ -52,7 +52,7 @@ WORDING = {
 
 REAL_WORDING = {
     "title": "Which one is the real photo?",
-    "welcome": "You will see the same photo in two versions: the original, and one whose colours were added by a "
+    "welcome": "You will see the same photo in two versions: the original, and one whose colors were added by a "
     "computer. Choose the one that you take for the original. Your first impression is what counts.",
     "question": "Which one is the real photo?",
 }

@@ -60,7 +60,7 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         assert metrics["protocol"]["model"]["width"] == 0.0625
         with open(workdir / "per_photo.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 5 * (6 if devices == 1 else 5)  # of the truth, too, colourfulness is measured
+        assert len(rows) == 5 * (6 if devices == 1 else 5)  # of the truth, too, colorfulness is measured
         assert len({row["name"] for row in rows}) == 5
         assert ("ΔCF of photos" in (workdir / "tables.md").read_text()) == (devices == 1)
         page = (workdir / "report.html").read_text(encoding="utf-8")
@@ -87,7 +87,7 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         ([DEMO, "--weights=w", "--workdir=x", "more"], "unexpected arguments: more"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(flags: list[str], message: str) -> None:
+def test_errors_are_one_line(flags: list[str], message: str) -> None:
     done = run(*flags)
     assert done.returncode == 1
     lines = done.stderr.strip().splitlines()

@@ -171,7 +171,7 @@ def assert_close(found: Results, expected: Results) -> None:
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     for system, scores in expected.scores.items():
         for metric in BASIC:
-            # One colour in a thousand may round the other way on another layout.
+            # One color in a thousand may round the other way on another layout.
             np.testing.assert_allclose(found.scores[system][metric], scores[metric], atol=0.01)
 
 

@@ -29,9 +29,9 @@ from jaxcolor.runtime.html import environment
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Stage -> (step, loss)."""
 
-# Colours that stand for the page's own, put in after drawing: an inline SVG then follows light and dark.
-_PAGE_COLOURS = {"#010203": "currentColor", "#040506": "var(--line)", "#070809": "var(--accent)"}
-_INK, _LINE, _ACCENT = _PAGE_COLOURS
+# Colors that stand for the page's own, put in after drawing: an inline SVG then follows light and dark.
+_PAGE_COLORS = {"#010203": "currentColor", "#040506": "var(--line)", "#070809": "var(--accent)"}
+_INK, _LINE, _ACCENT = _PAGE_COLORS
 
 
 def write_report(
@@ -98,7 +98,7 @@ def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
         gain = gains.get(f"{row.name}_minus_{before}")
         note = f"{gain.text} dB against {system_title(before)}" if gain is not None else ""
         if row.name == "gray":
-            note = "its own L*, no colour"
+            note = "its own L*, no color"
         tiles.append({"title": row.title, "value": row.cells[0].text, "note": note, "main": row.name == main})
         before = row.name
     return tiles
@@ -151,7 +151,7 @@ def curve_svg(points: Sequence[tuple[int, float]], prefix: str) -> Markup:
 
 
 def _inline(svg: str, prefix: str) -> str:
-    """An SVG file as an element of a page: no prologue, no metadata, ids of its own, the page's colours."""
+    """An SVG file as an element of a page: no prologue, no metadata, ids of its own, the page's colors."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
@@ -159,7 +159,7 @@ def _inline(svg: str, prefix: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font(-family)?: [^;\"]*?(?=[;\"])", _page_font, svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    for drawn, page in _PAGE_COLOURS.items():
+    for drawn, page in _PAGE_COLORS.items():
         svg = svg.replace(drawn, page)
     return svg
 

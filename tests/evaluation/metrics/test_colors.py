@@ -7,7 +7,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from jaxcolor.evaluation import metrics
 from tests.evaluation.metrics.pictures import batch
 
-# Sharma, Wu and Dalal 2005, table 1: L*, a*, b* of two colours, and their difference.
+# Sharma, Wu and Dalal 2005, table 1: L*, a*, b* of two colors, and their difference.
 SHARMA = """
 50.0000   2.6772 -79.7751  50.0000   0.0000 -82.7485  2.0425
 50.0000   3.1571 -77.2803  50.0000   0.0000 -82.7485  2.8615
@@ -104,7 +104,7 @@ def test_colorfulness(absolute: bool) -> None:
 
 
 @pytest.mark.parametrize("function", [metrics.colorfulness_hs, metrics.colorfulness_abs])
-def test_gray_pictures_have_no_colour_and_flat_ones_no_spread(function) -> None:
+def test_gray_pictures_have_no_color_and_flat_ones_no_spread(function) -> None:
     gray = jnp.asarray(np.repeat(np.random.default_rng(0).integers(0, 256, (2, 9, 9, 1), np.uint8), 3, axis=-1))
     np.testing.assert_array_equal(function(gray), 0)
     np.testing.assert_array_equal(function(jnp.zeros_like(gray)), 0)
