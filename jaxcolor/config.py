@@ -252,7 +252,8 @@ class EvalConfig:
     """``native``: photos longer than this are reduced to it, their aspect kept, and counted."""
     metrics: str | tuple[str, ...] = "all"
     """Beyond PSNR and SSIM, which are always measured: ``all`` that need no file, or names with commas between them
-    (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md). Empty: none."""
+    (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md), or dotted paths of your own (``my_code.sharp:METRIC``).
+    Empty: none."""
     lpips_vgg: str = ""
     """Weights of torchvision's VGG16, for ``lpips_vgg``: measured where a file is given."""
     inception: str = ""

@@ -75,6 +75,7 @@ def test_gray_is_the_photo_without_its_ab(results: Results) -> None:
         inside = np.zeros((SIDE, SIDE), bool)
         for x0, y0, x1, y1 in boxes:
             inside[y0:y1, x0:x1] = True
+        np.testing.assert_allclose(results.chroma[i], np.hypot(lab[..., 1], lab[..., 2]).mean(), rtol=1e-4)
         scores = results.scores["gray"]
         expected = peak_signal_noise_ratio(truth, gray, data_range=255)
         np.testing.assert_allclose(scores["psnr"][i], expected, atol=0.01)
@@ -173,6 +174,11 @@ def assert_close(found: Results, expected: Results) -> None:
         for metric in BASIC:
             # One color in a thousand may round the other way on another layout.
             np.testing.assert_allclose(found.scores[system][metric], scores[metric], atol=0.01)
+    if "instance" in found.objects.scores:
+        for metric, values in expected.objects.scores["instance"].items():
+            np.testing.assert_allclose(found.objects.scores["instance"][metric], values, atol=0.01)
+    if len(expected.chroma):
+        np.testing.assert_allclose(found.chroma, expected.chroma, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])

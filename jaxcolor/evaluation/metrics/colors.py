@@ -123,7 +123,8 @@ def colorfulness_abs(picture: Num[jax.Array, "B H W 3"], size: Size | None = Non
 
 COLORLESS_CHROMA = 2.0
 """A photo whose mean chroma is below this has no color that could be predicted: about what an eye can just tell from
-gray (a difference of 2.3 in Lab; Mahy, Van Eycken and Oosterlinck 1994), and above what JPEG leaves in a gray photo."""
+gray (a difference of 2.3 in Lab; Mahy, Van Eycken and Oosterlinck 1994), above what JPEG leaves in a gray photo, and
+below all of 1,433 colored photos that were looked at (the lowest mean is 2.5)."""
 
 
 def mean_chroma(picture: Num[jax.Array, "B H W 3"], size: Size | None = None) -> Float[jax.Array, " B"]:
