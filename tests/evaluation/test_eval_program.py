@@ -50,6 +50,8 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         )
         assert done.returncode == 0, done.stderr
         assert "| fused, other crops" in done.stdout
+        assert "| PSNR, whole picture | " in done.stdout
+        assert "| instance network alone" in done.stdout
         # The file decides the architecture, and that is said.
         assert "width 0.0625, not 0.25" in done.stderr
         assert "5/5" in done.stderr
@@ -66,7 +68,7 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         page = (workdir / "report.html").read_text(encoding="utf-8")
         assert page.count('id="pictures-') == (2 if devices == 1 else 0)
         with Image.open(workdir / "contact_sheet.png") as sheet:
-            assert sheet.height == 30 + 2 * (192 + 24) + 12
+            assert 2 * 192 < sheet.height < 3 * 192
     for system in ("gray", "full", "fused"):
         for metric in BASIC:
             assert found[3][system][metric] == pytest.approx(found[1][system][metric], abs=0.01)
