@@ -15,12 +15,14 @@ from jaxcolor.runtime import program
 from jaxcolor.runtime.distributed import ProcessFlags
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="A recipe of configs/; its `eval` says on what.", lock_config=True
+    "config", help_string="A config file of configs/; its `eval` says on what.", lock_config=True
 )
-_WEIGHTS = flags.DEFINE_string("weights", None, "Released weights (.safetensors); they decide the architecture.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights file (.safetensors); it decides the architecture.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the results; made if it is not there.")
 _CONTROLS = flags.DEFINE_bool("controls", True, "Measure both controls of fusion too (three times the work).")
-_CHECKPOINTS = flags.DEFINE_multi_string("checkpoint", [], "NAME=FILE: other released weights, as a system NAME.")
+_CHECKPOINTS = flags.DEFINE_multi_string(
+    "checkpoint", [], "NAME=FILE: another weights file (.safetensors), as a system NAME."
+)
 _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "NAME=FOLDER: anyone's result pictures as a system NAME, matched to photos by their stems."
 )
@@ -34,7 +36,7 @@ def main(config: Config) -> None:
 
     from jaxcolor.evaluation.predictions import parse_named
     from jaxcolor.evaluation.run import evaluate_files
-    from jaxcolor.evaluation.tables import markdown
+    from jaxcolor.evaluation.table_formats import markdown
 
     workdir = Path(str(_WORKDIR.value))
     metrics = evaluate_files(

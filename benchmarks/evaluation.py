@@ -89,7 +89,7 @@ def main() -> None:
         "basic": seconds(lambda: basic.score(truth, rgb), options.rounds),
         "objects_basic": seconds(lambda: basic.score_objects(truth, rgb), options.rounds),
     }
-    for name in choose(EvalConfig(), options.side).more:
+    for name in (metric.name for metric in choose(EvalConfig(), options.side).measured if not metric.always):
         one = scorer(name)
         parts[name] = max(0.0, seconds(lambda one=one: one.score(truth, rgb), options.rounds) - parts["basic"])  # type: ignore[misc]
     everything = scorer("all")

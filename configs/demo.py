@@ -9,7 +9,8 @@ whole table is in the README.
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 
 def get_config() -> ConfigDict:

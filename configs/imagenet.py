@@ -15,7 +15,8 @@ initialisation, which were seen to train on few photos; constant for half of eac
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 
 def get_config() -> ConfigDict:

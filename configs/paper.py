@@ -20,7 +20,8 @@ epochs are few. 16 / 16 / 8 photos a step and constant learning rates were chose
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,8 @@ The learning rates are the released ones; Adam from He initialisation bears them
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 
 def get_config() -> ConfigDict:

@@ -24,7 +24,8 @@ block.
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 PHOTOS_A_STEP = {"": 1, "large": 16}
 """Of stage 3."""

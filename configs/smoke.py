@@ -8,7 +8,8 @@ Numbers: measured, none worth telling: ten steps a stage teach nothing. The run 
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, FusionConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, FusionConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 
 def get_config() -> ConfigDict:

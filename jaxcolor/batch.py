@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
 if TYPE_CHECKING:
     Array = Any  # functions on either kind answer in kind, which a union cannot say
@@ -40,19 +40,3 @@ class Batch(NamedTuple):
     crop_mask: Bool[Array, "M S S"] = NO_MASKS
     """The annotated mask of each crop's object, cut out and resized as the crop is; of length 0 without ``data.masks``.
     """
-
-
-class Hints(NamedTuple):
-    """Colors that somebody gave for single pixels of B pictures."""
-
-    ab: Float[Array, "B S S 2"]
-    """Normalized ab; read where ``mask`` is 1."""
-    mask: Float[Array, "B S S 1"]
-    """1 where a color is given, else 0."""
-
-
-class BatchHints(NamedTuple):
-    """Hints on the photos and on the crops of a batch."""
-
-    full: Hints
-    crop: Hints

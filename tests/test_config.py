@@ -10,17 +10,8 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from jaxcolor.config import (
-    Config,
-    ConfigError,
-    DataConfig,
-    FusionConfig,
-    ModelConfig,
-    StageConfig,
-    from_dict,
-    to_config_dict,
-    to_dict,
-)
+from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import from_dict, to_config_dict, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.parent.name != "ablation")

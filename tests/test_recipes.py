@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jaxcolor.config import Config, from_dict
+from jaxcolor.config import Config
+from jaxcolor.config_io import from_dict
 from jaxcolor.training import train
 from jaxcolor.training.stages import stages_of
 from jaxcolor.weights import native

@@ -21,7 +21,8 @@ the variant itself was given. Scenes have 2 to 4 objects, so that there the best
 from ml_collections import ConfigDict
 
 from jaxcolor.ablation.plan import Ablation, Variant
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 VARIANTS = (
     Variant("top"),

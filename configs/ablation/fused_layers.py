@@ -17,7 +17,8 @@ little to tell anything.
 from ml_collections import ConfigDict
 
 from jaxcolor.ablation.plan import Ablation, Variant
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 
 VARIANTS = (
     Variant("all"),

@@ -10,7 +10,8 @@ The architecture is that of the weights.
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, EvalConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig
+from jaxcolor.config_io import to_config_dict
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from jaxcolor.ablation.outcome import AblationError, Cost, Outcome
-from jaxcolor.evaluation.results import PSNR_CAP, strict
+from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
+from jaxcolor.evaluation.results import strict
 from jaxcolor.evaluation.statistics import BOOTSTRAP_SEED, RESAMPLES
 
 SYSTEM = "fused"

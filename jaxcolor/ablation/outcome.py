@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from jaxcolor.config_diff import setting_differences
+from jaxcolor.config_io import setting_differences
 from jaxcolor.runtime.atomic import atomic_write, write_text
 from jaxcolor.runtime.errors import UserError, one_line
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxcolor.config import Config, ConfigError, from_dict, to_dict
-from jaxcolor.config_diff import setting_differences
+from jaxcolor.config import Config, ConfigError
+from jaxcolor.config_io import from_dict, setting_differences, to_dict
 
 SHARED = "shared"
 """Folder of the stages that are trained once for all variants."""

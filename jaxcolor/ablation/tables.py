@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 from jaxcolor.ablation.comparison import Comparison, Difference, Row
 from jaxcolor.evaluation.statistics import RESAMPLES
-from jaxcolor.evaluation.tables import EN_DASH, MINUS, heading
+from jaxcolor.evaluation.tables import digits, heading
+from jaxcolor.runtime.text import EN_DASH, MINUS, markdown_table, number
 
 _COSTS = ("runs", "training", "trained", "crops", "GFLOPs")
 
 
 def _number(value: float | None, metric: str, signed: bool = False) -> str:
-    if value is None:
-        return EN_DASH
-    digits = 2 if metric.startswith(("psnr", "delta_e")) or "colorfulness" in metric else 4
-    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
+    return number(value, digits(metric), signed)
 
 
 def _margin(difference: Difference, metric: str) -> str:
@@ -76,16 +74,7 @@ def footnotes(comparison: Comparison) -> list[str]:
 
 def markdown(comparison: Comparison) -> str:
     """The table with its footnotes."""
-    lines = cells(comparison)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-
-    def join(line: Sequence[str]) -> str:
-        first, *rest = line
-        aligned = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]
-        return f"| {' | '.join(aligned)} |"
-
-    rule = f"|{'-' * (widths[0] + 2)}|{'|'.join('-' * (w + 1) + ':' for w in widths[1:])}|"
-    return "\n".join([join(lines[0]), rule, *(join(line) for line in lines[1:]), "", *footnotes(comparison)])
+    return "\n".join([*markdown_table(cells(comparison)), "", *footnotes(comparison)])
 
 
 def latex(comparison: Comparison) -> str:

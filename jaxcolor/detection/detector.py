@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcolor.data.types import Boxes
-from jaxcolor.detection.canvas import Fit
+from jaxcolor.detection.inputs import Fit
 from jaxcolor.runtime.errors import UserError
 
 MASK_RCNN = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")

@@ -56,19 +56,19 @@ class LiteRTModel:
 
 
 def to_integers(values: np.ndarray, detail: Any) -> np.ndarray:
-    """Values as a tensor of the type that LiteRT's ``detail`` of it tells: real = scale * (integer - zero point)."""
+    """Values as a tensor of the type that LiteRT's ``detail`` of it says: real = scale * (integer - zero point)."""
     dtype = np.dtype(detail["dtype"])
     if not np.issubdtype(dtype, np.integer):
         return values.astype(dtype, copy=False)
     scale, zero = detail["quantization"]
     limits = np.iinfo(dtype)
-    # A scale of 0 is LiteRT's word for "none": such integers are the 8 bits of the picture.
+    # A scale of 0 is LiteRT's way to say "none": such integers are the 8 bits of the picture.
     whole = np.rint(values / scale + zero if scale else values * 255)
     return np.clip(whole, limits.min, limits.max).astype(dtype)
 
 
 def from_integers(values: np.ndarray, detail: Any) -> np.ndarray:
-    """The way back, as float32."""
+    """The inverse of ``to_integers``, as float32."""
     if not np.issubdtype(values.dtype, np.integer):
         return values.astype(np.float32)
     scale, zero = detail["quantization"]

@@ -50,12 +50,12 @@ class MaskRCNN:
         torch.set_num_threads(spec.thread_count)
         build = getattr(detection, spec.name)
         if spec.weights:
-            told = f"{Path(spec.weights).name} (SHA-256 {file_sha256(Path(spec.weights))})"
+            source = f"{Path(spec.weights).name} (SHA-256 {file_sha256(Path(spec.weights))})"
             # weights_backbone=None: torchvision would download ImageNet's for the trunk.
             self._model: Any = _loaded(torch, build(weights=None, weights_backbone=None), Path(spec.weights))
         else:
             weights = get_model_weights(spec.name).DEFAULT
-            told = f"torchvision's {weights.name}"
+            source = f"torchvision's {weights.name}"
             try:
                 self._model = build(weights=weights)
             except (OSError, RuntimeError) as error:  # URLError is an OSError
@@ -63,8 +63,8 @@ class MaskRCNN:
                     f"--detector {spec.name}: torchvision cannot get its weights ({one_line(error)}); download "
                     f"{weights.url} elsewhere and give --weights FILE"
                 ) from error
-            told += f" (SHA-256 {_state_sha256(self._model)})"
-        self.name = f"torchvision {spec.name}, {told}"
+            source += f" (SHA-256 {_state_sha256(self._model)})"
+        self.name = f"torchvision {spec.name}, {source}"
         self._torch = torch
         self._device = torch.device(spec.device)
         self._model.eval().to(self._device)

@@ -1,7 +1,7 @@
 """A detector in a file: LiteRT (``.tflite``) or ONNX, with one of two common output layouts.
 
 - ``(1, 4 + classes, anchors)``: what YOLOv8 and its successors give before non-maximum suppression: x and y of the
-  centre, width, height, then a score for each class (Ultralytics' export). Suppression happens here.
+  center, width, height, then a score for each class (Ultralytics' export). Suppression happens here.
 - ``(1, boxes, 6)``: x0, y0, x1, y1, score, class of boxes that need none (YOLOv10, exports with ``nms=True``).
 
 Coordinates are pixels of the input, or shares of it: Ultralytics exports the former to ONNX and the latter to LiteRT.
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float, Float32, Float64, Int, UInt8
 
 from jaxcolor.data.types import Boxes
-from jaxcolor.detection.canvas import Fit, Placement, paint, place
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec, file_sha256
-from jaxcolor.detection.nms import nms
+from jaxcolor.detection.inputs import Fit, Placement, paint, place
 
 DEFAULT_SIDE = 640
 """Input side of models that take any; YOLO's."""
@@ -199,3 +198,44 @@ def class_count(shape: Sequence[int | None], where: str) -> int:
 
 def _told(shape: Sequence[int | None]) -> str:
     return f"({', '.join('any' if side is None else str(side) for side in shape)})"
+
+
+def nms(
+    boxes: Float[np.ndarray, "N 4"],
+    scores: Float[np.ndarray, " N"],
+    classes: Int[np.ndarray, " N"],
+    most_overlap: float,
+) -> Int[np.ndarray, " n"]:
+    """Which boxes stay: the best of all, then the best that overlaps none before it of its class too much, and so on.
+
+    Classes are compared, not told apart by offsets added to the coordinates as torchvision's ``batched_nms`` does:
+    offsets cost digits of the coordinates, and the comparison costs nothing to speak of.
+
+    Args:
+      boxes: x0, y0, x1, y1 in any unit, all finite.
+      scores: of the boxes, all finite.
+      classes: of the boxes.
+      most_overlap: boxes of one class whose intersection over union is above it are one object.
+
+    Returns:
+      Their rows, best first; of equal scores the one given first.
+    """
+    exact = boxes.astype(np.float64)
+    areas = np.maximum(exact[:, 2:] - exact[:, :2], 0).prod(axis=1)
+    rest, kept = np.argsort(-scores, kind="stable"), []
+    while len(rest):
+        best, rest = rest[0], rest[1:]
+        kept.append(int(best))
+        overlap = _overlaps(exact[best], areas[best], exact[rest], areas[rest])
+        rest = rest[(overlap <= most_overlap) | (classes[rest] != classes[best])]
+    return np.array(kept, np.int64)
+
+
+def _overlaps(
+    box: Float64[np.ndarray, " 4"], area: float, others: Float64[np.ndarray, "N 4"], areas: Float64[np.ndarray, " N"]
+) -> Float64[np.ndarray, " N"]:
+    """Intersection over union of a box with others; 0 where both have no area."""
+    inside = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.maximum(inside, 0).prod(axis=1)
+    union = area + areas - shared
+    return np.divide(shared, union, out=np.zeros_like(union), where=union > 0)

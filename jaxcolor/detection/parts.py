@@ -14,7 +14,7 @@ from jaxcolor.data.sources.base import PhotoSet
 from jaxcolor.data.transforms import read_rgb
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.detection.detector import Detector, DetectorError
-from jaxcolor.detection.gray import detector_gray
+from jaxcolor.detection.inputs import detector_gray
 from jaxcolor.detection.work import Bad, Job, Part, Work
 
 READERS = 2
@@ -28,7 +28,7 @@ def do_part(
     number: int,
     photos: PhotoSet,
     detector: Detector,
-    told: Callable[[Bad | None], object] = lambda bad: None,
+    report: Callable[[Bad | None], object] = lambda bad: None,
 ) -> Part:
     """Does a part and writes it.
 
@@ -37,7 +37,7 @@ def do_part(
       number: of the part.
       photos: all photos of the job.
       detector: that of the job.
-      told: called for each photo that is done, with what was wrong with it.
+      report: called for each photo that is done, with what was wrong with it.
 
     Raises:
       DetectorError: what the detector gave cannot be read as boxes.
@@ -55,7 +55,7 @@ def do_part(
         for entry in loaded:
             if isinstance(entry, Bad):
                 bad.append(entry)
-            told(entry if isinstance(entry, Bad) else None)
+            report(entry if isinstance(entry, Bad) else None)
     return work.write(number, records, bad, state)
 
 
@@ -78,7 +78,7 @@ def _load(photos: PhotoSet, index: int) -> _Loaded:
     key = f"number {index}" if keys is None else keys[index]
     try:
         entry = photos.entry(index)
-        key = entry.name  # in a data set of records only the record tells it
+        key = entry.name  # in a data set of records only the record says it
         return key, detector_gray(read_rgb(entry.file))
     except DataError as error:
         return Bad(key, str(error))

@@ -104,7 +104,7 @@ def detect(
 
 
 def _do_again(work: Work, photos: PhotoSet, *, retry_bad: bool) -> None:
-    """Parts that are done but not as they would be now: photos were replaced since, or may have been mended."""
+    """Parts that are done but not as they would be now: photos were replaced since, or may have been repaired."""
     replaced = 0
     for number in range(work.job.parts):
         part = work.done(number)
@@ -123,13 +123,13 @@ def _do_all(work: Work, photos: PhotoSet, detector: Detector) -> None:
     missing = [number for number in range(job.parts) if work.done(number) is None]
     with progress_bar(job, missing) as bar:
 
-        def told(bad: Bad | None) -> None:
+        def report(bad: Bad | None) -> None:
             if bad is not None:
                 tell_bad(bad)
             bar.update()
 
         for number in missing:
-            do_part(work, number, photos, detector, told)
+            do_part(work, number, photos, detector, report)
 
 
 def tell_bad(bad: Bad) -> None:

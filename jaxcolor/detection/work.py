@@ -42,7 +42,7 @@ class Job:
     photos_identity: str
     """Tells their set from others, see ``identify``."""
     detector: str
-    """Its name, which tells its weights."""
+    """Its name, which identifies its weights."""
     threshold: float
     most_boxes: int
     """Of a photo."""
@@ -62,7 +62,7 @@ class Job:
 
 
 def identify(photos: PhotoSet) -> str:
-    """Tells one set of photos from another for a job. Not by sizes: photos that could not be read may be mended."""
+    """Identifies a set of photos for a job. Not by sizes: photos that could not be read may be repaired."""
     identity = photos.identity(sizes=False)
     return f"{identity.kind} {identity.digest}"
 
@@ -75,7 +75,7 @@ class Bad(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What is told of a part that is done."""
+    """The report of a part that is done."""
 
     photos: int
     """With an entry."""
@@ -142,7 +142,7 @@ class Work:
                 lock.unlink(missing_ok=True)
 
     def done(self, number: int) -> Part | None:
-        """What is told of a part; None: it is not done."""
+        """The report of a part; None: it is not done."""
         try:
             fields = json.loads(self._marker(number).read_bytes())
             bad = tuple(Bad(*entry) for entry in fields["bad"])

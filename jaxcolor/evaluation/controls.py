@@ -1,4 +1,4 @@
-"""Batches that ask whether fusion uses what is in the crops: without any, and with another photo's.
+"""Controls of fusion: batches without any crop and with another photo's crops; and which crop shows which object.
 
 NumPy on the host. ``crop_to_image`` of a batch counts photos within their device, so the functions need to know on how
 many devices the batch is laid out.
@@ -7,9 +7,12 @@ many devices the batch is laid out.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from jaxcolor.batch import PADDING, Batch
+
+COVERS = 0.5
+"""IoU from which a box stands for an annotated one."""
 
 
 def photo_of_crop(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
@@ -19,6 +22,15 @@ def photo_of_crop(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
     device = np.repeat(np.arange(device_count), crops)
     photo = np.where(index >= 0, index + device * photos, PADDING)
     return np.where(np.asarray(batch.is_real)[photo] & (photo >= 0), photo, PADDING)
+
+
+def iou(first: Int[np.ndarray, "K 4"], second: Int[np.ndarray, "N 4"]) -> Float[np.ndarray, "K N"]:
+    """Intersection over union of each box of the one with each of the other; x0, y0, width, height."""
+    start = np.maximum(first[:, None, :2], second[None, :, :2])
+    end = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
+    common = np.clip(end - start, 0, None).prod(axis=-1)
+    union = first[:, 2:].prod(axis=-1)[:, None] + second[:, 2:].prod(axis=-1)[None] - common
+    return common / np.maximum(union, 1)
 
 
 def no_boxes(batch: Batch) -> Batch:
@@ -58,3 +70,21 @@ def other_crops(batch: Batch, donors: Int[np.ndarray, " M"]) -> Batch:
     """
     source = np.where(donors >= 0, donors, np.arange(len(donors)))
     return batch._replace(crop_rgb=np.asarray(batch.crop_rgb)[source])
+
+
+def crop_of_object(
+    objects: Int[np.ndarray, "K 4"], boxes: Int[np.ndarray, "M 4"], own: Bool[np.ndarray, " M"]
+) -> Int[np.ndarray, " K"]:
+    """The crop whose box overlaps an annotated object most, with an IoU of at least ``COVERS``; -1 where there is none.
+
+    Args:
+      objects: x0, y0, width, height.
+      boxes: of the batch's crops, on the same grid.
+      own: the crops of the objects' photo.
+    """
+    crops = np.flatnonzero(own)
+    if not len(crops):
+        return np.full(len(objects), PADDING)
+    overlap = iou(objects, boxes[crops])
+    best = overlap.argmax(axis=1)
+    return np.where(overlap.max(axis=1) >= COVERS, crops[best], PADDING)

@@ -1,9 +1,9 @@
-"""The protocol: which pictures are compared, where, and for which systems; batches in, ``Results`` out.
+"""The evaluation protocol: which pictures are measured, where, and for which systems; batches in, ``Results`` out.
 
-The truth is the photo's 8-bit pixels at the size of the comparison, the prediction is the truth's own L* joined with
-the predicted ab, taken to sRGB, clipped to gamut channel by channel and rounded to 8 bit. Systems and controls are
-those of ``systems.SYSTEMS`` and ``systems.CONTROLS``, and the pictures of others; objects are the union of the boxes
-that are in the batch, and each annotated object by itself.
+The ground truth is the photo's 8-bit pixels at the size of the comparison; the prediction is the truth's own L* joined
+with the predicted ab, taken to sRGB, clipped to gamut channel by channel and rounded to 8 bit. Systems and controls are
+those of ``predictors.SYSTEMS`` and ``predictors.CONTROLS``, and the pictures of others; objects are the union of the
+boxes that are in the batch, and each annotated object by itself.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from jaxcolor.batch import Batch
 from jaxcolor.data.eval_targets import EvalTargets
 from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation.controls import photo_of_crop
-from jaxcolor.evaluation.metrics import fid, inception
+from jaxcolor.evaluation.metrics import fid, inception, registry
 from jaxcolor.evaluation.predictions import Predictions
-from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, TRUTH, Predictors, without_donors
+from jaxcolor.evaluation.predictors import CONTROLS, INSTANCE, SYSTEMS, TRUTH, Predictors, without_donors
+from jaxcolor.evaluation.protocol import describe
 from jaxcolor.evaluation.report import failures
 from jaxcolor.evaluation.report.contact_sheet import fitted
-from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, Shown
-from jaxcolor.evaluation.scorer import COLORFULNESS, Choice, Scorer, Truth
-from jaxcolor.evaluation.statistics import RESAMPLES
+from jaxcolor.evaluation.results import Objects, Results, Shown
+from jaxcolor.evaluation.scorer import Scorer, Truth
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT, Devices
 
@@ -38,11 +38,15 @@ class _Row(NamedTuple):
     scores: dict[str, dict[str, float]]
     """By system; and of ``truth``."""
     objects: list[list[int]]
+    object_sides: list[float]
+    """Geometric mean of each object's sides on the model's canvas."""
     object_scores: list[dict[str, dict[str, float]]]
     failures: dict[str, float]
     """What the failure finder measures of a photo; ``missed`` too. Empty where only others' pictures take part."""
     descriptor: list[float]
     """What the photo looks like in gray."""
+    chroma: float
+    """Mean chroma of the true photo."""
 
 
 class _Batch(NamedTuple):
@@ -51,6 +55,7 @@ class _Batch(NamedTuple):
     scores: dict[str, dict[str, np.ndarray]]
     object_scores: dict[str, dict[str, np.ndarray]]
     truth: Truth
+    chroma: np.ndarray
     pictures: dict[str, Any]
     failures: failures.Measured | None
 
@@ -70,7 +75,7 @@ class Evaluator:
 
     def __init__(
         self,
-        colorists: Predictors,
+        predictors: Predictors,
         scorer: Scorer,
         devices: Devices,
         predictions: Sequence[Predictions] = (),
@@ -80,14 +85,14 @@ class Evaluator:
         """What takes part.
 
         Args:
-          colorists: the checkpoints.
+          predictors: the checkpoints.
           scorer: the metrics.
           devices: where to run.
           predictions: result pictures of others.
           threads: how many read these.
           truth_statistics: what FID needs of the true photos, where it is known.
         """
-        self.colorists = colorists
+        self.predictors = predictors
         self.scorer = scorer
         self.devices = devices
         self.predictions = predictions
@@ -97,14 +102,14 @@ class Evaluator:
         self.tally = _Tally()
 
     def pictures(
-        self, loaded: LoadedBatch, compared: EvalTargets, truth: Truth, colours: Mapping[str, Any]
+        self, loaded: LoadedBatch, targets: EvalTargets, truth: Truth, colors: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The pictures of every system, at the size of the comparison, on the devices; ``colours`` are ours."""
+        """The pictures of every system, at the size of the comparison, on the devices; ``colors``: our predicted ab."""
         side = loaded.batch.full_rgb.shape[1]
         gray = self.devices.split(np.zeros((len(loaded.batch.full_rgb), side, side, 2), np.float32))
-        pictures = {name: self.scorer.pictures(truth, ab) for name, ab in {"gray": gray, **colours}.items()}
+        pictures = {name: self.scorer.pictures(truth, ab) for name, ab in {"gray": gray, **colors}.items()}
         for prediction in self.predictions:
-            found = prediction.read(loaded.names, compared.size, self.scorer.choice.side, self.threads)
+            found = prediction.read(loaded.names, targets.size, self.scorer.choice.side, self.threads)
             pictures[prediction.name] = self.devices.split(found.rgb)
             there = {name for name, is_there in zip(loaded.names, found.there, strict=True) if is_there}
             absent = [name for name in loaded.names if name and name not in there]
@@ -114,27 +119,30 @@ class Evaluator:
 
     def measure(self, loaded: LoadedBatch) -> _Batch:
         """All numbers of a batch; what is not there, or has no meaning, is NaN."""
-        batch, compared = loaded.batch, loaded.compared
-        if compared is None:
-            raise ValueError("a batch without the truth; eval_batches makes it where compare_at is given")
-        truth = self.scorer.place(batch, compared)
-        colours = self.colorists(batch)
-        pictures = self.pictures(loaded, compared, truth, colours)
+        batch, targets = loaded.batch, loaded.compared
+        if targets is None:
+            raise ValueError("a batch without the ground truth; eval_batches makes it where compare_at is given")
+        truth = self.scorer.place(batch, targets)
+        colors = self.predictors(batch)
+        pictures = self.pictures(loaded, targets, truth, colors)
         scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
         objects = {name: self.scorer.score_objects(truth, rgb) for name, rgb in pictures.items()}
         undefined = self._undefined(loaded, batch)
+        if self.predictors.has_instance and truth.objects:
+            objects[INSTANCE] = self.scorer.score_instances(truth, colors["full"], self.predictors.instance(batch))
         for name, lost in undefined.items():
             scores[name] = {m: np.where(lost, np.nan, v) for m, v in scores[name].items()}
             of_lost = lost[truth.object_rows]
             objects[name] = {m: np.where(of_lost, np.nan, v) for m, v in objects[name].items()}
         self._add_features(truth, pictures, np.asarray(batch.is_real), undefined)
-        main = next((colours[system] for system in ("fused", "full") if system in colours), None)
+        main = next((colors[system] for system in ("fused", "full") if system in colors), None)
         found = None if main is None else failures.measure(batch, main, self.devices)
-        return _Batch({**scores, TRUTH: self.scorer.of_truth(truth)}, objects, truth, pictures, found)
+        of_truth, chroma = self.scorer.of_truth(truth)
+        return _Batch({**scores, TRUTH: of_truth}, objects, truth, chroma, pictures, found)
 
     def _undefined(self, loaded: LoadedBatch, batch: Batch) -> dict[str, np.ndarray]:
         """System -> photos of the batch for which it says nothing, bool (B,)."""
-        lost = {"other_crops": without_donors(batch, self.devices)} if "other_crops" in self.colorists.controls else {}
+        lost = {"other_crops": without_donors(batch, self.devices)} if "other_crops" in self.predictors.controls else {}
         for prediction in self.predictions:
             absent = set(self.tally.missing[prediction.name])
             lost[prediction.name] = np.array([not name or name in absent for name in loaded.names])
@@ -154,15 +162,15 @@ class Evaluator:
     def show(self, loaded: LoadedBatch, measured: _Batch, places: np.ndarray) -> list[Shown]:
         """The photos at these places of the batch, with all their pictures; native ones fitted into the canvas."""
         host = {name: self.devices.fetch(rgb, SPLIT) for name, rgb in measured.pictures.items()}
-        compared = loaded.compared
-        assert compared is not None
-        host[TRUTH] = compared.rgb
+        targets = loaded.compared
+        assert targets is not None
+        host[TRUTH] = targets.rgb
         side = loaded.batch.full_rgb.shape[1]
         owner = photo_of_crop(loaded.batch, self.devices.local_count)
         level_boxes = np.asarray(loaded.batch.level_boxes)[:, 0]
         shown = []
         for i in places.tolist():
-            height, width = compared.size[i].tolist()
+            height, width = targets.size[i].tolist()
             share = np.array([width, height]) / max(width, height)
             boxes = np.rint(level_boxes[owner == i] * np.concatenate([share, share])).astype(np.int32)
             panels = {name: fitted(rgb[i, :height, :width], side) for name, rgb in host.items()}
@@ -172,37 +180,40 @@ class Evaluator:
 
     def rows(self, number: int, loaded: LoadedBatch, measured: _Batch) -> list[_Row]:
         """One for each valid photo of the batch."""
-        batch, compared = loaded.batch, loaded.compared
-        assert compared is not None
+        batch, targets = loaded.batch, loaded.compared
+        assert targets is not None
         owner = photo_of_crop(batch, self.devices.local_count)
         counts = np.bincount(owner[owner >= 0], minlength=len(batch.full_rgb))
         of_row: dict[int, list[int]] = {}
         for place, row in enumerate(measured.truth.object_rows.tolist()):
             of_row.setdefault(row, []).append(place)
+        to_canvas = batch.full_rgb.shape[1] / np.sqrt(targets.size.prod(axis=1))
         return [
             _Row(
                 number,
                 loaded.names[i],
                 int(counts[i]),
                 {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.scores.items()},
-                compared.objects[i].tolist() if i in of_row else [],
+                targets.objects[i].tolist() if i in of_row else [],
+                (np.sqrt(targets.objects[i][:, 2:].prod(axis=1)) * to_canvas[i]).tolist() if i in of_row else [],
                 [
                     {s: {m: float(v[k]) for m, v in of.items()} for s, of in measured.object_scores.items()}
                     for k in of_row.get(i, [])
                 ],
-                *self._failures(loaded, compared, measured.failures, owner, i),
+                *self._failures(loaded, targets, measured.failures, owner, i),
+                float(measured.chroma[i]),
             )
             for i in np.flatnonzero(batch.is_real).tolist()
         ]
 
     def _failures(
-        self, loaded: LoadedBatch, compared: EvalTargets, found: failures.Measured | None, owner: np.ndarray, i: int
+        self, loaded: LoadedBatch, targets: EvalTargets, found: failures.Measured | None, owner: np.ndarray, i: int
     ) -> tuple[dict[str, float], list[float]]:
         if found is None:
             return {}, []
         side = loaded.batch.full_rgb.shape[1]
-        height, width = compared.size[i].tolist()
-        annotated = failures.on_canvas(compared.objects[i], (height, width), side)
+        height, width = targets.size[i].tolist()
+        annotated = failures.on_canvas(targets.objects[i], (height, width), side)
         boxes = np.asarray(loaded.batch.level_boxes)[owner == i, 0]
         missed = {"missed": failures.missed_share(annotated, boxes, side)}
         return {m: float(v[i]) for m, v in found.measures.items()} | missed, found.descriptors[i].tolist()
@@ -248,7 +259,7 @@ def evaluate(
         raise UserError("there is no photo to evaluate")
     names = [prediction.name for prediction in evaluator.predictions]
     missing = {name: sorted(m for share in shares for m in share[5].get(name, [])) for name in names}
-    protocol = describe(evaluator.scorer, tuple(evaluator.colorists.systems), evaluator.colorists.controls)
+    protocol = describe(evaluator.scorer, tuple(evaluator.predictors.systems), evaluator.predictors.controls)
     protocol["reduced_photos"] = sum(share[3] for share in shares)
     protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
     scores, truth = _scores(merged, evaluator)
@@ -265,6 +276,8 @@ def evaluate(
         missing,
         _distances(evaluator),
         _facets(merged),
+        np.array([row.chroma for row in merged]),
+        {**registry.builtin_columns(), **registry.columns(evaluator.scorer.choice.measured)},
     )
 
 
@@ -282,14 +295,14 @@ def _facets(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
 def _scores(
     rows: Sequence[_Row], evaluator: Evaluator
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Scores of every system, in the order of reading, and what was measured of the truth."""
-    order = (*SYSTEMS, *evaluator.colorists.systems, *(p.name for p in evaluator.predictions), *CONTROLS)
+    """Scores of every system, in the order of reading, and what was measured of the true photos."""
+    order = (*SYSTEMS, *evaluator.predictors.systems, *(p.name for p in evaluator.predictions), *CONTROLS)
     scores = {
         system: {m: np.array([row.scores[system][m] for row in rows]) for m in evaluator.scorer.choice.metrics}
         for system in dict.fromkeys(order)  # in this order: jit sorts the keys
         if system in rows[0].scores
     }
-    truth = {m: np.array([row.scores[TRUTH][m] for row in rows]) for m in COLORFULNESS if m in rows[0].scores[TRUTH]}
+    truth = {m: np.array([row.scores[TRUTH][m] for row in rows]) for m in evaluator.scorer.choice.of_truth}
     for of in scores.values():
         of |= {f"delta_{metric}": np.abs(of[metric] - values) for metric, values in truth.items()}
     return scores, truth
@@ -300,10 +313,12 @@ def _merged_objects(rows: Sequence[_Row], systems: Sequence[str]) -> Objects:
     if not found:
         return Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
     metrics = list(found[0][2][systems[0]])
+    measured = [s for s in (*SYSTEMS[:2], INSTANCE, *systems) if s in found[0][2]]
     return Objects(
         np.array([i for i, _, _ in found]),
         np.array([box for _, box, _ in found], np.int32),
-        {s: {m: np.array([scores[s][m] for _, _, scores in found]) for m in metrics} for s in systems},
+        {s: {m: np.array([scores[s][m] for _, _, scores in found]) for m in metrics} for s in dict.fromkeys(measured)},
+        np.array([side for row in rows for side in row.object_sides]),
     )
 
 
@@ -316,54 +331,3 @@ def _distances(evaluator: Evaluator) -> dict[str, float]:
     truth = found.pop(TRUTH, evaluator.truth_statistics)
     evaluator.truth_statistics = truth
     return {} if truth is None else {name: fid.distance(one, truth) for name, one in found.items()}
-
-
-def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:
-    """The choices behind the numbers, for ``metrics.json``."""
-    choice: Choice = scorer.choice
-    missing = [s for s in SYSTEMS[1:] if s not in systems] if any(s in SYSTEMS for s in systems) else []
-    at = (
-        f"each photo at its own size, longer sides reduced to {choice.side} pixels, aspect kept; predicted ab resized "
-        "to it bilinearly, without antialiasing"
-        if scorer.native
-        else f"photos resized to {choice.side}x{choice.side}, aspect not kept (Pillow bilinear, antialiased)"
-    )
-    return {
-        "systems": ["gray", *systems],
-        "systems_left_out": f"{', '.join(missing)}: the weights hold only the full tree" if missing else None,
-        "canvas": choice.object_side,
-        "size": "native" if scorer.native else "canvas",
-        "compared_at": at,
-        "metrics": list(choice.metrics),
-        "metrics_left_out": f"{', '.join(choice.left_out)}: the pictures are too small" if choice.left_out else None,
-        "colour_conversion": "sRGB (IEC 61966-2-1), CIE Lab with D65, 2 degrees, as scikit-image",
-        "pictures": "truth: 8-bit sRGB; prediction: its own L* with the predicted ab, clipped to sRGB channel by "
-        "channel, rounded to 8 bit",
-        "remainder": "the last batch is filled up with places that do not count; every photo counts exactly once",
-        "crops": f"each box cut from the original photo and resized to {choice.object_side}x{choice.object_side}",
-        "psnr": "dB, 10 log10(255^2 / MSE) per photo over RGB together, then the mean over photos",
-        "psnr_cap_db": PSNR_CAP,
-        "psnr_cap": "in means a photo counts this much at most (an identical picture is infinite); psnr_capped counts",
-        "ssim": "Gaussian 11x11, sigma 1.5, K1 0.01, K2 0.03, range 255, mean of R, G, B, whole windows only",
-        "objects": "pixels in the union of the boxes in the batch; windows of SSIM by their centre; photos without "
-        "such pixels are left out",
-        "background": "pixels outside all boxes; of a photo without boxes, all",
-        "per_object": f"each annotated box cut out of both pictures, resized to {choice.object_side}x"
-        f"{choice.object_side} (bilinear, no antialiasing) and rounded; mean over objects, interval over photos"
-        if scorer.per_object
-        else None,
-        "fused": "the fusion tree where a photo has boxes, the full tree elsewhere",
-        "controls": {
-            "no_boxes": "the fusion tree without any crop",
-            "other_crops": "each crop's pixels from another photo of the same batch, boxes kept; photos of a batch in "
-            "which no other photo has crops are left out",
-        }
-        if controls
-        else None,
-        "controls_elsewhere": "photos without boxes get the full tree's output, as in fused" if controls else None,
-        "fid": "InceptionV3 of pytorch-fid, 2048 features, 299x299 bilinear without antialiasing, covariance over N - 1"
-        if scorer.has_fid
-        else None,
-        "interval_95": f"percentile bootstrap over photos, {RESAMPLES} resamples, fixed seed",
-        "precision": "products in full float32 (matmul precision highest)",
-    }

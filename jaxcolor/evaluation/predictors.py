@@ -1,4 +1,4 @@
-"""Which systems there are, and the colour each predicts for a batch: ab on the canvas, still on the devices."""
+"""Which systems there are, and the ab that each predicts for a batch: on the canvas, still on the devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from jaxcolor.batch import Batch
 from jaxcolor.config import ModelConfig
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
 from jaxcolor.models.fusion import membership
-from jaxcolor.models.networks import TREES, Networks, Variables, build, frozen, picture, predict, run_full
+from jaxcolor.models.networks import (
+    TREES,
+    Networks,
+    Variables,
+    build,
+    frozen,
+    picture,
+    predict,
+    run_full,
+    run_instance,
+)
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
@@ -23,10 +33,12 @@ SYSTEMS = ("gray", "full", "fused")
 """ab = 0; the full-image network alone; the dual-branch model (the full tree where a photo has no boxes)."""
 CONTROLS = ("no_boxes", "other_crops")
 """The dual-branch model with all crops taken away, and with another photo's crops in their place."""
+INSTANCE = "instance"
+"""The instance network alone, each crop's ab pasted into its box: measured of single objects, not of photos."""
 TRUTH = "truth"
 
 Colors = dict[str, Float[jax.Array, "B S S 2"]]
-"""Normalised ab by system."""
+"""System -> normalized ab."""
 
 
 class Checkpoint(NamedTuple):
@@ -36,12 +48,17 @@ class Checkpoint(NamedTuple):
     """Of its one system; empty: the weights that are studied, whose systems are ``SYSTEMS`` and ``CONTROLS``."""
     model: ModelConfig
     variables: Variables
-    """``full`` alone, or all three trees."""
+    """``full`` alone, ``full`` and ``instance``, or all three trees."""
 
     @property
     def has_fusion(self) -> bool:
         """Whether the dual-branch model can run."""
         return all(tree in self.variables for tree in TREES)
+
+    @property
+    def has_instance(self) -> bool:
+        """Whether the instance network can run."""
+        return "instance" in self.variables
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -65,7 +82,7 @@ def check_names(names: Sequence[str]) -> None:
     Raises:
       UserError: one that is empty, is given twice, or means something else.
     """
-    taken = {*SYSTEMS, *CONTROLS, TRUTH}
+    taken = {*SYSTEMS, *CONTROLS, INSTANCE, TRUTH}
     for name in names:
         if not name or name in taken:
             why = "there is one already, or it means something else" if name else "it is empty"
@@ -95,6 +112,15 @@ def _compiled(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
     return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 
 
+@functools.lru_cache(maxsize=4)
+def _compiled_instance(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+    def predict(variables: Variables, crop_rgb: jax.Array, crop_to_image: jax.Array) -> tuple[jax.Array]:
+        crop = picture(crop_rgb, model)
+        return (run_instance(build(model), variables, crop.inputs, crop_to_image).ab,)
+
+    return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+
+
 class Predictors:
     """The checkpoints of a comparison, on the devices; one compiled program for each architecture."""
 
@@ -104,7 +130,8 @@ class Predictors:
         Args:
           checkpoints: at most one without a name.
           devices: where to run.
-          controls: colour ``CONTROLS`` too (where the nameless one has a fused system).
+          controls: predict ``CONTROLS`` too (where the nameless one has a fused system), and what its instance
+            network says alone (where it has one).
 
         Raises:
           UserError: no ``full`` tree; canvases of different sides.
@@ -118,33 +145,46 @@ class Predictors:
                     f"{checkpoint.name}: its canvas is {checkpoint.model.side} pixels wide, that of the others "
                     f"{checkpoints[0].model.side}; their numbers could not be compared"
                 )
-            kept = TREES if checkpoint.has_fusion else ("full",)
-            variables = frozen({tree: checkpoint.variables[tree] for tree in kept}, checkpoint.model)
+            kept = [tree for tree in TREES if checkpoint.has_fusion or tree in ("full", "instance")]
+            variables = frozen(
+                {t: checkpoint.variables[t] for t in kept if t in checkpoint.variables}, checkpoint.model
+            )
             self._loaded.append((checkpoint, devices.replicate(variables)))
         studied = next((c for c in checkpoints if not c.name), None)
         self.controls = CONTROLS if controls and studied is not None and studied.has_fusion else ()
+        self.has_instance = controls and studied is not None and studied.has_instance
+        """Whether ``instance`` can be asked."""
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
-        """The colours of every system and control but gray, whose ab is 0 everywhere: arrays on the devices."""
+        """The ab of every system and control but gray, which is 0 everywhere: (B, S, S, 2) each, on the devices."""
         photo = np.asarray(batch.crop_to_image)
         own = self._devices.split(batch)
-        colours: dict[str, Any] = {}
+        colors: dict[str, Any] = {}
         for checkpoint, variables in self._loaded:
             found = self._run(checkpoint.model, variables, own, photo)
             best = found["fused" if checkpoint.has_fusion else "full"]
-            colours |= {checkpoint.name: best} if checkpoint.name else found
+            colors |= {checkpoint.name: best} if checkpoint.name else found
             if not checkpoint.name and self.controls:
                 donors = crop_donors(batch, self._devices.local_count)
                 for control, changed in zip(CONTROLS, (no_boxes(batch), other_crops(batch, donors)), strict=True):
                     on_devices = self._devices.split(changed)
-                    colours[control] = self._run(checkpoint.model, variables, on_devices, photo)["fused"]
-        return colours
+                    colors[control] = self._run(checkpoint.model, variables, on_devices, photo)["fused"]
+        return colors
+
+    def instance(self, batch: Batch) -> Any:
+        """The ab of the nameless checkpoint's instance network for every crop, (M, S, S, 2), on the devices."""
+        checkpoint, variables = next((c, v) for c, v in self._loaded if not c.name)
+        function = _compiled_instance(checkpoint.model, self._devices)
+        crops = (self._devices.split(part) for part in (batch.crop_rgb, batch.crop_to_image))
+        with jax.default_matmul_precision("highest"):
+            (ab,) = function(variables, *crops)
+        return ab
 
     def _run(self, model: ModelConfig, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
-        # A measurement: TF32 or bfloat16 products on accelerators would move colours by more than 8-bit rounding.
+        # A measurement: TF32 or bfloat16 products on accelerators would move colors by more than 8-bit rounding.
         with jax.default_matmul_precision("highest"):
-            (colours,) = _compiled(model, self._devices)(variables, batch, self._devices.split(photo))
-        found: Mapping[str, Any] = colours
+            (colors,) = _compiled(model, self._devices)(variables, batch, self._devices.split(photo))
+        found: Mapping[str, Any] = colors
         return found
 
 

@@ -14,16 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
-from jaxcolor.evaluation.scorer import COLORFULNESS
-from jaxcolor.evaluation.statistics import Mean, mean_over_objects, mean_over_photos
+from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
+from jaxcolor.evaluation.metrics.metric import Column
+from jaxcolor.evaluation.metrics.registry import builtin_columns
+from jaxcolor.evaluation.predictors import CONTROLS, INSTANCE, SYSTEMS
+from jaxcolor.evaluation.statistics import Mean, mean_over_objects, mean_over_photos, median
 from jaxcolor.runtime.errors import UserError
 
 DIFFERENCES = (("full", "gray"), ("fused", "full"), ("fused", "no_boxes"), ("fused", "other_crops"))
-"""Compared with every other system, too: the last of ``SYSTEMS`` that there is."""
+"""And the last of ``SYSTEMS`` that there is minus every other system."""
+OBJECT_DIFFERENCES = ((INSTANCE, "full"), ("fused", INSTANCE))
+"""Of objects alone."""
 
-PSNR_CAP = 100.0
-"""PSNR of a photo in means, dB, at most: an identical picture is infinitely good, its mean would say nothing else."""
+SIZE_CLASSES = {
+    "below 16": (0, 16),
+    "16 to 32": (16, 32),
+    "32 to 64": (32, 64),
+    "64 to 128": (64, 128),
+    "128 and above": (128, math.inf),
+}
+"""Title -> least side, and the one that it stays below: geometric mean of a box's sides on the model's canvas."""
 
 
 class Record(NamedTuple):
@@ -57,7 +67,9 @@ class Objects(NamedTuple):
     boxes: Int[np.ndarray, "K 4"]
     """x0, y0, width, height in pixels of the comparison."""
     scores: dict[str, dict[str, np.ndarray]]
-    """System or control -> metric -> (K,) float64."""
+    """System, control or ``instance`` -> metric -> (K,) float64."""
+    sides: Float[np.ndarray, " K"] = np.zeros(0)
+    """Geometric mean of the sides on the model's canvas, pixels; empty: not known."""
 
 
 NO_OBJECTS = Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
@@ -81,6 +93,8 @@ class Results:
       fid: system -> Frechet Inception distance.
       facets: what a photo has once, whatever the system -> (P,): ``covered``, the share of it in boxes, and the
         failure finder's scores (``failures.KINDS``).
+      chroma: mean chroma of the true photos, (P,); empty: not measured, and no photo is taken for colorless.
+      metric_columns: metric -> how it is shown; those that were measured, and all built-in ones.
     """
 
     names: tuple[str, ...]
@@ -95,6 +109,13 @@ class Results:
     missing: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     fid: dict[str, float] = dataclasses.field(default_factory=dict)
     facets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    chroma: Float[np.ndarray, " C"] = dataclasses.field(default_factory=lambda: np.zeros(0))
+    metric_columns: Mapping[str, Column] = dataclasses.field(default_factory=builtin_columns)
+
+    @property
+    def colorless(self) -> Bool[np.ndarray, " P"]:
+        """The photos whose ground truth has no color (``metrics.colors.COLORLESS_CHROMA``)."""
+        return self.chroma < COLORLESS_CHROMA if len(self.chroma) else np.zeros(len(self.names), bool)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -115,98 +136,139 @@ class Results:
             for system, scores in self.scores.items()
         ]
 
+    def _cap(self, metric: str) -> float:
+        column = self.metric_columns.get(metric)
+        return math.inf if column is None or column.cap is None else column.cap
+
     def _capped(self, system: str, metric: str) -> Float[np.ndarray, " P"]:
-        values = self.scores[system][metric]
-        return np.minimum(values, PSNR_CAP) if metric.startswith("psnr") else values
+        return np.minimum(self.scores[system][metric], self._cap(metric))
 
     def mean(self, system: str, metric: str) -> Mean:
         """Mean over the photos for which the metric is defined; a photo's PSNR counts 100 dB at most."""
-        above: Bool[np.ndarray, " P"] = self.scores[system][metric] > PSNR_CAP
-        return mean_over_photos(self._capped(system, metric))._replace(
-            capped=int(above.sum()) if metric.startswith("psnr") else 0
-        )
+        above: Bool[np.ndarray, " P"] = self.scores[system][metric] > self._cap(metric)
+        return mean_over_photos(self._capped(system, metric))._replace(capped=int(above.sum()))
 
     def difference(self, better: str, worse: str, metric: str) -> Mean:
         """Mean of ``better`` - ``worse`` photo by photo, over the photos for which both are defined."""
         return mean_over_photos(self._capped(better, metric) - self._capped(worse, metric))
 
     def _object_values(self, system: str, metric: str) -> Float[np.ndarray, " K"]:
-        values = self.objects.scores[system][metric]
-        return np.minimum(values, PSNR_CAP) if metric.startswith("psnr") else values
+        return np.minimum(self.objects.scores[system][metric], self._cap(metric))
 
     def object_mean(self, system: str, metric: str) -> Mean:
         """Mean over annotated objects, each counting once; the interval draws photos."""
-        return mean_over_objects(self._object_values(system, metric), self.objects.photo)
+        above = self.objects.scores[system][metric] > self._cap(metric)
+        found = mean_over_objects(self._object_values(system, metric), self.objects.photo)
+        return found._replace(capped=int(above.sum()))
 
-    def object_difference(self, better: str, worse: str, metric: str) -> Mean:
-        """Mean of ``better`` - ``worse`` object by object."""
+    def object_difference(self, better: str, worse: str, metric: str, among: Any = slice(None)) -> Mean:
+        """Mean of ``better`` - ``worse`` object by object; ``among``: a mask of the objects that count."""
         values = self._object_values(better, metric) - self._object_values(worse, metric)
-        return mean_over_objects(values, self.objects.photo)
+        return mean_over_objects(values[among], self.objects.photo[among])
 
     def _pairs(self) -> list[tuple[str, str]]:
         best = next((s for s in reversed(SYSTEMS) if s in self.scores), None)
         pairs = [(b, w) for b, w in DIFFERENCES if b in self.scores and w in self.scores]
         return pairs + [(best, other) for other in self.others if best is not None]
 
+    @functools.cached_property
+    def _size_classes(self) -> dict[str, Bool[np.ndarray, " K"]]:
+        """Title -> its objects, of the classes that have any."""
+        sides = self.objects.sides
+        found = {title: (sides >= low) & (sides < high) for title, (low, high) in SIZE_CLASSES.items()}
+        return {title: among for title, among in found.items() if among.any()}
+
     def _summary(self, system: str) -> dict[str, Any]:
         means = {metric: self.mean(system, metric) for metric in self.metrics}
-        summary: dict[str, Any] = {
-            **{metric: mean.value for metric, mean in means.items()},
-            "interval_95": {metric: mean.interval for metric, mean in means.items()},
-            "photos": {metric: mean.photos for metric, mean in means.items()},
-            "psnr_capped": {metric: mean.capped for metric, mean in means.items() if metric.startswith("psnr")},
-        }
-        for metric in COLORFULNESS:
-            if metric in means and metric in self.truth:
-                there = ~np.isnan(self.scores[system][metric])
-                of_truth = self.truth[metric][there].mean() if there.any() else math.nan
-                own = means[metric].value
-                summary[f"delta_of_mean_{metric}"] = None if own is None else abs(own - of_truth)
+        values = {metric: self._capped(system, metric) for metric in self.metrics}
+        summary = self._described(means, values, self.colorless, "photos")
+        for metric, of_truth in self.truth.items():
+            there = ~np.isnan(self.scores[system][metric])
+            own = means[metric].value
+            of_mean = of_truth[there].mean() if there.any() else math.nan
+            summary[f"delta_of_mean_{metric}"] = None if own is None else abs(own - of_mean)
         if system in self.fid:
             summary["fid"] = self.fid[system]
-        if system in self.objects.scores:
-            of_objects = {m: self.object_mean(system, m) for m in self.objects.scores[system]}
-            summary["per_object"] = {
-                **{metric: mean.value for metric, mean in of_objects.items()},
-                "interval_95": {metric: mean.interval for metric, mean in of_objects.items()},
-                "objects": {metric: mean.photos for metric, mean in of_objects.items()},
+        return summary | self._object_summary(system)
+
+    def _described(
+        self, means: Mapping[str, Mean], values: Mapping[str, np.ndarray], colorless: np.ndarray, counted: str
+    ) -> dict[str, Any]:
+        """Means and what a mean may hide: how sure it is, colorless photos, the median, capped values."""
+        return {
+            **{metric: mean.value for metric, mean in means.items()},
+            "interval_95": {metric: mean.interval for metric, mean in means.items()},
+            counted: {metric: mean.photos for metric, mean in means.items()},
+            "psnr_capped": {m: mean.capped for m, mean in means.items() if math.isfinite(self._cap(m))},
+            "without_colorless": {m: _plain_mean(v[~colorless]) for m, v in values.items()},
+            "median": {m: median(v) for m, v in values.items()},
+        }
+
+    def _object_summary(self, system: str) -> dict[str, Any]:
+        if system not in self.objects.scores:
+            return {}
+        metrics = list(self.objects.scores[system])
+        values = {m: self._object_values(system, m) for m in metrics}
+        means = {m: self.object_mean(system, m) for m in metrics}
+        summary = self._described(means, values, self.colorless[self.objects.photo], "objects")
+        summary["by_size"] = {
+            title: {
+                **{m: _plain_mean(v[among]) for m, v in values.items()},
+                "objects": {m: int((~np.isnan(v[among])).sum()) for m, v in values.items()},
             }
-        return summary
+            for title, among in self._size_classes.items()
+        }
+        return {"per_object": summary}
 
     def _difference(self, better: str, worse: str) -> dict[str, Any]:
-        def told(mean: Mean, counted: str) -> dict[str, Any]:
+        def described(mean: Mean, counted: str) -> dict[str, Any]:
             return {"mean": mean.value, "interval_95": mean.interval, counted: mean.photos}
 
-        found: dict[str, Any] = {m: told(self.difference(better, worse, m), "photos") for m in self.metrics}
+        found: dict[str, Any] = {}
+        if better in self.scores and worse in self.scores:
+            found |= {m: described(self.difference(better, worse, m), "photos") for m in self.metrics}
         if self.objects.scores:
-            metrics = next(iter(self.objects.scores.values()))
-            found["per_object"] = {m: told(self.object_difference(better, worse, m), "objects") for m in metrics}
+
+            def of_objects(among: Any = slice(None)) -> dict[str, Any]:
+                metrics = next(iter(self.objects.scores.values()))
+                return {m: described(self.object_difference(better, worse, m, among), "objects") for m in metrics}
+
+            by_size = {title: of_objects(among) for title, among in self._size_classes.items()}
+            found["per_object"] = {**of_objects(), "by_size": by_size}
         return found
 
     def to_metrics(self) -> dict[str, Any]:
         """Plain JSON types, without NaN or infinity: what ``metrics.json`` holds.
 
         ``gray``, ``full``, ``fused`` (those that the weights allow) -> the metrics, and of each its ``interval_95``,
-        the number of ``photos`` behind it and how many were ``psnr_capped``, ``per_object`` values where objects were
-        annotated, ``fid`` and ``delta_of_mean_…`` where measured; ``others`` -> the same for every other system,
-        ``controls`` -> for each control; ``differences`` -> ``<better>_minus_<worse>`` -> metric -> paired mean;
-        ``truth`` -> means of the true photos.
+        the number of ``photos`` behind it, how many were ``psnr_capped``, its mean ``without_colorless`` photos and its
+        ``median``; ``per_object`` values where objects were annotated, with the same keys and ``by_size``; ``fid`` and
+        ``delta_of_mean_…`` where measured. ``others`` -> the same for every other system, ``controls`` -> for each
+        control; ``objects_only`` -> ``instance`` -> ``per_object``; ``differences`` -> ``<better>_minus_<worse>`` ->
+        metric -> paired mean; ``truth`` -> means of the true photos; ``columns`` -> how each metric is shown.
         """
         systems = [system for system in SYSTEMS if system in self.scores]
         summaries = {system: self._summary(system) for system in self.scores}
+        of_objects = self.objects.scores
+        pairs = [*self._pairs(), *((b, w) for b, w in OBJECT_DIFFERENCES if b in of_objects and w in of_objects)]
+        shown = {key for summary in summaries.values() for key in summary} & set(self.metric_columns)
         return strict(
             {
                 **{system: summaries[system] for system in systems},
                 "others": {system: summaries[system] for system in self.others},
                 "controls": {control: summaries[control] for control in CONTROLS if control in self.scores},
-                "differences": {f"{b}_minus_{w}": self._difference(b, w) for b, w in self._pairs()},
+                "objects_only": {s: self._object_summary(s) for s in of_objects if s not in self.scores},
+                "differences": {f"{b}_minus_{w}": self._difference(b, w) for b, w in pairs},
                 "truth": {metric: mean_over_photos(values).value for metric, values in self.truth.items()},
                 "photos": len(self.names),
                 "photos_with_boxes": int((self.boxes > 0).sum()),
+                "colorless_photos": int(self.colorless.sum()),
                 "objects": len(self.objects.photo),
+                "objects_by_size": {title: int(among.sum()) for title, among in self._size_classes.items()},
                 "dropped_crops": self.dropped_crops,
                 "skipped_photos": self.skipped_photos,
                 "missing": self.missing,
+                "columns": {key: c._asdict() for key, c in self.metric_columns.items() if key in shown},
                 "protocol": self.protocol,
             }
         )
@@ -214,7 +276,7 @@ class Results:
     def columns(self) -> dict[str, list[Any]]:
         """The records as columns, for tables of any kind: ``name``, ``system``, ``boxes`` and the metrics.
 
-        Colourfulness of the truth comes as rows of a system ``truth`` of which nothing else is defined.
+        What is measured of the true photos comes as rows of a system ``truth`` of which nothing else is defined.
         """
         rows = [(r.name, r.system, r.boxes, r.metrics) for r in self.records]
         for i, name in enumerate(self.names if self.truth else ()):
@@ -253,6 +315,12 @@ class Results:
         except ImportError as error:
             raise UserError("Parquet files need pyarrow: pip install jaxcolor[parquet]") from error
         pyarrow.parquet.write_table(pyarrow.table(self.columns()), path)
+
+
+def _plain_mean(values: np.ndarray) -> float | None:
+    """Mean of what is not NaN; None where nothing is left."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else None
 
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> str:

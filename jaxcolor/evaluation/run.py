@@ -16,7 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 import jaxcolor
-from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig, to_dict
+from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig
+from jaxcolor.config_io import to_dict
 from jaxcolor.data.eval_targets import EvalSize
 from jaxcolor.data.loader import eval_batches
 from jaxcolor.data.sources.coco import coco_instances
@@ -32,7 +33,7 @@ from jaxcolor.evaluation.report.gallery import choose, gallery
 from jaxcolor.evaluation.report.page import Curves, write_report
 from jaxcolor.evaluation.results import Results, flat_metrics, strict
 from jaxcolor.evaluation.scorer import Scorer
-from jaxcolor.evaluation.tables import latex, markdown
+from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.models.networks import Variables
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
@@ -55,7 +56,7 @@ def eval_source(config: Config, model: ModelConfig) -> Source:
 
 
 def _with_annotations(config: EvalConfig) -> DataConfig:
-    """The data of an evaluation, which measures annotated objects also where detections are coloured."""
+    """The data of an evaluation, which measures annotated objects also where detections are colored."""
     data = config.data
     if data.source != "coco" or data.truth_boxes_path or not config.per_object:
         return data
@@ -131,7 +132,7 @@ def compare(
     check_names([*(c.name for c in checkpoints if c.name), *(p.name for p in predictions)])
     model = checkpoints[0].model if checkpoints else config.model
     devices = Devices.all(config.mapping)
-    colorists = Predictors(checkpoints, devices, controls)
+    predictors = Predictors(checkpoints, devices, controls)
     scorer = Scorer(config.eval, model.side, devices)
     during = source is not None
     source = source if source is not None else eval_source(config, model)
@@ -157,7 +158,7 @@ def compare(
     ):
         known = fid_source(config.eval, model.side, source)
         kept = _kept_statistics(config.eval, known, devices)
-        evaluator = Evaluator(colorists, scorer, devices, predictions, config.eval.data.threads, kept)
+        evaluator = Evaluator(predictors, scorer, devices, predictions, config.eval.data.threads, kept)
         results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=bar.update)
     if kept is None and evaluator.truth_statistics is not None and config.eval.fid_truth and devices.is_first:
         found = evaluator.truth_statistics
@@ -276,16 +277,16 @@ def write_page(
 
 
 def read_checkpoint(name: str, path: Path) -> Checkpoint:
-    """A released file as a checkpoint; float64 weights let JAX compute in float64.
+    """A weights file (.safetensors) as a checkpoint; float64 weights let JAX compute in float64.
 
     Raises:
       OSError: the file cannot be read.
       UserError: it is none of ours.
     """
-    released = load(path)
-    if released.config.compute_dtype == "float64":
+    native = load(path)
+    if native.config.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    return Checkpoint(name, released.config, released.variables)
+    return Checkpoint(name, native.config, native.variables)
 
 
 def evaluate_files(
@@ -305,9 +306,9 @@ def evaluate_files(
 
     Args:
       config: ``eval`` says on what.
-      weights: the released file that is studied; None: only other systems.
+      weights: the weights file that is studied; None: only other systems.
       workdir: of the results.
-      checkpoints: name -> released file of other systems.
+      checkpoints: name -> weights file of other systems.
       predictions: name -> folder of result pictures.
       controls: measure the controls too.
       parquet: write ``per_photo.parquet`` too.

@@ -1,6 +1,6 @@
-"""From colours to numbers, batch by batch, on the devices: pictures, their metrics, those of their objects, features.
+"""From predicted ab to numbers, batch by batch, on the devices: pictures, their metrics, those of objects, features.
 
-Every program is compiled once: compared pictures lie on canvases of one size, objects come in groups of one size.
+Every program is compiled once: pictures lie on canvases of one size, objects come in groups of one size.
 """
 
 from __future__ import annotations
@@ -20,47 +20,26 @@ from jaxcolor.batch import PADDING, Batch
 from jaxcolor.config import EvalConfig
 from jaxcolor.data.eval_targets import EvalTargets
 from jaxcolor.evaluation import metrics
-from jaxcolor.evaluation.controls import photo_of_crop
-from jaxcolor.evaluation.metrics import inception, lpips
+from jaxcolor.evaluation.controls import crop_of_object, photo_of_crop
+from jaxcolor.evaluation.metrics import Metric, inception, registry
 from jaxcolor.models.fusion import membership
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
 Scores = dict[str, jax.Array]
-"""Metric -> one value a photo, or an object."""
+"""Metric -> one value for each photo, or object."""
 
-BASIC = ("psnr", "ssim", "psnr_objects", "ssim_objects", "psnr_background", "ssim_background")
-"""Always measured: of the whole picture, inside the union of the boxes that are in the batch, and outside it."""
-COLORFULNESS = ("colorfulness_hs", "colorfulness_abs")
-"""Measured of the truth, too."""
-PER_OBJECT = ("psnr", "ssim")
-"""Of each annotated object by itself, with the LPIPS that are measured."""
-OBJECTS_A_GROUP = 16
+OBJECTS_PER_GROUP = 16
 """Objects that a device measures at once."""
-
-_MORE: dict[str, Callable[..., jax.Array]] = {
-    "psnr_ab": metrics.psnr_ab,
-    "ssim_uniform7": metrics.ssim_uniform7,
-    "delta_e_2000": metrics.delta_e_2000,
-    "colorfulness_hs": lambda prediction, truth, size: metrics.colorfulness_hs(prediction, size=size),
-    "colorfulness_abs": lambda prediction, truth, size: metrics.colorfulness_abs(prediction, size=size),
-}
-_NETS: dict[str, lpips.Net] = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
-
-
-def _trunk_files(config: EvalConfig) -> dict[str, str]:
-    """Metric -> the file of its network's weights, where one is named."""
-    files = {"lpips_squeeze": config.lpips_squeeze, "lpips_vgg": config.lpips_vgg}
-    return {name: path for name, path in files.items() if path}
 
 
 class Choice(NamedTuple):
-    """What is measured; hashable, for compiled programs to be kept by."""
+    """What is measured; hashable, as the key of compiled programs."""
 
-    more: tuple[str, ...]
-    """Beyond ``BASIC``."""
+    measured: tuple[Metric, ...]
+    """Of each picture, in the order of reading."""
     side: int
-    """Of the canvas that compared pictures lie on."""
+    """Of the canvas that the pictures lie on."""
     object_side: int
     """Side to which each object is resized."""
     left_out: tuple[str, ...] = ()
@@ -68,54 +47,51 @@ class Choice(NamedTuple):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """All that is measured of a photo."""
-        return (*BASIC, *self.more)
+        """Names of all that is measured of a photo."""
+        return tuple(metric.name for metric in self.measured)
 
     @property
     def of_objects(self) -> tuple[str, ...]:
-        """All that is measured of an object."""
-        return (*PER_OBJECT, *(name for name in self.more if name in _NETS))
+        """Names of all that is measured of an object."""
+        return tuple(metric.name for metric in self.measured if metric.of_objects)
+
+    @property
+    def of_truth(self) -> tuple[str, ...]:
+        """Names of all that is measured of the true photo too."""
+        return tuple(metric.name for metric in self.measured if metric.of_truth)
+
+
+def _weights_file(config: EvalConfig, metric: Metric) -> Path | None:
+    """The file that a config names for a metric's weights."""
+    name = getattr(config, metric.needs) if metric.needs else ""
+    return Path(name) if name else None
 
 
 def choose(config: EvalConfig, canvas: int) -> Choice:
     """What a config asks for.
 
     Raises:
-      UserError: a name that is no metric, or one whose weights are not named.
+      UserError: a name that is no metric, one whose weights are not named, or one that such small pictures do not have.
     """
-    asked = config.metrics
-    if isinstance(asked, str):
-        asked = tuple(name.strip() for name in asked.split(",") if name.strip())
-    everything = asked == ("all",)
-    files = _trunk_files(config)
-    available = {name for name, net in _NETS.items() if name in files or lpips.is_available(net)}
-    names = {*((*available, *_MORE) if everything else asked), *files} - set(BASIC)
-    known = (*_NETS, *_MORE)
-    for name in sorted(names - set(known)):
-        raise UserError(f"config.eval.metrics: there is no metric {name!r}; there are {', '.join(known)}")
-    for name in sorted((names & set(_NETS)) - available):
-        raise UserError(
-            f"config.eval.metrics: {name} needs the weights of its trunk, whose file config.eval.{name} names: "
-            f"{lpips.how_to_get(_NETS[name])}"
-        )
+    asked, named = registry.chosen(config)
     side = config.native_side if config.size == "native" else canvas
-    if min(side, canvas) < metrics.SSIM_WINDOW:
+    least = min(side, canvas)
+    if least < metrics.SSIM_WINDOW:
+        raise UserError(f"evaluation needs a canvas of at least {metrics.SSIM_WINDOW} pixels for SSIM, not {least}")
+    measured = [metric for metric in asked if metric.function is not None]
+    too_small = [metric for metric in measured if least < metric.least_side()]
+    refused = [metric for metric in too_small if metric.name in named]
+    if refused:
         raise UserError(
-            f"evaluation needs a canvas of at least {metrics.SSIM_WINDOW} pixels for SSIM, not {min(side, canvas)}"
+            f"config.eval.metrics: {', '.join(metric.name for metric in refused)} needs pictures of at least "
+            f"{max(metric.least_side() for metric in refused)} pixels each way, not {least}"
         )
-    too_small = {name for name in names & set(_NETS) if min(side, canvas) < lpips.least_side(_NETS[name])}
-    if too_small and not everything:
-        least = max(lpips.least_side(_NETS[name]) for name in too_small)
-        raise UserError(
-            f"config.eval.metrics: {', '.join(sorted(too_small))} needs pictures of at least {least} pixels each way, "
-            f"not {min(side, canvas)}"
-        )
-    names -= too_small
-    return Choice(tuple(name for name in known if name in names), side, canvas, tuple(sorted(too_small)))
+    kept = tuple(metric for metric in measured if metric not in too_small)
+    return Choice(kept, side, canvas, tuple(metric.name for metric in too_small))
 
 
 def _shown(truth: jax.Array, size: jax.Array, ab: jax.Array) -> UInt8[jax.Array, "B H W 3"]:
-    """The 8-bit sRGB pictures that are compared: the truth's own L* with ab, resized bilinearly to the photo's size."""
+    """The 8-bit sRGB pictures that are measured: the truth's own L* with ab, resized bilinearly to the photo's size."""
     lab = color.rgb_to_lab(color.unit_rgb(truth, jnp.float32))
     luminance, _ = color.normalize_lab(lab)
     height, width = truth.shape[1:3]
@@ -147,49 +123,53 @@ def score(
 
     Args:
       choice: what to measure.
-      networks: of LPIPS, by metric.
+      networks: metric -> its parameters, of those that have any.
       prediction: 8-bit pictures in the upper left corner.
       truth: theirs.
       size: height and width of each photo.
       objects: pixels in the union of its boxes.
     """
-    whole = metrics.extent_mask(size, *truth.shape[1:3])
-    similarity = metrics.ssim_map(prediction, truth)
-    windows = metrics.extent_mask(metrics.whole_windows(size, metrics.SSIM_WINDOW), *similarity.shape[1:3])
-    inner = metrics.inner(objects)
-    found = {
-        "psnr": metrics.psnr(prediction, truth, whole),
-        "ssim": metrics.masked_mean(similarity, windows),
-        "psnr_objects": metrics.psnr(prediction, truth, objects & whole),
-        "ssim_objects": metrics.masked_mean(similarity, inner & windows),
-        "psnr_background": metrics.psnr(prediction, truth, ~objects & whole),
-        "ssim_background": metrics.masked_mean(similarity, ~inner & windows),
+    masks = {"photo": {}, "objects": {"mask": objects}, "background": {"mask": ~objects}}
+    return {
+        metric.name: _function(metric, networks)(prediction, truth, size=size, **masks[metric.region])
+        for metric in choice.measured
     }
-    for name in choice.more:
-        if name in _NETS:
-            found[name] = lpips.lpips(networks[name], _NETS[name], prediction, truth, size=size)
-        else:
-            found[name] = _MORE[name](prediction, truth, size=size)
-    return found
+
+
+def _function(metric: Metric, networks: Any) -> Callable[..., jax.Array]:
+    assert metric.function is not None  # ``choose`` keeps only those that have one
+    return metric.function if metric.load is None else functools.partial(metric.function, networks[metric.name])
+
+
+def _cut(rgb: UInt8[jax.Array, "K H W 3"], boxes: Int[jax.Array, "K 4"], side: int) -> UInt8[jax.Array, "K S S 3"]:
+    """A box of each picture, resized bilinearly to a square and rounded to 8 bit."""
+    return jnp.round(resample.crop(rgb.astype(jnp.float32), boxes, side, side)).astype(jnp.uint8)
 
 
 def _score_objects(
-    choice: Choice, networks: Any, prediction: jax.Array, truth: jax.Array, photo: jax.Array, boxes: jax.Array
+    choice: Choice,
+    networks: Any,
+    prediction: UInt8[jax.Array, "K H W 3"],
+    truth: UInt8[jax.Array, "K H W 3"],
+    boxes: Int[jax.Array, "K 4"],
 ) -> Scores:
-    """Each object cut out of both pictures, resized to a square and rounded to 8 bit; (K,)."""
-    side = choice.object_side
+    """Each object cut out of both pictures of its photo; (K,)."""
+    cut, true = (_cut(rgb, boxes, choice.object_side) for rgb in (prediction, truth))
+    return {m.name: _function(m, networks)(cut, true, size=None) for m in choice.measured if m.of_objects}
 
-    def cut(rgb: jax.Array) -> jax.Array:
-        of_photo = rgb[jnp.maximum(photo, 0)].astype(jnp.float32)
-        return jnp.round(resample.crop(of_photo, boxes, side, side)).astype(jnp.uint8)
 
-    shown, true = cut(prediction), cut(truth)
-    found = {"psnr": metrics.psnr(shown, true), "ssim": metrics.ssim(shown, true)}
-    return found | {
-        name: lpips.lpips(networks[name], _NETS[name], shown, true)
-        for name in choice.of_objects
-        if name not in PER_OBJECT
-    }
+def _instance_pictures(
+    truth: UInt8[jax.Array, "K H W 3"],
+    size: Int[jax.Array, "K 2"],
+    full_ab: Float[jax.Array, "K S S 2"],
+    crop_ab: Float[jax.Array, "K S S 2"],
+    crop_boxes: Int[jax.Array, "K 4"],
+) -> UInt8[jax.Array, "K H W 3"]:
+    """The photo of each object with one crop's ab pasted into its box (on the canvas), the full network's around it."""
+    side = full_ab.shape[1]
+    pasted = resample.paste(crop_ab.astype(jnp.float32), crop_boxes, side, side)
+    inside = resample.inside(crop_boxes, side, side)[..., None]
+    return _shown(truth, size, jnp.where(inside, pasted, full_ab.astype(jnp.float32)))
 
 
 class _Programs(NamedTuple):
@@ -198,6 +178,7 @@ class _Programs(NamedTuple):
     shown: Callable[..., Any]
     score: Callable[..., Any]
     score_objects: Callable[..., Any]
+    score_instances: Callable[..., Any]
     of_truth: Callable[..., Any]
     features: Callable[..., Any]
 
@@ -206,31 +187,58 @@ class _Programs(NamedTuple):
 def _compiled(choice: Choice, devices: Devices) -> _Programs:
     """Kept, so that an evaluation every so many steps of a training run compiles once."""
 
+    def shown(truth, size, ab):  # type: ignore[no-untyped-def]
+        return (_shown(truth, size, ab),)
+
     def score_pictures(networks, prediction, truth, size, boxes, photo):  # type: ignore[no-untyped-def]
         objects = _objects(boxes, photo, truth.shape[0], truth.shape[1])
         return (score(choice, networks, prediction, truth, size, objects),)
 
+    def score_objects(networks, prediction, truth, photo, boxes):  # type: ignore[no-untyped-def]
+        row = jnp.maximum(photo, 0)
+        return (_score_objects(choice, networks, prediction[row], truth[row], boxes),)
+
+    def score_instances(networks, full_ab, crop_ab, crop_boxes, truth, size, photo, boxes, crop):  # type: ignore[no-untyped-def]
+        row, place = jnp.maximum(photo, 0), jnp.maximum(crop, 0)
+        rgb = _instance_pictures(truth[row], size[row], full_ab[row], crop_ab[place], crop_boxes[place])
+        found = _score_objects(choice, networks, rgb, truth[row], boxes)
+        return ({name: jnp.where(crop >= 0, values, jnp.nan) for name, values in found.items()},)
+
     def of_truth(truth, size):  # type: ignore[no-untyped-def]
-        measured = [name for name in COLORFULNESS if name in choice.more]
-        return ({name: _MORE[name](truth, truth, size=size) for name in measured},)
+        measured = [metric for metric in choice.measured if metric.of_truth]
+        found = {m.name: _function(m, {})(truth, truth, size=size) for m in measured}
+        return (found, metrics.mean_chroma(truth, size=size))
+
+    def features(network, rgb, size):  # type: ignore[no-untyped-def]
+        return (inception.features(network, rgb, size=size),)
+
+    def compiled(function: Callable[..., Any], arguments: int, networks: bool = False, results: int = 1) -> Any:
+        specs = (SPLIT,) * arguments
+        return devices.map(function, in_specs=(REPLICATED, *specs) if networks else specs, out_specs=(SPLIT,) * results)
 
     return _Programs(
-        devices.map(lambda *args: (_shown(*args),), in_specs=(SPLIT,) * 3, out_specs=(SPLIT,)),
-        devices.map(score_pictures, in_specs=(REPLICATED, *(SPLIT,) * 5), out_specs=(SPLIT,)),
-        devices.map(
-            lambda *args: (_score_objects(choice, *args),), in_specs=(REPLICATED, *(SPLIT,) * 4), out_specs=(SPLIT,)
-        ),
-        devices.map(of_truth, in_specs=(SPLIT, SPLIT), out_specs=(SPLIT,)),
-        devices.map(
-            lambda network, rgb, size: (inception.features(network, rgb, size=size),),
-            in_specs=(REPLICATED, SPLIT, SPLIT),
-            out_specs=(SPLIT,),
-        ),
+        shown=compiled(shown, 3),
+        score=compiled(score_pictures, 5, networks=True),
+        score_objects=compiled(score_objects, 4, networks=True),
+        score_instances=compiled(score_instances, 8, networks=True),
+        of_truth=compiled(of_truth, 2, results=2),
+        features=compiled(features, 2, networks=True),
     )
 
 
+class ObjectGroup(NamedTuple):
+    """As many annotated objects as every device measures at once, on the devices; -1 marks places left over."""
+
+    photo: Any
+    """The photo of its device that each belongs to, int32."""
+    boxes: Any
+    """x0, y0, width, height in pixels of the comparison."""
+    crop: Any
+    """The crop of its device that shows it (``controls.crop_of_object``), -1 where there is none."""
+
+
 class Truth(NamedTuple):
-    """A batch's truth, on the devices."""
+    """A batch's ground truth, on the devices."""
 
     rgb: Any
     size: Any
@@ -238,8 +246,9 @@ class Truth(NamedTuple):
     """Of the crops in the batch, on the grid of the comparison."""
     photo: Any
     """Which photo of its device each crop belongs to."""
-    objects: tuple[tuple[Any, Any], ...]
-    """Groups of annotated objects: the photo of its device that each belongs to, and its box."""
+    crop_boxes: Any
+    """Of the crops in the batch, on the model's canvas."""
+    objects: tuple[ObjectGroup, ...]
     object_rows: Int[np.ndarray, " n"]
     """The row of the batch that each object belongs to, in the order in which their scores come."""
     object_places: Int[np.ndarray, " n"]
@@ -247,7 +256,7 @@ class Truth(NamedTuple):
 
 
 class Scorer:
-    """Measures pictures against the truth."""
+    """Measures pictures against the ground truth."""
 
     def __init__(self, config: EvalConfig, canvas: int, devices: Devices) -> None:
         """Reads the weights of perceptual metrics.
@@ -265,67 +274,73 @@ class Scorer:
         self.native = config.size == "native"
         self.per_object = config.per_object
         self._devices = devices
-        files = _trunk_files(config)
-        networks = {name: lpips.load(net, files.get(name)) for name, net in _NETS.items() if name in self.choice.more}
+        networks = {
+            metric.name: metric.load(_weights_file(config, metric))
+            for metric in self.choice.measured
+            if metric.load is not None
+        }
         self._networks = devices.replicate(networks)
         self.has_fid = bool(config.inception)
         self._inception = devices.replicate(inception.load(Path(config.inception))) if self.has_fid else None
         self._programs = _compiled(self.choice, devices)
 
-    def place(self, batch: Batch, compared: EvalTargets) -> Truth:
-        """The truth of a batch, brought to the devices."""
+    def place(self, batch: Batch, targets: EvalTargets) -> Truth:
+        """The ground truth of a batch, brought to the devices."""
         devices = self._devices
         owner = photo_of_crop(batch, devices.local_count)
         # From the canvas of the model to the grid of the comparison: the boxes that the model was given.
-        size = compared.size[np.maximum(owner, 0)][:, ::-1]
+        size = targets.size[np.maximum(owner, 0)][:, ::-1]
         scale = np.concatenate([size, size], axis=1) / batch.full_rgb.shape[1]
-        given = np.asarray(batch.level_boxes)[:, 0].astype(np.float64)
+        on_canvas = np.ascontiguousarray(np.asarray(batch.level_boxes)[:, 0])
+        given = on_canvas.astype(np.float64)
         start = np.floor(given[:, :2] * scale[:, :2])
         end = np.ceil((given[:, :2] + given[:, 2:]) * scale[:, :2])
         boxes = np.concatenate([start, end - start], axis=1).astype(np.int32) if len(given) else np.zeros((0, 4), "i4")
-        groups, rows, places = self._groups(compared)
-        rgb, on_canvas = devices.split(compared.rgb), devices.split(compared.size)
+        groups, rows, places = self._groups(targets, owner, boxes)
         return Truth(
-            rgb,
-            on_canvas,
+            devices.split(targets.rgb),
+            devices.split(targets.size),
             devices.split(boxes),
             devices.split(np.asarray(batch.crop_to_image)),
-            tuple((devices.split(photo), devices.split(box)) for photo, box in groups),
+            devices.split(on_canvas),
+            tuple(ObjectGroup(*(devices.split(part) for part in group)) for group in groups),
             rows,
             places,
         )
 
-    def _groups(self, compared: EvalTargets) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-        """Annotated objects in groups of which every device has ``OBJECTS_A_GROUP`` places, -1 in those left over."""
+    def _groups(
+        self, targets: EvalTargets, owner: Int[np.ndarray, " M"], crop_boxes: Int[np.ndarray, "M 4"]
+    ) -> tuple[list[ObjectGroup], np.ndarray, np.ndarray]:
+        """Annotated objects in groups of which every device has ``OBJECTS_PER_GROUP`` places, -1 in those left over."""
         count = self._devices.local_count
-        photos = len(compared.rgb) // count
-        found = [
-            (row // photos, row % photos, box)
-            for row, boxes in enumerate(compared.objects if self.per_object else ())
-            for box in boxes
-        ]
-        per_device = [[(photo, box) for device, photo, box in found if device == d] for d in range(count)]
-        needed = max((-(-len(objects) // OBJECTS_A_GROUP) for objects in per_device), default=0)
+        photos, crops = len(targets.rgb) // count, len(owner) // count
+        per_device: list[list[tuple[int, np.ndarray, int]]] = [[] for _ in range(count)]
+        for row, boxes in enumerate(targets.objects if self.per_object else ()):
+            shown_by = crop_of_object(boxes, crop_boxes, owner == row)
+            own = zip(boxes, np.where(shown_by >= 0, shown_by % max(crops, 1), -1).tolist(), strict=True)
+            per_device[row // photos] += [(row % photos, box, crop) for box, crop in own]
+        needed = max((-(-len(objects) // OBJECTS_PER_GROUP) for objects in per_device), default=0)
         # Every process runs as many programs as the others.
         needed = max(self._devices.gather(needed))
         groups, rows, places = [], [], []
         for number in range(needed):
-            photo = np.full((count, OBJECTS_A_GROUP), PADDING, np.int32)
-            box = np.tile(np.array([0, 0, 1, 1], np.int32), (count, OBJECTS_A_GROUP, 1))
+            photo = np.full((count, OBJECTS_PER_GROUP), PADDING, np.int32)
+            box = np.tile(np.array([0, 0, 1, 1], np.int32), (count, OBJECTS_PER_GROUP, 1))
+            crop = np.full((count, OBJECTS_PER_GROUP), PADDING, np.int32)
             for device, objects in enumerate(per_device):
-                part = objects[number * OBJECTS_A_GROUP : (number + 1) * OBJECTS_A_GROUP]
-                for place, (of_device, one) in enumerate(part):
-                    photo[device, place], box[device, place] = of_device, one
+                part = objects[number * OBJECTS_PER_GROUP : (number + 1) * OBJECTS_PER_GROUP]
+                for place, (of_device, one, its_crop) in enumerate(part):
+                    photo[device, place], box[device, place], crop[device, place] = of_device, one, its_crop
                     rows.append(device * photos + of_device)
-                    places.append((number * count + device) * OBJECTS_A_GROUP + place)
-            groups.append((photo.reshape(-1), box.reshape(-1, 4)))
+                    places.append((number * count + device) * OBJECTS_PER_GROUP + place)
+            groups.append(ObjectGroup(photo.reshape(-1), box.reshape(-1, 4), crop.reshape(-1)))
         return groups, np.array(rows, np.int64), np.array(places, np.int64)
 
     def _host(self, tree: Any) -> Any:
         return self._devices.fetch(tree, SPLIT)
 
     def pictures(self, truth: Truth, ab: Any) -> Any:
-        """Colours (B, S, S, 2) as the pictures (B, H, W, 3) that are compared; both on the devices."""
+        """Predicted ab (B, S, S, 2) as the pictures (B, H, W, 3) that are measured; both on the devices."""
         with jax.default_matmul_precision("highest"):
             (rgb,) = self._programs.shown(truth.rgb, truth.size, ab)
         return rgb
@@ -334,24 +349,41 @@ class Scorer:
         """Metric -> (B,) on the host."""
         with jax.default_matmul_precision("highest"):
             (found,) = self._programs.score(self._networks, rgb, truth.rgb, truth.size, truth.boxes, truth.photo)
-        return {name: self._host(found)[name] for name in self.choice.metrics}
+        host = self._host(found)
+        return {name: host[name] for name in self.choice.metrics}
 
-    def of_truth(self, truth: Truth) -> dict[str, np.ndarray]:
-        """What is measured of the true photos: ``COLORFULNESS``."""
-        (found,) = self._programs.of_truth(truth.rgb, truth.size)
-        return dict(self._host(found))
+    def of_truth(self, truth: Truth) -> tuple[dict[str, np.ndarray], Float[np.ndarray, " B"]]:
+        """What is measured of the true photos, metric -> (B,); and their mean chroma (``metrics.mean_chroma``)."""
+        found, chroma = self._programs.of_truth(truth.rgb, truth.size)
+        return dict(self._host(found)), self._host(chroma)
 
     def score_objects(self, truth: Truth, rgb: Any) -> dict[str, np.ndarray]:
         """Metric -> one value for each of ``object_rows``."""
+        program = functools.partial(self._programs.score_objects, self._networks, rgb, truth.rgb)
+        return self._of_groups(truth, lambda group: program(group.photo, group.boxes))
+
+    def score_instances(self, truth: Truth, full_ab: Any, crop_ab: Any) -> dict[str, np.ndarray]:
+        """What the instance network alone says about each of ``object_rows``; NaN for objects that no crop shows.
+
+        The ab of the object's crop is pasted into the crop's box, with the full-image network's around it, and measured
+        as the object is under every other system.
+
+        Args:
+          truth: of the batch.
+          full_ab: of the full-image network, (B, S, S, 2), on the devices.
+          crop_ab: of the instance network, (M, S, S, 2), on the devices.
+        """
+        arguments = (self._networks, full_ab, crop_ab, truth.crop_boxes, truth.rgb, truth.size)
+        program = functools.partial(self._programs.score_instances, *arguments)
+        return self._of_groups(truth, lambda group: program(*group))
+
+    def _of_groups(self, truth: Truth, program: Callable[[ObjectGroup], Any]) -> dict[str, np.ndarray]:
         if not truth.objects:
             return {name: np.zeros(0) for name in self.choice.of_objects}
-        groups = []
-        for photo, boxes in truth.objects:
-            with jax.default_matmul_precision("highest"):
-                (found,) = self._programs.score_objects(self._networks, rgb, truth.rgb, photo, boxes)
-            groups.append(self._host(found))
+        with jax.default_matmul_precision("highest"):
+            found = [self._host(program(group)[0]) for group in truth.objects]
         return {
-            name: np.concatenate([group[name] for group in groups])[truth.object_places]
+            name: np.concatenate([group[name] for group in found])[truth.object_places]
             for name in self.choice.of_objects
         }
 

@@ -21,7 +21,7 @@ class Mean(NamedTuple):
     photos: int
     """For how many photos (of objects: for how many objects) it is defined."""
     capped: int
-    """How many of them stood above ``results.PSNR_CAP``."""
+    """How many of them stood above the metric's cap (``metrics.Metric.cap``)."""
 
 
 def mean_over_photos(values: Float[np.ndarray, " P"]) -> Mean:
@@ -57,3 +57,9 @@ def mean_over_objects(values: Float[np.ndarray, " K"], photo: Int[np.ndarray, " 
     draws = (rng.integers(len(counts), size=len(counts)) for _ in range(RESAMPLES))
     low, high = np.percentile([sums[drawn].sum() / counts[drawn].sum() for drawn in draws], [2.5, 97.5])
     return Mean(float(kept.mean()), (float(low), float(high)), len(kept), 0)
+
+
+def median(values: Float[np.ndarray, " N"]) -> float | None:
+    """Median of what is not NaN; None where nothing is left."""
+    kept = values[~np.isnan(values)]
+    return float(np.median(kept)) if len(kept) else None

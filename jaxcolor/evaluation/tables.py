@@ -1,4 +1,7 @@
-"""Metrics (``Results.to_metrics``, or a ``metrics.json`` read back) as rows, and rows as tables: Markdown and LaTeX."""
+"""What was measured (``Results.to_metrics``, or a ``metrics.json`` read back) as tables of rows, with footnotes.
+
+``table_formats`` writes them as Markdown and LaTeX, ``report`` as HTML.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxcolor.evaluation import published
+from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
+from jaxcolor.evaluation.metrics.metric import Column
+from jaxcolor.evaluation.metrics.registry import builtin_columns
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.results import DIFFERENCES
+from jaxcolor.runtime.text import MINUS, number
 
 TITLES = {
     "gray": "gray",
@@ -15,48 +22,17 @@ TITLES = {
     "fused": "fused",
     "no_boxes": "fused, no boxes",
     "other_crops": "fused, other crops",
+    "instance": "instance network alone",
     "truth": "truth",
 }
 """How systems, controls and pictures are called where people read."""
 
-MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-
-HEADINGS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "lpips_alex": "LPIPS alex",
-    "lpips_squeeze": "LPIPS squeeze",
-    "lpips_vgg": "LPIPS vgg",
-    "lpips": "LPIPS (paper, network not said)",
-    "delta_e_2000": "ΔE 2000",
-    "psnr_ab": "PSNR ab",
-    "ssim_uniform7": "SSIM 7x7",
-    "fid": "FID",
-    "colorfulness_hs": "CF",
-    "delta_colorfulness_hs": "ΔCF of photos",
-    "delta_of_mean_colorfulness_hs": "ΔCF of means",
-    "colorfulness_abs": "CF abs",
-    "delta_colorfulness_abs": "ΔCF abs of photos",
-    "delta_of_mean_colorfulness_abs": "ΔCF abs of means",
-    "psnr_objects": "PSNR objects",
-    "psnr_background": "PSNR background",
-    "ssim_objects": "SSIM objects",
-    "ssim_background": "SSIM background",
-}
-"""Metric -> heading, in the order of reading."""
-
-HIGHER_IS_BETTER = ("psnr", "ssim")
-LOWER_IS_BETTER = ("lpips", "delta_", "fid")
-"""What names of metrics begin with; of colourfulness alone neither more nor less is better."""
-
-GROUPS = {
-    "Whole picture": ("psnr", "ssim", "lpips_alex", "lpips_squeeze", "lpips_vgg", "delta_e_2000", "fid"),
-    "Inside and outside the boxes": ("psnr_objects", "psnr_background", "ssim_objects", "ssim_background"),
-    "Other conventions": ("psnr_ab", "ssim_uniform7"),
-    "Colourfulness": tuple(name for name in HEADINGS if "colorfulness" in name),
-}
-"""Tables of photos, each narrow enough to be read."""
+GROUPS = ("Whole picture", "Inside and outside the boxes", "Other conventions", "Colorfulness")
+"""Titles of the tables of photos, in the order of reading; groups of other metrics follow."""
+STATISTICS_TITLE = "PSNR, whole picture"
 OBJECTS_TITLE = "Each annotated object by itself"
+OBJECT_STATISTICS_TITLE = "PSNR, each annotated object"
+SIZES_TITLE = "PSNR of objects by size on the canvas"
 
 
 def title(system: str) -> str:
@@ -65,8 +41,21 @@ def title(system: str) -> str:
 
 
 def heading(metric: str) -> str:
-    """How a metric is called where people read."""
-    return HEADINGS.get(metric, metric)
+    """How a built-in metric is called where people read."""
+    return column_of({}, metric).title
+
+
+def digits(metric: str) -> int:
+    """How many digits after the point say enough, of a built-in metric."""
+    return column_of({}, metric).digits
+
+
+def column_of(metrics: Mapping[str, Any], metric: str) -> Column:
+    """How a metric is shown: as ``metrics`` says (``columns`` of ``metrics.json``), else as the built-in one."""
+    if metric == PUBLISHED_LPIPS:
+        return Column("LPIPS (paper, network not said)", 3, "lower")
+    described = metrics.get("columns", {}).get(metric)
+    return Column(**described) if described is not None else builtin_columns().get(metric, Column(metric))
 
 
 class Cell(NamedTuple):
@@ -81,17 +70,14 @@ class Cell(NamedTuple):
     @property
     def text(self) -> str:
         """The number, or a dash where there is none."""
-        if self.value is None:
-            return EN_DASH
-        # A true minus sign, for the eye; and no "-0.00".
-        return _number(self.value, self.digits, self.signed)
+        return number(self.value, self.digits, self.signed)
 
     @property
     def margin(self) -> str:
         """The interval in words, empty where there is none."""
         if self.interval is None:
             return ""
-        low, high = (_number(v, self.digits, self.signed) for v in self.interval)
+        low, high = (number(v, self.digits, self.signed) for v in self.interval)
         return f"{low} … {high}"
 
 
@@ -107,24 +93,11 @@ class Table(NamedTuple):
     """Rows under headings."""
 
     title: str
-    columns: tuple[str, ...]
-    """Metrics."""
+    columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    gains: tuple[Row, ...]
+    gains: tuple[Row, ...] = ()
     """Paired differences."""
-    published: tuple[Row, ...]
-
-
-def _number(value: float, places: int, signed: bool) -> str:
-    rounded = round(value, places) + 0.0
-    return f"{rounded:{'+' if signed else ''}.{places}f}".replace("-", MINUS)
-
-
-def digits(metric: str) -> int:
-    """How many digits after the point say enough."""
-    if metric.startswith(("psnr", "delta_e", "fid")) or "colorfulness" in metric:
-        return 2
-    return 4
+    published: tuple[Row, ...] = ()
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
@@ -133,13 +106,9 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
 
 def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Metric -> heading, of everything that was measured of photos, in the order of reading."""
-    rows = _summaries(metrics)
-    measured = set().union(*(summary for _, summary in rows))
-    named = [name for name in HEADINGS if name in measured]
-    rest = sorted(
-        name for name in measured.difference(HEADINGS) if isinstance(rows[0][1][name], float) and name != "fid"
-    )
-    return {name: heading(name) for name in (*named, *rest)}
+    measured = set().union(*(summary for _, summary in _summaries(metrics)))
+    known = dict.fromkeys([*builtin_columns(), *metrics.get("columns", {})])
+    return {name: column_of(metrics, name).title for name in known if name in measured}
 
 
 def _summaries(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -151,22 +120,22 @@ def _summaries(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     ]
 
 
-def _row(name: str, summary: Mapping[str, Any], shown: Sequence[str]) -> Row:
+def _row(metrics: Mapping[str, Any], name: str, summary: Mapping[str, Any], shown: Sequence[str]) -> Row:
     intervals = summary.get("interval_95", {})
-    cells = tuple(Cell(summary.get(m), _pair(intervals.get(m)), digits(m), False) for m in shown)
-    return Row(name, title(name), cells)
+    cells = (Cell(summary.get(m), _pair(intervals.get(m)), column_of(metrics, m).digits, False) for m in shown)
+    return Row(name, title(name), tuple(cells))
 
 
 def system_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = None) -> list[Row]:
     """The systems that were measured, one row each, cells in the order of ``shown`` (default ``columns``)."""
     names = list(columns(metrics)) if shown is None else shown
-    return [_row(name, summary, names) for name, summary in _summaries(metrics) if name not in CONTROLS]
+    return [_row(metrics, name, summary, names) for name, summary in _summaries(metrics) if name not in CONTROLS]
 
 
 def control_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = None) -> list[Row]:
     """The controls that were measured, as ``system_rows``."""
     names = list(columns(metrics)) if shown is None else shown
-    return [_row(name, summary, names) for name, summary in _summaries(metrics) if name in CONTROLS]
+    return [_row(metrics, name, summary, names) for name, summary in _summaries(metrics) if name in CONTROLS]
 
 
 def _pair_title(name: str) -> str:
@@ -180,25 +149,30 @@ def difference_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = No
     found = metrics.get("differences", {})
     first = [f"{b}_minus_{w}" for b, w in DIFFERENCES]
     ordered = [*(name for name in first if name in found), *(name for name in found if name not in first)]
-    return [_gain(name, found[name], names) for name in ordered]
+    gains = [_gain(metrics, name, found[name], names) for name in ordered]
+    return [row for row in gains if any(cell.value is not None for cell in row.cells)]
 
 
-def _gain(name: str, found: Mapping[str, Any], shown: Sequence[str]) -> Row:
+def _gain(metrics: Mapping[str, Any], name: str, found: Mapping[str, Any], shown: Sequence[str]) -> Row:
     none = {"mean": None, "interval_95": None}
     cells = (found.get(m, none) for m in shown)
     return Row(
         name,
         _pair_title(name),
         tuple(
-            Cell(cell["mean"], _pair(cell["interval_95"]), digits(m), True)
+            Cell(cell["mean"], _pair(cell["interval_95"]), column_of(metrics, m).digits, True)
             for m, cell in zip(shown, cells, strict=True)
         ),
     )
 
 
-def _beside(shown: tuple[str, ...], rows: Sequence[published.Published]) -> tuple[str, ...]:
-    """The columns of a table with room for published LPIPS, which is of no network that we know."""
-    return (*shown, "lpips") if rows else shown
+PUBLISHED_LPIPS = "lpips"
+"""Column of published LPIPS, whose network the paper does not name: it stands under no network's heading."""
+
+
+def _beside(shown: Sequence[str], rows: Sequence[published.Published]) -> tuple[str, ...]:
+    """The columns of a table with room for published LPIPS, if there are published rows."""
+    return (*shown, PUBLISHED_LPIPS) if rows else tuple(shown)
 
 
 def _published(rows: Sequence[published.Published], shown: Sequence[str]) -> tuple[Row, ...]:
@@ -215,29 +189,96 @@ def _published(rows: Sequence[published.Published], shown: Sequence[str]) -> tup
 
 def tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Everything that was measured, in tables narrow enough to be read."""
-    measured = set(columns(metrics))
     data_set = metrics.get("protocol", {}).get("published", "")
+    by_group: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in columns(metrics):
+        by_group.setdefault(column_of(metrics, name).group, []).append(name)
     made = []
-    for name, group in GROUPS.items():
-        shown = tuple(metric for metric in group if metric in measured)
+    for group, names in by_group.items():
+        shown: tuple[str, ...] = tuple(names)
         if shown:
-            beside = published.WHOLE.get(data_set, ()) if name == "Whole picture" else ()
+            beside = published.WHOLE.get(data_set, ()) if group == "Whole picture" else ()
             shown = _beside(shown, beside)
             rows = (*system_rows(metrics, shown), *control_rows(metrics, shown))
-            gains = [row for row in difference_rows(metrics, shown) if any(c.value is not None for c in row.cells)]
-            made.append(Table(name, shown, rows, tuple(gains), _published(beside, shown)))
-    return [*made, *_object_table(metrics, data_set)]
+            gains = tuple(difference_rows(metrics, shown))
+            made.append(Table(group, _columns(metrics, shown), rows, gains, _published(beside, shown)))
+        if group == "Whole picture":
+            made += _statistics_table(metrics, STATISTICS_TITLE, _summaries(metrics))
+    return [*made, *_object_tables(metrics, data_set)]
 
 
-def _object_table(metrics: Mapping[str, Any], data_set: str) -> list[Table]:
-    found = [(name, summary["per_object"]) for name, summary in _summaries(metrics) if "per_object" in summary]
+def _columns(metrics: Mapping[str, Any], shown: Sequence[str]) -> tuple[Column, ...]:
+    return tuple(column_of(metrics, name) for name in shown)
+
+
+def _statistics_table(
+    metrics: Mapping[str, Any], name: str, summaries: Sequence[tuple[str, Mapping[str, Any]]]
+) -> list[Table]:
+    """What a mean hides: photos without color, for which gray is right, and single values far from all others."""
+    found = [(system, summary) for system, summary in summaries if "without_colorless" in summary]
+    if not found or not any("psnr" in summary for _, summary in found):
+        return []
+    shown = column_of(metrics, "psnr")
+    headings = [shown._replace(title=text) for text in ("mean", "without colorless", "median")]
+    rows = []
+    for system, summary in found:
+        interval = _pair(summary["interval_95"].get("psnr"))
+        values = (summary.get("psnr"), summary["without_colorless"].get("psnr"), summary["median"].get("psnr"))
+        cells = [Cell(v, interval if i == 0 else None, shown.digits, False) for i, v in enumerate(values)]
+        capped = float(summary["psnr_capped"].get("psnr", 0))
+        rows.append(Row(system, title(system), (*cells, Cell(capped, None, 0, False))))
+    return [Table(name, (*headings, Column("capped", 0)), tuple(rows))]
+
+
+def _object_tables(metrics: Mapping[str, Any], data_set: str) -> list[Table]:
+    photos = dict(_summaries(metrics))
+    alone = metrics.get("objects_only", {})
+    # Where it belongs when read: after the full-image network, which it is compared with.
+    order = dict.fromkeys([*(s for s in SYSTEMS[:2] if s in photos), *alone, *photos])
+    found = [(s, of["per_object"]) for s in order if "per_object" in (of := photos.get(s) or alone[s])]
     if not found:
         return []
-    beside = published.PER_OBJECT.get(data_set, ())
-    shown = _beside(tuple(name for name in HEADINGS if name in found[0][1]), beside)
-    rows = tuple(_row(name, summary, shown) for name, summary in found)
-    gains = tuple(_gain(name, of["per_object"], shown) for name, of in metrics["differences"].items())
-    return [Table(OBJECTS_TITLE, shown, rows, gains, _published(beside, shown))]
+    known = dict.fromkeys([*builtin_columns(), *metrics.get("columns", {})])
+    published_rows = published.PER_OBJECT.get(data_set, ())
+    shown = _beside(tuple(name for name in known if name in found[0][1]), published_rows)
+    rows = tuple(_row(metrics, name, summary, shown) for name, summary in found)
+    gains = {name: of["per_object"] for name, of in metrics["differences"].items() if "per_object" in of}
+    table = Table(
+        OBJECTS_TITLE,
+        _columns(metrics, shown),
+        rows,
+        tuple(_gain(metrics, name, of, shown) for name, of in gains.items()),
+        _published(published_rows, shown),
+    )
+    return [table, *_statistics_table(metrics, OBJECT_STATISTICS_TITLE, found), *_size_table(metrics, found, gains)]
+
+
+def _size_table(
+    metrics: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]], gains: Mapping[str, Any]
+) -> list[Table]:
+    """PSNR of objects in classes of their size on the model's canvas, in pixels."""
+    classes = metrics.get("objects_by_size", {})
+    if not classes:
+        return []
+    shown = column_of(metrics, "psnr")
+    nothing = {"psnr": {"mean": None, "interval_95": None}}
+    rows = [
+        Row(s, title(s), tuple(Cell(of["by_size"][c]["psnr"], None, shown.digits, False) for c in classes))
+        for s, of in found
+    ]
+    differences = [
+        Row(
+            name,
+            _pair_title(name),
+            tuple(
+                Cell(cell["mean"], _pair(cell["interval_95"]), shown.digits, True)
+                for cell in (of["by_size"].get(c, nothing)["psnr"] for c in classes)
+            ),
+        )
+        for name, of in gains.items()
+    ]
+    headings = tuple(shown._replace(title=f"{name} ({count})") for name, count in classes.items())
+    return [Table(SIZES_TITLE, headings, tuple(rows), tuple(differences))]
 
 
 def footnotes(metrics: Mapping[str, Any]) -> list[str]:
@@ -263,10 +304,17 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     capped = sum(sum(summary.get("psnr_capped", {}).values()) for _, summary in _summaries(metrics))
     if capped:
         notes.append(f"PSNR above {protocol.get('psnr_cap_db'):g} dB counts as that much in means ({capped} times).")
-    colourless = metrics.get("gray", {}).get("psnr_capped", {}).get("psnr", 0)
-    if colourless:
+    colorless = metrics.get("colorless_photos", 0)
+    if colorless:
         notes.append(
-            f"{colourless} of {metrics['photos']} photos have no colour: they are no truth to compare colours with."
+            f"{colorless} of {metrics['photos']} photos have no color (mean chroma below {COLORLESS_CHROMA:g}), which "
+            "raises the mean of whatever is gray. Only the means without colorless photos leave them out."
+        )
+    alone = metrics.get("objects_only", {}).get("instance", {}).get("per_object", {}).get("objects", {}).get("psnr")
+    if alone is not None:
+        notes.append(
+            f"Instance network alone: the {alone} of {metrics['objects']} annotated objects that a crop shows; compare "
+            "it by its paired differences."
         )
     lone = metrics["photos"] - metrics.get("controls", {}).get("other_crops", {}).get("photos", {}).get(
         "psnr", metrics["photos"]
@@ -286,76 +334,3 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
             "full; see docs/evaluation.md."
         )
     return notes
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells as a Markdown table whose bars stand below each other."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-
-    def join(cells: Sequence[str]) -> str:
-        first, *rest = cells
-        aligned = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]
-        return f"| {' | '.join(aligned)} |"
-
-    rule = f"|{'-' * (widths[0] + 2)}|{'|'.join('-' * (w + 1) + ':' for w in widths[1:])}|"
-    return [join(lines[0]), rule, *(join(line) for line in lines[1:])]
-
-
-def markdown(metrics: Mapping[str, Any], intervals: bool = False) -> str:
-    """Systems, controls, published rows and gains in Markdown tables, aligned for the terminal, with footnotes.
-
-    Args:
-      metrics: what to show.
-      intervals: with the 95% interval behind every number; without, only gains have theirs.
-    """
-
-    def text(cell: Cell, with_interval: bool) -> str:
-        return f"{cell.text} ({cell.margin})" if with_interval and cell.margin else cell.text
-
-    blocks = []
-    for table in tables(metrics):
-        lines = [[table.title, *(heading(metric) for metric in table.columns)]]
-        for row in (*table.rows, *table.published):
-            lines.append([row.title, *(text(cell, intervals) for cell in row.cells)])
-        lines += [[row.title, *(text(cell, intervals) for cell in row.cells)] for row in table.gains]
-        blocks.append("\n".join(_aligned(lines)))
-    return "\n\n".join([*blocks, "\n".join(footnotes(metrics))])
-
-
-_TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "Δ": r"$\Delta$"}
-
-
-def _tex(text: str) -> str:
-    for plain, tex in _TEX.items():
-        text = text.replace(plain, tex)
-    return text.replace(MINUS, "$-$").replace(EN_DASH, "--").replace("…", r"\,..\,")
-
-
-def _better(metric: str) -> str:
-    if metric.startswith(HIGHER_IS_BETTER):
-        return r" $\uparrow$"
-    return r" $\downarrow$" if metric.startswith(LOWER_IS_BETTER) else ""
-
-
-def latex(metrics: Mapping[str, Any]) -> str:
-    """The tables in LaTeX (package ``booktabs``): means, their 95% intervals small behind them, gains, footnotes."""
-    parts = []
-    for table in tables(metrics):
-        headings = " & ".join(_tex(heading(m)) + _better(m) for m in table.columns)
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-            r"\toprule",
-            rf" & {headings} \\",
-        ]
-        for rows in (table.rows, table.published, table.gains):
-            if rows:
-                lines.append(r"\midrule")
-            for row in rows:
-                cells = (_tex(c.text) + (rf" {{\scriptsize[{_tex(c.margin)}]}}" if c.margin else "") for c in row.cells)
-                lines.append(rf"{_tex(row.title)} & {' & '.join(cells)} \\")
-        notes = _tex(" ".join(footnotes(metrics)))
-        lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(table.title)}. {notes}}}", r"\end{table}"]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"

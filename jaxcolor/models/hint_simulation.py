@@ -9,54 +9,16 @@ cores), where a training step of stage 1 takes 7.2 TFLOP.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Num
 
-from jaxcolor.config import _require
+from jaxcolor.config import HintConfig, HintLocation
 from jaxcolor.hints import Hints
 
-Location = Literal["gaussian", "uniform"]
-"""How a patch's place is drawn: around the middle with a standard deviation of a quarter of the side, or evenly."""
-
 _WORD = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class HintConfig:
-    """Simulated color hints in training (Zhang et al. 2017). The defaults are the paper's, switched off."""
-
-    enabled: bool = False
-    """Train with hints. False: the networks always see the empty hint, as the reference."""
-    probability: float = 1.0
-    """Share of the pictures that get hints at all; without any, the network learns to color by itself. Of those that
-    do, ``stop_probability`` have none either, since the number of points may be 0."""
-    stop_probability: float = 0.125
-    """p of the geometric distribution of the number of points, which counts from 0: n points with p (1 - p)^n, 7 in
-    the mean for 1/8."""
-    max_points: int = 64
-    """Most points of a picture. The tail beyond is cut to this many: for p = 1/8 and 64 in one of 5,881 pictures, for
-    32 in one of 82."""
-    min_patch: int = 1
-    """Smallest side of a patch, in pixels of the canvas."""
-    max_patch: int = 9
-    """Largest side; uniform between the two."""
-    location: Location = "gaussian"
-    """Where patches lie. ``gaussian``: around the middle, with a quarter of the side as standard deviation, what
-    would stick out moved to the edge. ``uniform``: anywhere."""
-    reveal_all: float = 0.01
-    """Share of the pictures with hints that show all of their true color."""
-
-    def __post_init__(self) -> None:
-        for name in ("probability", "reveal_all"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        _require(0 < self.stop_probability < 1, "stop_probability", self.stop_probability, "above 0 and below 1")
-        _require(1 <= self.max_points <= 1024, "max_points", self.max_points, "from 1 to 1024")
-        _require(1 <= self.min_patch <= self.max_patch, "min_patch", self.min_patch, "at least 1, at most max_patch")
-        _require(self.max_patch <= 64, "max_patch", self.max_patch, "at most 64 pixels")
 
 
 class _Patches(NamedTuple):
@@ -74,14 +36,20 @@ def no_hints(true_ab: Float[jax.Array, "B H W 2"]) -> Hints:
     return Hints(jnp.zeros_like(ab), jnp.zeros((*ab.shape[:-1], 1), bool))
 
 
-def simulate_hints(key: jax.Array, true_ab: Float[jax.Array, "B H W 2"], config: HintConfig) -> Hints:
+def simulate_hints(
+    key: jax.Array,
+    true_ab: Float[jax.Array, "B H W 2"],
+    config: HintConfig,
+    first: Int[jax.Array, ""] | int = 0,
+) -> Hints:
     """What a person could have hinted at, drawn anew for each picture.
 
     Args:
-      key: of the seed, the step and, under a mapped axis, the device: ``fold_in`` each. A picture's hints depend on
-        the key and on its row alone, not on how many pictures there are.
+      key: of the seed and the step.
       true_ab: normalized ab of the pictures, whole photos or crops.
       config: how many, how large, where.
+      first: number of the first picture in the whole batch. A picture's hints depend on the key and its number alone,
+        so they do not change with the number of devices.
 
     Returns:
       Hints in at least float32; later patches lie over earlier ones.
@@ -89,7 +57,7 @@ def simulate_hints(key: jax.Array, true_ab: Float[jax.Array, "B H W 2"], config:
     if not config.enabled:
         return no_hints(true_ab)
     truth = _at_least_float32(true_ab)
-    keys = _fold_in_each(key, jnp.arange(truth.shape[0]))
+    keys = _fold_in_each(key, first + jnp.arange(truth.shape[0]))
     hinted, length, whole = jax.vmap(_uniform)(keys).T
     # The inverse of the geometric distribution's 1 - (1 - p)^(n + 1).
     count = jnp.floor(jnp.log1p(-length) / jnp.log1p(-config.stop_probability))
@@ -109,7 +77,7 @@ def random_points(
     *,
     numbers: Int[jax.Array, " B"] | None = None,
     patch: int = 6,
-    location: Location = "gaussian",
+    location: HintLocation = "gaussian",
 ) -> Hints:
     """``count`` random points of each picture show their true color: the hints by which Zhang et al. 2017 is measured.
 
@@ -169,7 +137,9 @@ def _uniform(key: jax.Array) -> jax.Array:
     return jax.random.uniform(key, (3,), jnp.float32)  # whatever JAX_ENABLE_X64 says
 
 
-def _draw(keys: jax.Array, count: int, shape: tuple[int, ...], patch: tuple[int, int], location: Location) -> _Patches:
+def _draw(
+    keys: jax.Array, count: int, shape: tuple[int, ...], patch: tuple[int, int], location: HintLocation
+) -> _Patches:
     """``count`` patches for each picture's key, with sides from ``patch[0]`` to ``patch[1]``, all of them shown."""
     each = jax.vmap(_fold_in_each, in_axes=(0, None))(keys, jnp.arange(1, count + 1))
     uniform = jax.vmap(jax.vmap(_uniform))(each)
@@ -180,7 +150,9 @@ def _draw(keys: jax.Array, count: int, shape: tuple[int, ...], patch: tuple[int,
     return _Patches(top, left, side, jnp.ones_like(side, bool))
 
 
-def _start(uniform: Float[jax.Array, "B K"], room: Int[jax.Array, "B K"], location: Location) -> Int[jax.Array, "B K"]:
+def _start(
+    uniform: Float[jax.Array, "B K"], room: Int[jax.Array, "B K"], location: HintLocation
+) -> Int[jax.Array, "B K"]:
     """The first row or column of a patch that can begin at 0 to ``room``, from a number uniform in [0, 1)."""
     places = room.astype(uniform.dtype) + 1
     if location == "uniform":

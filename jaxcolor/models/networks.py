@@ -12,16 +12,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
-from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, BatchHints, Hints
+from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch
 from jaxcolor.config import ConfigError, ModelConfig
+from jaxcolor.hints import EMPTY_MASK, BatchHints, HintMask, Hints, network_hint_channels
 from jaxcolor.models.backbone import Backbone, BackboneOutput, backbone_class, parameter_type
 from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
 
 TREES = ("full", "instance", "fusion")
 """The trees of variables: the reference's GComp, G and GF."""
-
-HINT_MASK_EMPTY = -0.5
-"""Value of the hint mask where no color hint is given; +0.5 where one is."""
 
 Heads = tuple[str, ...] | None
 Variables = Mapping[str, Any]
@@ -136,18 +134,20 @@ def network_input(
     luminance: Float[jax.Array, "B H W 1"],
     hint_ab: Float[jax.Array, "B H W 2"] | None = None,
     hint_mask: Float[jax.Array, "B H W 1"] | None = None,
+    convention: HintMask = "reference",
 ) -> Float[jax.Array, "B H W 4"]:
     """Normalized L with color hints; without any, the empty hint.
 
     Args:
       luminance: normalized L.
       hint_ab: normalized ab where there is a hint, 0 elsewhere.
-      hint_mask: +0.5 where there is a hint, -0.5 elsewhere, as in the reference.
+      hint_mask: in the numbers of ``convention``.
+      convention: ``ModelConfig.hint_mask``; read where no mask is given.
     """
     if hint_ab is None:
         hint_ab = jnp.zeros((*luminance.shape[:-1], 2), luminance.dtype)
     if hint_mask is None:
-        hint_mask = jnp.full_like(luminance, HINT_MASK_EMPTY)
+        hint_mask = jnp.full_like(luminance, EMPTY_MASK[convention])
     return jnp.concatenate([luminance, hint_ab, hint_mask], axis=-1)
 
 
@@ -155,7 +155,7 @@ def picture(rgb: Array, config: ModelConfig) -> Picture:
     """8-bit sRGB photos or crops (B, S, S, 3) without hints, in at least float32."""
     lab = color.rgb_to_lab(color.unit_rgb(jnp.asarray(rgb), parameter_type(config)))
     luminance, ab = color.normalize_lab(lab)
-    return Picture(network_input(luminance), ab)
+    return Picture(network_input(luminance, convention=config.hint_mask), ab)
 
 
 def to_lab(batch: Batch, config: ModelConfig, hints: BatchHints | None = None) -> LabBatch:
@@ -167,16 +167,16 @@ def to_lab(batch: Batch, config: ModelConfig, hints: BatchHints | None = None) -
         jnp.asarray(batch.level_boxes),
         jnp.asarray(batch.crop_mask),
     )
-    return lab if hints is None else with_hints(lab, hints)
+    return lab if hints is None else with_hints(lab, hints, config)
 
 
-def with_hints(lab: LabBatch, hints: BatchHints) -> LabBatch:
+def with_hints(lab: LabBatch, hints: BatchHints, config: ModelConfig) -> LabBatch:
     """The batch with color hints on its photos and crops, in place of those that it had."""
 
     def hinted(shown: Picture, given: Hints) -> Picture:
-        mask = jnp.asarray(given.mask, shown.inputs.dtype)
-        ab = jnp.asarray(given.ab, shown.inputs.dtype) * mask
-        return shown._replace(inputs=network_input(shown.luminance, ab, mask + HINT_MASK_EMPTY))
+        typed = Hints(jnp.asarray(given.ab, shown.inputs.dtype), jnp.asarray(given.mask))
+        channels = network_hint_channels(typed, config.hint_mask)
+        return shown._replace(inputs=jnp.concatenate([shown.luminance, channels], axis=-1))
 
     return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop))
 

@@ -15,7 +15,8 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from jaxcolor.config import Config, from_dict
+from jaxcolor.config import Config
+from jaxcolor.config_io import from_dict
 from jaxcolor.runtime.distributed import ProcessFlags
 from jaxcolor.runtime.errors import UserError, exit_status
 

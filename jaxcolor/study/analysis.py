@@ -188,8 +188,8 @@ def analyse(key: Key, sessions: Sequence[Session], rules: Rules) -> Analysis:
     people = tuple(_person(key, session, rules) for session in sessions)
     kept = [session for session, person in zip(sessions, people, strict=True) if not person.reason]
     if not kept:
-        told = "; ".join(f"{person.participant}: {person.reason}" for person in people[:3])
-        raise StudyError(f"no participant is left of {len(people)}{f' ({told})' if told else ''}")
+        reasons = "; ".join(f"{person.participant}: {person.reason}" for person in people[:3])
+        raise StudyError(f"no participant is left of {len(people)}{f' ({reasons})' if reasons else ''}")
     counted = [person for person in people if not person.reason]
     wins = np.stack([_wins(key, session) for session in kept])
     resampled = _resampled(wins, rules)
@@ -285,14 +285,14 @@ def _preferences(
 def _scores(
     key: Key, wins: Int64[np.ndarray, "K K"], resampled: Int64[np.ndarray, "R K K"] | None
 ) -> tuple[Score, ...]:
-    compared = np.zeros(wins.shape)
+    comparisons = np.zeros(wins.shape)
     for first, second in key.pairs:
         i, j = key.systems.index(first), key.systems.index(second)
-        compared[i, j] = compared[j, i] = PSEUDO_WINS
-    scores = bradley_terry(wins + compared)
+        comparisons[i, j] = comparisons[j, i] = PSEUDO_WINS
+    scores = bradley_terry(wins + comparisons)
     intervals: list[Interval | None] = [None] * len(scores)
     if resampled is not None:
-        again = np.stack([bradley_terry(drawn + compared) for drawn in resampled])
+        again = np.stack([bradley_terry(drawn + comparisons) for drawn in resampled])
         intervals = [_interval(column) for column in again.T]
     rows = [Score(s, float(x), i) for s, x, i in zip(key.systems, scores, intervals, strict=True)]
     return tuple(sorted(rows, key=lambda row: -row.score))

@@ -1,4 +1,4 @@
-"""``jaxcolor study make``: a folder to hand out in which nothing tells whose a picture is, and its key."""
+"""``jaxcolor study make``: a folder to hand out in which nothing shows whose a picture is, and its key."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def match(folders: Mapping[str, Path]) -> Matched:
         found_sizes = {name: read_size(found[stem]) for name, found in files.items()}
         sizes[stem] = next(iter(found_sizes.values()))
         if len(set(found_sizes.values())) > 1:
-            told = ", ".join(f"{name} {w}x{h}" for name, (w, h) in found_sizes.items())
-            differing.append(f"photo {stem}: its pictures differ in size: {told}")
+            listed = ", ".join(f"{name} {w}x{h}" for name, (w, h) in found_sizes.items())
+            differing.append(f"photo {stem}: its pictures differ in size: {listed}")
     if differing:
         others = f" (and {len(differing) - 1} more photos)" if len(differing) > 1 else ""
         raise StudyError(f"{differing[0]}{others}; bring them to one size first, the same way for every system")
@@ -216,7 +216,7 @@ def _groups(
 
 
 def _picture(matched: Matched, stem: str, owner: str) -> Image.Image:
-    if owner == GRAY:  # also where --gray holds photos in colour: participants must see none
+    if owner == GRAY:  # also where --gray holds photos in color: participants must see none
         source = matched.files.get(GRAY) or matched.files[TRUTH]
         return Image.fromarray(without_color(np.asarray(read_image(source[stem])))).convert("RGB")
     return read_image(matched.files[owner][stem])

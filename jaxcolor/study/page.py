@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jinja2
-
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.html import environment
 from jaxcolor.study.plan import Deck, Settings, StudyError
 
 WORDING = {
-    "title": "Which colours look more natural?",
-    "welcome": "You will see the same photo in two versions, which were coloured in different ways. "
-    "Choose the one whose colours look more natural to you. There is no right or wrong answer; your first impression "
+    "title": "Which colors look more natural?",
+    "welcome": "You will see the same photo in two versions, which were colored in different ways. "
+    "Choose the one whose colors look more natural to you. There is no right or wrong answer; your first impression "
     "is what counts.",
     "how": "Press ← or 1 for the first picture, → or 2 for the second, or click or touch the picture. "
     "Backspace takes you back to the previous pair.",
@@ -24,10 +23,10 @@ WORDING = {
     "browser until its data are deleted. You may stop at any time by closing the page; then nobody gets your answers.",
     "consent": "I have read this and take part voluntarily.",
     "participant": "Participant ID",
-    "participant_hint": "As you were told it: letters, digits, - and _",
+    "participant_hint": "As it was given to you: letters, digits, - and _",
     "begin": "Begin",
     "length": "There are {count} pairs.",
-    "question": "Which colours look more natural?",
+    "question": "Which colors look more natural?",
     "reference": "The gray photo",
     "first": "First picture",
     "second": "Second picture",
@@ -53,7 +52,7 @@ WORDING = {
 
 REAL_WORDING = {
     "title": "Which one is the real photo?",
-    "welcome": "You will see the same photo in two versions: the original, and one whose colours were added by a "
+    "welcome": "You will see the same photo in two versions: the original, and one whose colors were added by a "
     "computer. Choose the one that you take for the original. Your first impression is what counts.",
     "question": "Which one is the real photo?",
 }
@@ -101,19 +100,16 @@ def page(deck: Deck, wording: dict[str, str], settings: Settings) -> str:
       wording: from ``read_wording``.
       settings: how long a pair is in view at least, and how far it is enlarged.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxcolor.study"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("study.html").render(
-        words=wording,
-        data={
-            "deck": deck.to_dict(),
-            "words": wording,
-            "least_ms": settings.least_ms,
-            "most_zoom": settings.most_zoom,
-        },
+    return (
+        environment("jaxcolor.study")
+        .get_template("study.html")
+        .render(
+            words=wording,
+            data={
+                "deck": deck.to_dict(),
+                "words": wording,
+                "least_ms": settings.least_ms,
+                "most_zoom": settings.most_zoom,
+            },
+        )
     )

@@ -68,7 +68,7 @@ class DeckPhoto:
 
 @dataclasses.dataclass(frozen=True)
 class Deck:
-    """All that the page is given to draw from; nothing in it tells which picture is whose.
+    """All that the page is given to draw from; nothing in it says which picture is whose.
 
     Attributes:
       study: the study's identity.

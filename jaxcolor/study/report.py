@@ -13,10 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxcolor.runtime.atomic import atomic_dir
+from jaxcolor.runtime.text import EN_DASH, aligned, number
 from jaxcolor.study.analysis import PSEUDO_WINS, Analysis, Interval, Person, Share
 
-NOTHING = "\N{EN DASH}"
-_MINUS = "\N{MINUS SIGN}"
 _INK, _ACCENT, _LINE = "#1c1917", "#b4520f", "#e3e0dc"
 
 
@@ -37,7 +36,7 @@ def table(analysis: Analysis) -> str:
     """The analysis as lines of text."""
     lines = [summary(analysis), ""]
     for head, rows in _tables(analysis):
-        lines += [*_aligned(head, rows), ""]
+        lines += [*aligned([head, *rows]), ""]
     return "\n".join([*lines, *notes(analysis)])
 
 
@@ -77,7 +76,7 @@ def notes(analysis: Analysis) -> list[str]:
     if agreed.observed is None:
         said.append("no pair of pictures was judged by two participants: nothing is known of their agreement")
     else:
-        alpha = "not defined" if agreed.alpha is None else _number(agreed.alpha, 2)
+        alpha = "not defined" if agreed.alpha is None else number(agreed.alpha, 2)
         said.append(
             f"agreement: Krippendorff's alpha {alpha}; two participants agree on a pair in {agreed.observed:.1%} "
             f"({agreed.units:,} pairs of pictures judged at least twice)"
@@ -89,7 +88,7 @@ def notes(analysis: Analysis) -> list[str]:
         "for independent; bootstrap intervals resample participants"
     )
     said.append(
-        f"Bradley{NOTHING}Terry scores are log odds with mean 0, fitted with {PSEUDO_WINS} wins added to each side of "
+        f"Bradley{EN_DASH}Terry scores are log odds with mean 0, fitted with {PSEUDO_WINS} wins added to each side of "
         "each pair"
     )
     return said
@@ -108,18 +107,18 @@ def _tables(analysis: Analysis) -> list[tuple[list[str], list[list[str]]]]:
         [
             f"{p.first} over {p.second}",
             f"{p.wins.hits} / {p.wins.of}",
-            NOTHING if p.wins.value is None else f"{p.wins.value:.1%}",
+            EN_DASH if p.wins.value is None else f"{p.wins.value:.1%}",
             _interval(p.wins.wilson),
             _interval(p.bootstrap),
-            NOTHING if p.p is None else _p(p.p),
+            EN_DASH if p.p is None else _p(p.p),
         ]
         for p in analysis.preferences
     ]
     scores = [
         [
             s.system,
-            _number(s.score, 2),
-            NOTHING if s.bootstrap is None else f"{_number(s.bootstrap[0], 2)} … {_number(s.bootstrap[1], 2)}",
+            number(s.score, 2),
+            EN_DASH if s.bootstrap is None else f"{number(s.bootstrap[0], 2)} … {number(s.bootstrap[1], 2)}",
         ]
         for s in analysis.scores
     ]
@@ -128,8 +127,8 @@ def _tables(analysis: Analysis) -> list[tuple[list[str], list[list[str]]]]:
             p.participant + (" (left out)" if p.reason else ""),
             str(p.comparisons),
             f"{p.left.hits / p.left.of:.0%}",
-            f"{p.repeats.hits} / {p.repeats.of}" if p.repeats.of else NOTHING,
-            f"{p.failed.hits} / {p.failed.of}" if p.failed.of else NOTHING,
+            f"{p.repeats.hits} / {p.repeats.of}" if p.repeats.of else EN_DASH,
+            f"{p.failed.hits} / {p.failed.of}" if p.failed.of else EN_DASH,
             f"{p.median_ms / 1000:.1f} s",
         ]
         for p in analysis.people
@@ -146,23 +145,11 @@ def _share(found: Share) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    return NOTHING if interval is None else f"{interval[0]:.1%} … {interval[1]:.1%}"
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", _MINUS)
+    return EN_DASH if interval is None else f"{interval[0]:.1%} … {interval[1]:.1%}"
 
 
 def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in (head, *rows)
-    ]
 
 
 def _cells(cells: Sequence[str]) -> str:
@@ -199,7 +186,7 @@ def draw(path: Path, analysis: Analysis) -> None:
         _intervals(right, [s.system for s in scores], [s.score for s in scores], [s.bootstrap for s in scores])
         right.axvline(0, color=_INK, linewidth=0.8, linestyle=(0, (3, 3)))
         bootstrap = " (95% bootstrap interval)" if any(s.bootstrap for s in scores) else ""
-        right.set_xlabel(f"Bradley{NOTHING}Terry score, log odds{bootstrap}")
+        right.set_xlabel(f"Bradley{EN_DASH}Terry score, log odds{bootstrap}")
         figure.suptitle(f"{analysis.question}   {summary(analysis)}", fontsize=10)
         figure.savefig(path, dpi=150)
 

@@ -25,8 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
-from jaxcolor.config import Config, to_dict
-from jaxcolor.config_diff import setting_differences, with_defaults
+from jaxcolor.config import Config
+from jaxcolor.config_io import setting_differences, to_dict, with_defaults
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.training.compatibility import Settings, array_shapes, shape_differences
 from jaxcolor.training.provenance import describe_code

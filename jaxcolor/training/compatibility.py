@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxcolor.config import Config, StageConfig, from_dict, to_dict
+from jaxcolor.config import Config, StageConfig
+from jaxcolor.config_io import from_dict, to_dict
 from jaxcolor.training.optimizer import learning_rate
 from jaxcolor.training.stages import Stage
 
@@ -26,7 +27,7 @@ Shapes = dict[tuple[str, str, str], str]
 def stage_settings(config: Config, stage: Stage) -> dict[str, Any]:
     """The part of a config that decides the numbers of a stage: what a resumed run must have in common with it."""
     values = to_dict(config)
-    common = ("seed", "sync_batch_norm", "low_chroma", "optimizer", "model")
+    common = ("seed", "sync_batch_norm", "low_chroma", "objective", "hints", "optimizer", "model")
     # How fast photos are read, and where their sizes are cached, changes no number.
     data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
     return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}

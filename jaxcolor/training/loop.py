@@ -13,7 +13,8 @@ import jax
 from PIL import Image
 from tqdm import tqdm
 
-from jaxcolor.config import Config, StageConfig, to_dict
+from jaxcolor.config import Config, StageConfig
+from jaxcolor.config_io import to_dict
 from jaxcolor.data.loader import BatchIterator, train_batches
 from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
@@ -27,7 +28,7 @@ from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import Scalars, TrainState, eval_variables, make_step
+from jaxcolor.training.step import VGG16, Scalars, TrainState, eval_variables, make_step
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
 """(The trees so far, ``full`` alone or all three) -> metrics, and a contact sheet if there is one."""
@@ -47,6 +48,8 @@ class Run:
     """Provenance, recorded in each checkpoint."""
     measure: Measure | None
     """The evaluation, called every ``config.eval_every`` steps."""
+    vgg16: Mapping[str, Any] | None = None
+    """VGG16's parameters, where the objective has a perceptual loss."""
 
 
 def train_loop(
@@ -89,7 +92,10 @@ def train_loop(
     )
     done, last = int(state.step), settings.steps
     on_device = devices.replicate(state)
-    frozen = devices.replicate_frozen(networks.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
+    read_only = {tree: trees[tree] for tree in stage.frozen}
+    if run.vgg16 is not None:
+        read_only[VGG16] = run.vgg16
+    frozen = devices.replicate_frozen(networks.frozen(read_only, config.model))
 
     def dump(number: int, scalars: Scalars) -> str:
         # The batch is read again, which gives the same one: to keep those of log_every steps could take gigabytes.

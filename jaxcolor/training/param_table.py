@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from jaxcolor.config import StageConfig
 from jaxcolor.models.backbone import Backbone, Siggraph17
+from jaxcolor.runtime.text import aligned
 from jaxcolor.training.stages import Stage, is_trained
 
 _HEADER = ("tree", "modules", "parameters", "state", "learning rate")
@@ -62,7 +63,8 @@ def param_table(
     }
     rows.append(("", "total trained", f"{counts[True]:,}", "", ""))
     rows.append(("", f"total frozen in {stage.name}", f"{counts[False]:,}", "", ""))
-    return "\n".join([*_aligned([_HEADER, *rows]), *_remarks(stage, trees, groups)])
+    # Numbers end, words begin at the same place.
+    return "\n".join([*aligned([_HEADER, *rows], left=(0, 1, 3), indent="  "), *_remarks(stage, trees, groups)])
 
 
 def _group(path: tuple[str, ...], trained: bool, fused: list[str]) -> _Group:
@@ -82,19 +84,6 @@ def _names(modules: Mapping[str, int]) -> str:
 
 def _size(value: Any) -> int:
     return int(np.prod(value.shape))
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    # Numbers are aligned right, words left.
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if column in (2, 4) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _remarks(stage: Stage, trees: Mapping[str, Any], groups: Mapping[_Group, Mapping[str, int]]) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jaxcolor
-from jaxcolor import config as configs
 from jaxcolor.config import Config
+from jaxcolor.config_io import to_dict
 from jaxcolor.data.types import Source
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
@@ -24,7 +24,7 @@ def provenance(config: Config, source: Source) -> dict[str, Any]:
       the stage and of the step (a photo's position is a function of it), so a checkpoint holds no generator state.
     """
     return {
-        "config": configs.to_dict(config),
+        "config": to_dict(config),
         "code": {"version": jaxcolor.__version__, "commit": git_commit(Path(jaxcolor.__file__).parents[1])},
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "data": data_identity(source),

@@ -14,9 +14,12 @@ from jaxtyping import Float
 
 from jaxcolor.batch import Batch
 from jaxcolor.config import Config, StageConfig
+from jaxcolor.hints import BatchHints
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import Siggraph17, backbone_class
+from jaxcolor.models.hint_simulation import crop_hints, no_hints, simulate_hints
 from jaxcolor.models.networks import LabBatch
+from jaxcolor.models.outputs import classes
 from jaxcolor.runtime.parallel import AXIS
 from jaxcolor.training import losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
@@ -47,6 +50,9 @@ class Scalars(NamedTuple):
 
 
 Step = Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, Scalars]]
+VGG16 = "vgg16"
+"""Name of VGG16's parameters among the frozen trees, where the perceptual loss has a weight."""
+
 LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, Scalars]]
 
 
@@ -82,7 +88,36 @@ def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
 def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
     """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars)."""
     lab_step = make_lab_step(config, stage, optimizer)
-    return lambda state, frozen, batch: lab_step(state, frozen, networks.to_lab(batch, config.model))
+
+    def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
+        lab = networks.to_lab(batch, config.model)
+        if config.hints.enabled:
+            lab = networks.with_hints(lab, _simulated_hints(config, stage, lab, state.step), config.model)
+        return lab_step(state, frozen, lab)
+
+    return step
+
+
+def _simulated_hints(config: Config, stage: stages.Stage, batch: LabBatch, step: jax.Array) -> BatchHints:
+    """Hints of a simulated person, a function of the seed, the stage, the step and a picture's place in the batch.
+
+    Photos are hinted at in stages full and fusion, and their hints lie in the crops too; stage instance, which has no
+    photos, hints at the crops.
+    """
+    key = jax.random.fold_in(jax.random.key(config.seed), list(stages.STAGES).index(stage.name))
+    key = jax.random.fold_in(key, step)
+    shown = batch.crop if stage.name == "instance" else batch.full
+    count = len(shown.ab)
+    hints = simulate_hints(key, shown.ab, config.hints, first=jax.lax.axis_index(AXIS) * count)
+    if stage.name == "full":
+        return BatchHints(hints, no_hints(batch.crop.ab))
+    if stage.name == "instance":
+        return BatchHints(no_hints(batch.full.ab), hints)
+    parts, index = stages.stage_config(config, stage).accumulate, batch.crop_to_image
+    # A crop's photo is counted within its part of the batch.
+    before = jnp.arange(parts).repeat(len(index) // parts, total_repeat_length=len(index)) * (count // parts)
+    photo = jnp.where(index >= 0, index + before, index)
+    return BatchHints(hints, crop_hints(hints, batch.level_boxes[:, 0], photo))
 
 
 def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> LabStep:
@@ -115,7 +150,8 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
         if stage.name == "fusion":  # they stand still: even the mean of equal numbers can round
             batch_stats = state.variables["batch_stats"]
         else:
-            batch_stats = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)
+            mean = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)
+            batch_stats = _with_constants(mean, state.variables["batch_stats"])
         rate = schedule(state.step)
         updated = optimizer.update(_joined(gradients), state.opt_state, _joined(trained), batch_stats, rate)
         params = stages.merge({path: updated.trained["/".join(path)] for path in trained}, fixed)
@@ -130,6 +166,11 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
         return kept, Scalars(loss, count.astype(loss.dtype), updated.grad_norm, applied)
 
     return step
+
+
+def _with_constants(new: Any, old: Any) -> Any:
+    """Running statistics whose constants (weights of colors) are the old ones, to the bit."""
+    return jax.tree_util.tree_map_with_path(lambda path, a, b: b if path[-1].key == classes.WEIGHTS else a, new, old)
 
 
 Losses = tuple[jax.Array, jax.Array, Any]
@@ -151,7 +192,8 @@ def _backbone_losses(
         valid &= batch.crop_to_image >= 0
     output, changed = network.apply(variables, picture.inputs, train=True, valid=valid, mutable=["batch_stats"])
     batch_stats = cast(Mapping[str, Any], changed).get("batch_stats", {})
-    return losses.picture_loss(output.outputs, picture.ab), valid, batch_stats
+    each = losses.picture_loss(config.objective, output.outputs, output.ab, picture, frozen.get(VGG16))
+    return each, valid, batch_stats
 
 
 def _fusion_losses(
@@ -167,4 +209,5 @@ def _fusion_losses(
     valid = losses.colorful(batch.full.ab, config.low_chroma)
     crop_valid = losses.colorful(batch.crop.ab, config.low_chroma)
     valid &= losses.any_crop(crop_valid, batch.crop_to_image, len(valid))
-    return losses.picture_loss(output.outputs, batch.full.ab), valid, variables["batch_stats"]
+    each = losses.picture_loss(config.objective, output.outputs, output.ab, batch.full, frozen.get(VGG16))
+    return each, valid, variables["batch_stats"]

@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 
-from jaxcolor.config import Config, ConfigError, to_dict
+from jaxcolor.config import Config, ConfigError
+from jaxcolor.config_io import to_dict
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
 from jaxcolor.runtime.parallel import Devices
-from jaxcolor.training import workdirs
+from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
 from jaxcolor.training.logs import Logs
@@ -88,8 +89,9 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     if vgg16.is_named(config.start_from):
         pretrained = _from_vgg16(config, source, workdir, devices)
     with stop_requests() as stop:
-        run = Run(config, workdir, source, devices, stop, provenance(config, source), measure)
-        fresh = jax.device_get(networks.init(config.model, config.seed))
+        vgg = vgg16.parameters(config.objective.vgg16) if config.objective.perceptual else None
+        run = Run(config, workdir, source, devices, stop, provenance(config, source), measure, vgg)
+        fresh = prior.with_class_weights(jax.device_get(networks.init(config.model, config.seed)), config)
         trees = dict(pretrained.variables)
         for name in _missing_trees(stages, trees):
             trees[name] = _finished_tree(run, STAGES[name], fresh[name])

@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import jaxcolor
-from jaxcolor.config import ModelConfig, from_dict, to_dict
+from jaxcolor.config import ModelConfig
+from jaxcolor.config_io import from_dict, to_dict
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.models.networks import TREES
 from jaxcolor.runtime.atomic import atomic_write

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcolor.config import Config, ConfigError, ModelConfig, to_dict
-from jaxcolor.config_diff import setting_differences
+from jaxcolor.config import Config, ConfigError, ModelConfig
+from jaxcolor.config_io import setting_differences, to_dict
 from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.weights import native, reference, vgg16

@@ -116,6 +116,11 @@ def _read_npz(path: Path) -> list[Layer]:
     return [Layer(array[f"{name}/kernel"], array[f"{name}/bias"]) for name in LAYERS]
 
 
+def parameters(start_from: str) -> dict[str, dict[str, Float[np.ndarray, ...]]]:
+    """``read``, as a tree of parameters for the perceptual loss. Raises as ``read``."""
+    return {name: dict(layer._asdict()) for name, layer in read(start_from).items()}
+
+
 def write_npz(path: Path, vgg: Vgg, half: bool = False) -> None:
     """Write what ``read`` reads: 59 MB in float32, 29 MB in float16 (``half``: 11 significant bits).
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from jaxcolor.ablation.plan import Ablation, Planned, Variant, identity, plan, training_identity, trains
-from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, StageConfig, from_dict, to_config_dict
+from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, StageConfig
+from jaxcolor.config_io import from_dict, to_config_dict
 from jaxcolor.runtime import program
 from tests.small import FEW
 

@@ -18,7 +18,8 @@ from jaxcolor.ablation.comparison import Comparison, paired_difference
 from jaxcolor.ablation.outcome import AblationError
 from jaxcolor.ablation.plan import Ablation, Variant, plan
 from jaxcolor.ablation.run import run_ablation, untrained
-from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, FusionConfig, StageConfig, from_dict
+from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, FusionConfig, StageConfig
+from jaxcolor.config_io import from_dict
 from jaxcolor.data.types import DataError
 from jaxcolor.runtime.errors import StoppedError
 from jaxcolor.weights import native

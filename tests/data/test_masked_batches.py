@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import ConfigError, DataConfig, ScenesConfig, from_dict
+from jaxcolor.config import ConfigError, DataConfig, ScenesConfig
+from jaxcolor.config_io import from_dict
 from jaxcolor.data.loader import eval_batches, train_batches
 from jaxcolor.data.sources.registry import make_source, open_source
 from jaxcolor.data.transforms import Augment, example

@@ -23,7 +23,7 @@ def needs_torchvision():
             del sys.modules[name]
         import torchvision
 
-        from jaxcolor.detection.nms import nms
+        from jaxcolor.detection.model_file import nms
 
         def suppress(boxes, scores, most):
             classes = np.zeros(len(scores), np.int64)

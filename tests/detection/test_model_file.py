@@ -8,7 +8,7 @@ from jaxcolor.data.boxes.npz import read_npz
 from jaxcolor.data.transforms import read_rgb
 from jaxcolor.detection import model_file
 from jaxcolor.detection.detector import Detector, DetectorError, DetectorSpec
-from jaxcolor.detection.gray import detector_gray
+from jaxcolor.detection.inputs import detector_gray
 from jaxcolor.detection.litert import from_integers, to_integers
 from jaxcolor.detection.model_file import FileDetector, class_count, input_layout
 

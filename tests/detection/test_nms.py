@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.detection.nms import nms
+from jaxcolor.detection.model_file import nms
 
 
 def overlap(a, b):

@@ -1,4 +1,4 @@
-"""Small batches of smooth random photos with boxes, laid out by the data room's own packing."""
+"""Small batches of smooth random photos with boxes, laid out by the data room's own collation."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,12 @@ from jaxcolor.data.collate import collate
 from jaxcolor.data.eval_targets import EvalTargets
 from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.data.types import Example
+from jaxcolor.evaluation.metrics.registry import builtin
 from tests.small import FEW
 
 SIDE = 32
+BASIC = tuple(metric.name for metric in builtin() if metric.always)
+"""Measured whatever a config names."""
 MODEL = ModelConfig(side=SIDE, width=0.0625, head_init="he", fusion=FEW.fusion)
 
 
@@ -40,8 +43,8 @@ def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo:
     size = np.full((len(examples), 2), side, np.int32)
     # The annotated objects are the boxes themselves.
     objects = tuple(np.zeros((0, 4), np.int32) if e is None else e.level_boxes[:, 0] for e in examples)
-    compared = EvalTargets(batch.full_rgb, size, objects, 0)
-    return LoadedBatch(batch, names, dropped_crops=0, skipped=(), gray_photos=0, compared=compared)
+    targets = EvalTargets(batch.full_rgb, size, objects, 0)
+    return LoadedBatch(batch, names, dropped_crops=0, skipped=(), gray_photos=0, compared=targets)
 
 
 BOXES = [

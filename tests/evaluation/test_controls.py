@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxcolor.data.loader import LoadedBatch
-from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
+from jaxcolor.evaluation.controls import crop_donors, crop_of_object, no_boxes, other_crops, photo_of_crop
 from tests.evaluation.batches import BOXES, example, loaded
 
 COUNTS = st.lists(st.integers(0, 3), min_size=4, max_size=4)
@@ -63,3 +63,13 @@ def test_places_that_only_fill_up_neither_give_nor_take() -> None:
     assert set(photo_of_crop(batch, 2)) == {-1, 0, 1}
     donors = crop_donors(batch, 2)
     assert (photo_of_crop(batch, 2)[donors[donors >= 0]] < 2).all()
+
+
+def test_the_crop_that_shows_an_object() -> None:
+    objects = np.array([[0, 0, 10, 10], [20, 20, 10, 10], [0, 0, 4, 4]])
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 12], [21, 20, 10, 10], [50, 50, 5, 5]])
+    assert crop_of_object(objects, boxes, np.array([True] * 4)).tolist() == [0, 2, -1]
+    # Crops of other photos do not count, however well they lie.
+    assert crop_of_object(objects, boxes, np.array([False, True, False, True])).tolist() == [1, -1, -1]
+    assert crop_of_object(objects, boxes, np.zeros(4, bool)).tolist() == [-1, -1, -1]
+    assert crop_of_object(objects[:0], boxes, np.ones(4, bool)).tolist() == []

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jaxcolor.evaluation.scorer import BASIC
 from jaxcolor.weights.native import save
 from tests import quick
-from tests.evaluation.batches import MODEL
+from tests.evaluation.batches import BASIC, MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +50,8 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         )
         assert done.returncode == 0, done.stderr
         assert "| fused, other crops" in done.stdout
+        assert "| PSNR, whole picture | " in done.stdout
+        assert "| instance network alone" in done.stdout
         # The file decides the architecture, and that is said.
         assert "width 0.0625, not 0.25" in done.stderr
         assert "5/5" in done.stderr
@@ -61,13 +62,13 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         assert metrics["protocol"]["model"]["width"] == 0.0625
         with open(workdir / "per_photo.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 5 * (6 if devices == 1 else 5)  # of the truth, too, colourfulness is measured
+        assert len(rows) == 5 * (6 if devices == 1 else 5)  # of the truth, too, colorfulness is measured
         assert len({row["name"] for row in rows}) == 5
         assert ("ΔCF of photos" in (workdir / "tables.md").read_text()) == (devices == 1)
         page = (workdir / "report.html").read_text(encoding="utf-8")
         assert page.count('id="pictures-') == (2 if devices == 1 else 0)
         with Image.open(workdir / "contact_sheet.png") as sheet:
-            assert sheet.height == 30 + 2 * (192 + 24) + 12
+            assert 2 * 192 < sheet.height < 3 * 192
     for system in ("gray", "full", "fused"):
         for metric in BASIC:
             assert found[3][system][metric] == pytest.approx(found[1][system][metric], abs=0.01)
@@ -88,7 +89,7 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         ([DEMO, "--weights=w", "--workdir=x", "more"], "unexpected arguments: more"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(flags: list[str], message: str) -> None:
+def test_errors_are_one_line(flags: list[str], message: str) -> None:
     done = run(*flags)
     assert done.returncode == 1
     lines = done.stderr.strip().splitlines()

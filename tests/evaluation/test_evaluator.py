@@ -2,22 +2,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from jaxcolor import color
+from jaxcolor import color, resample
 from jaxcolor.config import EvalConfig, ModelConfig
 from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, Checkpoint, Predictors
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.scorer import BASIC, Scorer
-from jaxcolor.models.networks import build, predict
+from jaxcolor.evaluation.scorer import Scorer
+from jaxcolor.models.backbone import network_input
+from jaxcolor.models.networks import build, predict, run_instance, to_lab
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
-from tests.evaluation.batches import BOXES, MODEL, SIDE, example, loaded
+from tests.evaluation.batches import BASIC, BOXES, MODEL, SIDE, example, loaded
 
 
 def batches(size: int, device_count: int) -> list[LoadedBatch]:
@@ -45,9 +47,9 @@ def run(
     others: Sequence[Checkpoint] = (),
 ) -> Results:
     devices = Devices.all(mapping, jax.devices()[:device_count])
-    colorists = Predictors([Checkpoint("", MODEL, variables), *others], devices, controls)
+    predictors = Predictors([Checkpoint("", MODEL, variables), *others], devices, controls)
     scorer = Scorer(EvalConfig(metrics=metrics), SIDE, devices)
-    evaluator = Evaluator(colorists, scorer, devices, predictions)
+    evaluator = Evaluator(predictors, scorer, devices, predictions)
     return evaluate(evaluator, batches(size, device_count), shown_photos=shown_photos)
 
 
@@ -73,6 +75,7 @@ def test_gray_is_the_photo_without_its_ab(results: Results) -> None:
         inside = np.zeros((SIDE, SIDE), bool)
         for x0, y0, x1, y1 in boxes:
             inside[y0:y1, x0:x1] = True
+        np.testing.assert_allclose(results.chroma[i], np.hypot(lab[..., 1], lab[..., 2]).mean(), rtol=1e-4)
         scores = results.scores["gray"]
         expected = peak_signal_noise_ratio(truth, gray, data_range=255)
         np.testing.assert_allclose(scores["psnr"][i], expected, atol=0.01)
@@ -83,7 +86,7 @@ def test_gray_is_the_photo_without_its_ab(results: Results) -> None:
         np.testing.assert_allclose(scores["psnr_background"][i], expected, atol=0.01)
 
 
-def test_a_photo_without_boxes_has_no_objects_and_gets_the_full_trees_colours(results: Results) -> None:
+def test_a_photo_without_boxes_has_no_objects_and_gets_the_full_trees_colors(results: Results) -> None:
     for system in (*SYSTEMS, *CONTROLS):
         scores = results.scores[system]
         assert np.isnan(scores["psnr_objects"][1])
@@ -95,7 +98,7 @@ def test_a_photo_without_boxes_has_no_objects_and_gets_the_full_trees_colours(re
     assert results.mean("full", "psnr").photos == 5
 
 
-def colours_of(batch: Any, ab: jax.Array) -> np.ndarray:
+def colors_of(batch: Any, ab: jax.Array) -> np.ndarray:
     lab = np.array(color.rgb_to_lab(batch.full_rgb.astype(np.float32) / 255))
     lab[..., 1:] = np.asarray(ab) * color.AB_SCALE
     return color.quantize_rgb(color.lab_to_rgb(lab))
@@ -104,13 +107,13 @@ def colours_of(batch: Any, ab: jax.Array) -> np.ndarray:
 def test_systems_and_controls_are_what_the_model_predicts(variables: dict[str, Any], results: Results) -> None:
     batch = batches(8, 1)[0].batch
     networks = build(MODEL)
-    colours = jax.jit(lambda b: predict(networks, variables, b)._replace(fusion_weights={}))
-    plain = colours(batch)
-    bare = colours(batch._replace(crop_to_image=np.full_like(batch.crop_to_image, -1)))
+    colors = jax.jit(lambda b: predict(networks, variables, b)._replace(fusion_weights={}))
+    plain = colors(batch)
+    bare = colors(batch._replace(crop_to_image=np.full_like(batch.crop_to_image, -1)))
     expected = {
-        "full": colours_of(batch, plain.full_ab),
-        "fused": colours_of(batch, plain.ab),
-        "no_boxes": colours_of(batch, bare.fused_ab),
+        "full": colors_of(batch, plain.full_ab),
+        "fused": colors_of(batch, plain.ab),
+        "no_boxes": colors_of(batch, bare.fused_ab),
     }
     for name, rgb in expected.items():
         for i in (0, 2, 3, 4):
@@ -125,13 +128,57 @@ def test_systems_and_controls_are_what_the_model_predicts(variables: dict[str, A
         assert changed[with_boxes].all()
 
 
+def test_the_instance_network_alone_is_measured_of_single_objects(variables: dict[str, Any], results: Results) -> None:
+    assert "instance" not in results.scores
+    assert list(results.objects.scores) == ["gray", "full", "instance", "fused", *CONTROLS]
+    batch = batches(8, 1)[0].batch
+    networks = build(MODEL)
+    lab = to_lab(batch, MODEL)
+    real = np.flatnonzero(np.asarray(batch.crop_to_image) >= 0)
+    owner, boxes = np.asarray(batch.crop_to_image)[real], jnp.asarray(batch.level_boxes[real, 0])
+    run_crops = jax.jit(lambda x: run_instance(networks, variables, x, lab.crop_to_image).ab)
+    crop_ab = run_crops(network_input(lab.crop.luminance))[real]
+    full_ab = jax.jit(lambda b: predict(networks, variables, b).full_ab)(batch)[owner]
+    inside = resample.inside(boxes, SIDE, SIDE)[..., None]
+    truth = batch.full_rgb[owner]
+    shown = colors_of(
+        batch._replace(full_rgb=truth), jnp.where(inside, resample.paste(crop_ab, boxes, SIDE, SIDE), full_ab)
+    )
+    cut = [jnp.round(resample.crop(jnp.asarray(x, jnp.float32), boxes, SIDE, SIDE)) for x in (truth, shown)]
+    for crop, box in enumerate(np.asarray(boxes).tolist()):
+        psnr = peak_signal_noise_ratio(*(np.asarray(x[crop]) for x in cut), data_range=255)
+        place = results.objects.boxes.tolist().index(box)
+        np.testing.assert_allclose(results.objects.scores["instance"]["psnr"][place], psnr, atol=0.02)
+    np.testing.assert_allclose(results.objects.sides, np.sqrt(results.objects.boxes[:, 2:].prod(axis=1)))
+
+
+def test_an_object_that_no_crop_shows_has_no_instance_score(variables: dict[str, Any]) -> None:
+    devices = Devices.all("shard_map", jax.devices()[:1])
+    (batch,) = batches(8, 1)
+    assert batch.compared is not None
+    # The annotated objects of the first photo: its box, and one elsewhere.
+    objects = (np.array([[2, 2, 18, 18], [20, 20, 6, 6]], np.int32), *batch.compared.objects[1:])
+    changed = batch._replace(compared=batch.compared._replace(objects=objects))
+    predictors = Predictors([Checkpoint("", MODEL, variables)], devices, controls=True)
+    found = evaluate(Evaluator(predictors, Scorer(EvalConfig(metrics=""), SIDE, devices), devices), [changed])
+    assert np.isnan(found.objects.scores["instance"]["psnr"]).tolist() == [False, True] + [False] * 6
+    assert not np.isnan(found.objects.scores["fused"]["psnr"]).any()
+    quiet = Predictors([Checkpoint("", MODEL, variables)], devices, controls=False)
+    assert not quiet.has_instance
+
+
 def assert_close(found: Results, expected: Results) -> None:
     assert found.names == expected.names
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     for system, scores in expected.scores.items():
         for metric in BASIC:
-            # One colour in a thousand may round the other way on another layout.
+            # One color in a thousand may round the other way on another layout.
             np.testing.assert_allclose(found.scores[system][metric], scores[metric], atol=0.01)
+    if "instance" in found.objects.scores:
+        for metric, values in expected.objects.scores["instance"].items():
+            np.testing.assert_allclose(found.objects.scores["instance"][metric], values, atol=0.01)
+    if len(expected.chroma):
+        np.testing.assert_allclose(found.chroma, expected.chroma, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
@@ -169,7 +216,7 @@ def test_weights_of_the_full_tree_alone(variables: dict[str, Any], results: Resu
     metrics = found.to_metrics()
     assert "fused" not in metrics
     assert metrics["controls"] == {}
-    assert "only the full tree" in metrics["protocol"]["systems_left_out"]
+    assert "no fusion tree" in metrics["protocol"]["systems_left_out"]
     assert set(found.pictures[0].panels) == {"gray", "full", "truth"}
 
 
@@ -189,5 +236,5 @@ def test_what_cannot_be_evaluated_is_refused(variables: dict[str, Any]) -> None:
     )
     with pytest.raises(UserError, match="no photo"):
         evaluate(evaluator, [])
-    with pytest.raises(ValueError, match="without the truth"):
+    with pytest.raises(ValueError, match="without the ground truth"):
         evaluator.measure(loaded([example(0, [])])._replace(compared=None))

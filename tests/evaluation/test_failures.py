@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
 from jaxcolor.color import lab_to_rgb, quantize_rgb
+from jaxcolor.evaluation.controls import iou
 from jaxcolor.evaluation.report.failures import (
     KINDS,
     failure_measures,
     find,
     gray_descriptor,
-    iou,
     missed_share,
     usual_chroma,
 )
@@ -37,10 +37,10 @@ def disc(radius: float) -> np.ndarray:
     return x**2 + y**2 < radius**2
 
 
-def colored(object_mask: np.ndarray, colour_mask: np.ndarray, edge: float = 25.0) -> np.ndarray:
+def colored(object_mask: np.ndarray, color_mask: np.ndarray, edge: float = 25.0) -> np.ndarray:
     """A lighter object on green, with red where the second mask says."""
     lightness = np.where(object_mask, 55 + edge / 2, 55 - edge / 2)
-    a, b = (np.where(colour_mask, r, g) for r, g in zip(RED, GREEN, strict=True))
+    a, b = (np.where(color_mask, r, g) for r, g in zip(RED, GREEN, strict=True))
     return rgb(lightness, a, b)
 
 
@@ -54,7 +54,7 @@ def measure(
     return {name: float(values[1]) for name, values in _measures(*batch, packed, index).items()}
 
 
-def test_bleeding_is_colour_that_leaves_its_object() -> None:
+def test_bleeding_is_color_that_leaves_its_object() -> None:
     truth = colored(disc(12), disc(12))
     clean = measure(truth, truth)
     spilled = measure(colored(disc(12), disc(17)), truth)
@@ -67,17 +67,17 @@ def test_bleeding_is_colour_that_leaves_its_object() -> None:
     assert measure(colored(disc(12), disc(25)), truth)["bleeding"] < spilled["bleeding"]
 
 
-def test_colour_that_changes_where_lightness_does_is_no_bleeding() -> None:
+def test_color_that_changes_where_lightness_does_is_no_bleeding() -> None:
     boxed = np.zeros((SIDE, SIDE), bool)
     boxed[16:48, 16:48] = True
     truth = rgb(np.where(boxed, 70.0, 40.0), 5.0, 5.0)
     prediction = colored(boxed, boxed, edge=30.0)
     assert measure(prediction, truth)["bleeding"] < 0.5
-    # The same colours over a flat gray: now nothing explains them.
+    # The same colors over a flat gray: now nothing explains them.
     assert measure(colored(boxed, boxed, edge=0.0), rgb(55.0, 5.0, 5.0))["bleeding"] > 10
 
 
-def test_colour_changes_that_the_truth_has_too_are_no_bleeding() -> None:
+def test_color_changes_that_the_truth_has_too_are_no_bleeding() -> None:
     boxed = np.zeros((SIDE, SIDE), bool)
     boxed[16:48, 16:48] = True
     truth = colored(boxed, boxed, edge=0.0)
@@ -98,7 +98,7 @@ def test_only_borders_of_boxes_are_asked_and_the_worst_box_counts() -> None:
     assert np.isnan(measure(prediction, truth, [])["bleeding"])
 
 
-def test_overlapping_boxes_count_by_their_overlap_and_its_colour_error() -> None:
+def test_overlapping_boxes_count_by_their_overlap_and_its_color_error() -> None:
     truth = colored(disc(12), disc(12))
     wrong = rgb(np.where(disc(12), 67.5, 42.5), -30.0, -30.0)
     apart, half = [[0, 0, 32, 64], [32, 0, 32, 64]], [[0, 0, 48, 64], [16, 0, 48, 64]]
@@ -157,11 +157,11 @@ def test_a_photo_that_is_truly_gray_is_not_washed_out() -> None:
     assert np.isnan(find({k: v[:1] for k, v in measures.items()}, descriptors[:1])["washed_out"]).all()
 
 
-def test_descriptors_tell_layouts_apart_and_do_not_see_colour() -> None:
+def test_descriptors_tell_layouts_apart_and_do_not_see_color() -> None:
     half = np.arange(SIDE)[:, None] < SIDE / 2
     top, bottom = rgb(np.where(half, 80.0, 20.0), 0, 0), rgb(np.where(half, 20.0, 80.0), 0, 0)
-    coloured = rgb(np.where(half, 80.0, 20.0), 12.0, 12.0)
-    one, other, same = np.asarray(jax.jit(gray_descriptor)(np.stack([top, bottom, coloured])))
+    colored = rgb(np.where(half, 80.0, 20.0), 12.0, 12.0)
+    one, other, same = np.asarray(jax.jit(gray_descriptor)(np.stack([top, bottom, colored])))
     assert np.abs(one - same).max() < 0.02
     assert np.abs(one - other).max() > 0.5
 

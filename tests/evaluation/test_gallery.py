@@ -185,7 +185,7 @@ def test_the_failure_finder_sees_every_photo(results: Results) -> None:
         assert results.facets["covered"][results.names.index(name)] == pytest.approx(covered.mean())
 
 
-def test_photos_that_changed_since_are_told(results: Results) -> None:
+def test_photos_that_changed_since_are_an_error(results: Results) -> None:
     with pytest.raises(UserError, match="photo photo4: measured, but not found again"):
         show(results, [3], source=MadeUp(renamed=[4]))
     assert show(results, []) == []

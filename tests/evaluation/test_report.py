@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import Config, to_dict
+from jaxcolor.config import Config
+from jaxcolor.config_io import to_dict
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.report.contact_sheet import PANEL, contact_sheet, panel
 from jaxcolor.evaluation.report.failures import KINDS
 from jaxcolor.evaluation.report.gallery import Pictured, Weights
 from jaxcolor.evaluation.report.page import curve_svg, write_report
-from jaxcolor.evaluation.report.page_data import as_script, direction, embed
+from jaxcolor.evaluation.report.page_data import as_script, embed, page_data
 from jaxcolor.evaluation.results import Results, Shown
+from jaxcolor.runtime.contact_sheet import GAP
 
 NASTY = "</script><script>alert(\"x\")</script> & 'Größe' <!--"
 VOID = {"meta", "img", "br", "link", "input"}
@@ -33,7 +35,7 @@ def shown(name: str, systems: tuple[str, ...] = SYSTEMS, side: int = 32) -> Show
 
 
 def pictured(name: str, systems: tuple[str, ...] = SYSTEMS, side: int = 32, boxes: int = 2) -> Pictured:
-    """One colour a system; weight maps rise from left to right, each box's half as high as the one before."""
+    """One color a system; weight maps rise from left to right, each box's half as high as the one before."""
     levels = {s: 30 * (i + 1) for i, s in enumerate((*systems, "truth"))}
     panels = {s: np.full((side, side, 3), v, np.uint8) for s, v in levels.items()}
     places = np.array([[4, 4, 10, 20], [12, 8, 16, 16]])[:boxes]
@@ -144,7 +146,7 @@ def test_scores_of_all_photos_are_in_the_page(tmp_path: Path) -> None:
     # Strict JSON: what is not defined is null, infinity a word.
     assert data["values"] == {"covered": [0.5, 0.25, 0.0], "bleeding": [1.0, None, "inf"]}
     assert [f["key"] for f in data["facets"]] == ["covered", "bleeding"]
-    assert data["facets"][1]["told"] == KINDS["bleeding"].told
+    assert data["facets"][1]["description"] == KINDS["bleeding"].description
     assert set(data["pictures"]) == {"0", "2"}
 
 
@@ -155,20 +157,22 @@ def decoded(uri: str) -> np.ndarray:
 def test_pictures_and_weight_maps_come_back_as_they_were(tmp_path: Path) -> None:
     report(tmp_path)
     found = texts(tmp_path)
-    told, pictures = found["data"]["pictures"]["0"], found["pictures-0"]
-    assert told["panels"] == [*SYSTEMS, "truth"]
-    assert told["boxes"] == [[4, 4, 10, 20, 0.9], [12, 8, 16, 16, None]]
-    assert told["annotated"] == [[5, 5, 9, 18]]
+    description, pictures = found["data"]["pictures"]["0"], found["pictures-0"]
+    assert description["panels"] == [*SYSTEMS, "truth"]
+    assert description["boxes"] == [[4, 4, 10, 20, 0.9], [12, 8, 16, 16, None]]
+    assert description["annotated"] == [[5, 5, 9, 18]]
     shown = pictured(NASTY)
     for system, rgb in shown.panels.items():
         np.testing.assert_array_equal(decoded(pictures[system]), rgb)
     sprite = decoded(pictures["weights"])[..., 0].astype(float)
-    for tap in told["taps"]:
+    for tap in description["taps"]:
         maps = shown.weights[tap["name"]]
         assert tap["grid"] == TAPS[tap["name"]]
         for i, expected in enumerate([maps.full, *maps.instance]):
             low, high = tap["ranges"][i]
-            tile = sprite[tap["y"] : tap["y"] + tap["side"], i * told["tile"] : i * told["tile"] + tap["side"]]
+            tile = sprite[
+                tap["y"] : tap["y"] + tap["side"], i * description["tile"] : i * description["tile"] + tap["side"]
+            ]
             np.testing.assert_allclose(low + tile / 255 * (high - low), expected, atol=0.004)
     assert "taps" not in found["data"]["pictures"]["2"]
     assert "weights" not in found["pictures-2"]
@@ -176,11 +180,11 @@ def test_pictures_and_weight_maps_come_back_as_they_were(tmp_path: Path) -> None
 
 def test_what_lies_beyond_a_photo_is_not_shown() -> None:
     embedded = embed(0, pictured("a")._replace(extent=(32, 24)))
-    assert embedded.told["extent"] == [32, 24]
+    assert embedded.description["extent"] == [32, 24]
     assert decoded(json.loads(embedded.text)["truth"]).shape == (24, 32, 3)
 
 
-def test_large_pictures_are_compressed_without_moving_colours() -> None:
+def test_large_pictures_are_compressed_without_moving_colors() -> None:
     rng = np.random.default_rng(0)
     shown = pictured("a", side=256)
     blocks = rng.integers(40, 216, (32, 32, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
@@ -193,7 +197,7 @@ def test_large_pictures_are_compressed_without_moving_colours() -> None:
     assert np.abs(decoded(pictures["truth"]).astype(int) - blocks).mean() < 3
     assert len(pictures["truth"]) < blocks.size / 3
     # The map of 256 x 256 is averaged down to 128 x 128.
-    (last,) = (tap for tap in embedded.told["taps"] if tap["name"] == "conv10_2")
+    (last,) = (tap for tap in embedded.description["taps"] if tap["name"] == "conv10_2")
     assert (last["grid"], last["side"]) == (256, 128)
     tile = decoded(pictures["weights"])[last["y"] :, : last["side"], 0] / 255
     expected = large["conv10_2"].full.reshape(128, 2, 128, 2).mean(axis=(1, 3))
@@ -213,8 +217,14 @@ def test_json_in_a_script_ends_no_script() -> None:
 
 
 def test_directions_of_metrics() -> None:
-    names = ("psnr", "ssim_objects", "lpips_alex", "delta_e_2000", "colorfulness_hs")
-    assert [direction(m) for m in names] == [1, 1, -1, -1, 0]
+    better = {m["key"]: m["better"] for m in page_data(with_metrics("lpips_alex", "colorfulness_hs"), [])["metrics"]}
+    assert better == {"psnr": 1, "ssim_objects": 1, "lpips_alex": -1, "colorfulness_hs": 0} | dict.fromkeys(METRICS, 1)
+
+
+def with_metrics(*names: str) -> Results:
+    results = make(["a", "b"], ("gray",))
+    results.scores["gray"] |= {name: np.zeros(2) for name in names}
+    return results
 
 
 def test_the_report_needs_no_other_host(tmp_path: Path) -> None:
@@ -250,7 +260,7 @@ def test_a_report_without_fusion_and_without_curves(tmp_path: Path) -> None:
     assert texts(tmp_path)["data"]["main"] == "full"
 
 
-def test_a_curve_follows_the_pages_colours() -> None:
+def test_a_curve_follows_the_pages_colors() -> None:
     svg = str(curve_svg([(i, 1.0) for i in range(5)], "c"))
     assert svg.startswith("<svg")
     assert "currentColor" in svg
@@ -261,9 +271,10 @@ def test_a_curve_follows_the_pages_colours() -> None:
 @pytest.mark.parametrize(("systems", "columns"), [(SYSTEMS, 4), (("gray", "full"), 3), ((*SYSTEMS, *CONTROLS), 4)])
 def test_the_contact_sheet_has_a_row_for_each_photo(systems: tuple[str, ...], columns: int) -> None:
     sheet = contact_sheet([shown("a", systems), shown("x" * 300, systems)])
-    assert sheet.width == 2 * 12 + columns * PANEL + (columns - 1) * 8
-    assert sheet.height == 30 + 2 * (PANEL + 24) + 12
-    first = np.asarray(sheet)[30 : 30 + PANEL, 12 : 12 + PANEL]
+    assert sheet.width == GAP + columns * (PANEL + GAP)
+    assert PANEL * 2 < sheet.height < PANEL * 3
+    top = GAP + 24  # headings
+    first = np.asarray(sheet)[top : top + PANEL, GAP : GAP + PANEL]
     np.testing.assert_array_equal(first[::6, ::6], shown("a", systems).panels["gray"])
 
 

@@ -79,7 +79,7 @@ class Page:
     def names(self) -> list[str]:
         return self.texts("#rows tbody th")
 
-    def colour(self, selector: str) -> list[int]:
+    def color(self, selector: str) -> list[int]:
         """The middle pixel of an image, as the browser decodes it, or of a canvas."""
         script = """
             const [source, done] = [document.querySelector(arguments[0]), arguments[1]];
@@ -140,8 +140,8 @@ def test_presets_order_cards_and_rows(opened: Page) -> None:
     assert opened.names[:2] == [NASTY, "photo 1"]
     # Photo 50 bleeds nowhere: it is in the table, and in no gallery of bleeding.
     assert opened.texts("#cards .title") == [NASTY, "photo 5"]
-    assert "colour that visibly changes" in opened.one("#told").text
-    assert opened.one("#cards .told").text == "bleeding 9.00 · PSNR: fused 22.00"
+    assert "color that visibly changes" in opened.one("#description").text
+    assert opened.one("#cards .description").text == "bleeding 9.00 · PSNR: fused 22.00"
 
 
 def test_filters_narrow_what_is_seen(opened: Page) -> None:
@@ -168,28 +168,28 @@ def test_pictures_are_decoded_when_they_come_into_view(opened: Page) -> None:
     opened.run("document.getElementById('cards').scrollIntoView()")
     opened.until("return [...document.querySelectorAll('#cards img')].every(i => i.src.startsWith('data:image/'))")
     assert opened.texts("#cards .three")[0] == "fullfusedtruth"
-    assert opened.colour("#cards .three img") == [60, 60, 60]
+    assert opened.color("#cards .three img") == [60, 60, 60]
 
 
 def test_the_viewer_flips_pictures(opened: Page) -> None:
     opened.click("#cards .photo")
     assert opened.one("#viewer-name").text == NASTY
     levels = {"gray": 30, "full": 60, "fused": 90, "truth": 120}
-    assert opened.colour("#image") == [90] * 3
+    assert opened.color("#image") == [90] * 3
     for key, (name, level) in enumerate(levels.items(), start=1):
         opened.keys(str(key))
-        assert opened.colour("#image") == [level] * 3
+        assert opened.color("#image") == [level] * 3
         assert opened.one("#panels [aria-pressed=true]").text == name
     opened.click('#panels [data-panel="full"]')
-    assert opened.colour("#image") == [60] * 3
+    assert opened.color("#image") == [60] * 3
     opened.run(
         "document.getElementById('stage').dispatchEvent(new KeyboardEvent('keydown', {key: ' ', bubbles: true}))"
     )
-    assert opened.colour("#image") == [120] * 3
+    assert opened.color("#image") == [120] * 3
     opened.run("document.getElementById('stage').dispatchEvent(new KeyboardEvent('keyup', {key: ' ', bubbles: true}))")
-    assert opened.colour("#image") == [60] * 3
+    assert opened.color("#image") == [60] * 3
     opened.keys("c")
-    assert opened.colour("#other") == [120] * 3
+    assert opened.color("#other") == [120] * 3
     assert opened.one("#other").is_displayed()
     assert "inset(0px 0px 0px 50%)" in opened.run("return getComputedStyle(document.getElementById('other')).clipPath")
 
@@ -248,24 +248,24 @@ def test_weight_maps_layer_by_layer(opened: Page) -> None:
     assert not opened.one("#map").is_displayed()
     opened.keys("w")
     assert opened.one("#map").is_displayed()
-    assert opened.one("#weight-told").text == "W_F, the full image's weight at conv10_2 (32×32): 0.250 to 1.000"  # noqa: RUF001
-    full = opened.colour("#map")
+    assert opened.one("#weight-description").text == "W_F, the full image's weight at conv10_2 (32×32): 0.250 to 1.000"  # noqa: RUF001
+    full = opened.color("#map")
     opened.keys(".")
-    assert "W_I of box 1 at conv10_2" in opened.one("#weight-told").text
-    assert opened.one("#weight-told").text.endswith("0.000 to 0.500")
-    instance = opened.colour("#map")
+    assert "W_I of box 1 at conv10_2" in opened.one("#weight-description").text
+    assert opened.one("#weight-description").text.endswith("0.000 to 0.500")
+    instance = opened.color("#map")
     # Half way, W_F is 1 - 3/4 x 1/2 = 0.63, a bright green; W_I of box 1 is 1/4, a blue.
     assert full[1] > full[2]
     assert instance[2] > instance[1]
     opened.keys("[")
-    assert "conv2_2 (16×16)" in opened.one("#weight-told").text  # noqa: RUF001
+    assert "conv2_2 (16×16)" in opened.one("#weight-description").text  # noqa: RUF001
     assert opened.run("return document.getElementById('map').width") == 16
     opened.click("#stretch")
     assert opened.one("#legend-high").text == "0.500"
     # Stretched, half way is the middle of the scale, whatever the map's height.
-    assert opened.colour("#map")[1] > instance[1]
+    assert opened.color("#map")[1] > instance[1]
     opened.click("#maps button:nth-child(3)")
-    assert "W_I of box 2" in opened.one("#weight-told").text
+    assert "W_I of box 2" in opened.one("#weight-description").text
 
 
 def test_distributions_follow_the_metric_and_points_open_photos(opened: Page) -> None:

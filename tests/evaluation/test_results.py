@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -7,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
-from jaxcolor.evaluation.results import PSNR_CAP, Objects, Results, strict
-from jaxcolor.evaluation.scorer import BASIC
+from jaxcolor.evaluation.results import Objects, Results, strict
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
-from jaxcolor.evaluation.tables import columns, latex, markdown, tables
+from jaxcolor.evaluation.table_formats import latex, markdown
+from jaxcolor.evaluation.tables import columns, tables
+from tests.evaluation.batches import BASIC
 
 
 def make(psnr: dict[str, list[float]]) -> Results:
@@ -89,10 +92,64 @@ def test_the_tables_show_systems_controls_gains_and_what_was_left_out() -> None:
     assert "21.00 (20.00 … 22.00)" in markdown(metrics, intervals=True)
 
 
-def test_photos_without_colour_are_counted() -> None:
-    for gray, said in (([20.0, np.inf], True), ([20.0, 30.0], False)):
-        text = markdown(make({"gray": gray, "full": [25.0, np.inf]}).to_metrics())
-        assert ("1 of 2 photos have no colour" in text) == said
+def test_colorless_photos_are_counted_and_left_out_of_a_mean_of_their_own() -> None:
+    results = make({"gray": [20.0, np.inf, 24.0], "full": [25.0, np.inf, np.nan]})
+    results = dataclasses.replace(
+        results,
+        chroma=np.array([9.0, 1.9, 2.1]),
+        objects=Objects(
+            np.array([0, 1, 2]),
+            np.array([[0, 0, 4, 4]] * 3),
+            {s: {"psnr": np.array([10.0, np.inf, 12.0])} for s in ("gray", "full")},
+        ),
+    )
+    metrics = results.to_metrics()
+    assert metrics["colorless_photos"] == 1
+    # What the keys meant before they still mean.
+    assert metrics["gray"]["psnr"] == pytest.approx((20 + PSNR_CAP + 24) / 3)
+    assert metrics["gray"]["without_colorless"]["psnr"] == 22
+    assert metrics["gray"]["median"]["psnr"] == 24
+    assert metrics["full"]["without_colorless"]["psnr"] == 25
+    assert metrics["full"]["per_object"]["without_colorless"]["psnr"] == 11
+    assert metrics["full"]["per_object"]["psnr_capped"]["psnr"] == 1
+    text = markdown(metrics)
+    assert "1 of 3 photos have no color (mean chroma below 2)" in text
+    for title, numbers in (
+        ("PSNR, whole picture", "48.00 22.00 24.00"),
+        ("PSNR, each annotated object", "40.67 11.00 12.00"),
+    ):
+        block = next(block for block in text.split("\n\n") if block.startswith(f"| {title}"))
+        assert re.search(r"\| gray +\| +" + r" +\| +".join([*map(re.escape, numbers.split()), "1"]) + r" \|", block)
+    assert "no color" not in markdown(make({"gray": [20.0, np.inf]}).to_metrics())
+
+
+def test_objects_by_size_and_the_instance_network_alone() -> None:
+    results = full_results()
+    objects = results.objects
+    scores = {**objects.scores, "instance": {"psnr": np.array([9.0, np.nan, 59.0])}}
+    results = dataclasses.replace(results, objects=objects._replace(scores=scores, sides=np.array([15.9, 16.0, 200.0])))
+    metrics = results.to_metrics()
+    assert metrics["objects_by_size"] == {"below 16": 1, "16 to 32": 1, "128 and above": 1}
+    assert metrics["gray"]["per_object"]["by_size"]["16 to 32"] == {"psnr": 20, "objects": {"psnr": 1}}
+    alone = metrics["objects_only"]["instance"]["per_object"]
+    assert (alone["psnr"], alone["objects"]["psnr"]) == (34, 2)
+    assert alone["by_size"]["16 to 32"]["psnr"] is None
+    # Paired: over the two objects that the instance network says something of.
+    gain = metrics["differences"]["fused_minus_instance"]
+    assert set(gain) == {"per_object"}
+    assert (gain["per_object"]["psnr"]["mean"], gain["per_object"]["psnr"]["objects"]) == (2, 2)
+    assert gain["per_object"]["by_size"]["128 and above"]["psnr"]["mean"] == 2
+    found = {table.title: table for table in tables(metrics)}
+    assert [row.name for row in found["Each annotated object by itself"].rows] == [
+        "gray",
+        "instance",
+        "fused",
+        "theirs",
+    ]
+    sizes = found["PSNR of objects by size on the canvas"]
+    assert [column.title for column in sizes.columns] == ["below 16 (1)", "16 to 32 (1)", "128 and above (1)"]
+    assert [cell.text for cell in sizes.rows[1].cells] == ["9.00", "\N{EN DASH}", "59.00"]
+    assert "the 2 of 3 annotated objects that a crop shows" in markdown(metrics)
 
 
 def full_results() -> Results:
@@ -118,7 +175,7 @@ def full_results() -> Results:
     )
 
 
-def test_other_systems_objects_and_colourfulness() -> None:
+def test_other_systems_objects_and_colorfulness() -> None:
     metrics = full_results().to_metrics()
     assert metrics["gray"]["delta_of_mean_colorfulness_hs"] == pytest.approx(abs(20 - 22))
     # Where a photo is missing, the truth of the others is what its mean is compared with.
@@ -135,8 +192,10 @@ def test_tables_name_what_is_published_and_what_is_missing() -> None:
     metrics = full_results().to_metrics()
     assert [table.title for table in tables(metrics)] == [
         "Whole picture",
-        "Colourfulness",
+        "PSNR, whole picture",
+        "Colorfulness",
         "Each annotated object by itself",
+        "PSNR, each annotated object",
     ]
     text = markdown(metrics)
     (su,) = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("| Su et al. 2020 (published)")]
@@ -152,7 +211,7 @@ def test_tables_name_what_is_published_and_what_is_missing() -> None:
 
 def test_latex_is_balanced_and_escaped() -> None:
     text = latex(full_results().to_metrics())
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 5
     assert r"p\_1" in text
     assert r"$\uparrow$" in text
     assert r"LPIPS alex $\downarrow$" in text

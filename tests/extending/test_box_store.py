@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import Config, ConfigError, DataConfig, from_dict
+from jaxcolor.config import Config, ConfigError, DataConfig
+from jaxcolor.config_io import from_dict
 from jaxcolor.data.boxes.base import MissingBoxesError
 from jaxcolor.data.boxes.packed_writer import pack_store
 from jaxcolor.data.boxes.registry import open_store

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import Config, ConfigError, DataConfig, from_dict
+from jaxcolor.config import Config, ConfigError, DataConfig
+from jaxcolor.config_io import from_dict
 from jaxcolor.data.loader import eval_batches, train_batches
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import DataError, Photo, Source

@@ -9,7 +9,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxcolor.ablation.plan import Ablation
-from jaxcolor.config import Config, ConfigError, from_dict
+from jaxcolor.config import Config, ConfigError
+from jaxcolor.config_io import from_dict
 from jaxcolor.runtime import program
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -80,7 +80,7 @@ def write(folder: Path, records):
     return paths
 
 
-COLOURS = {"red": (200, 60, 50), "green": (60, 170, 70), "blue": (50, 80, 200), "gray": (120,) * 3, "truth": (9, 99, 9)}
+COLORS = {"red": (200, 60, 50), "green": (60, 170, 70), "blue": (50, 80, 200), "gray": (120,) * 3, "truth": (9, 99, 9)}
 
 
 def folders(root: Path, names, photos=4, size=(24, 18)):
@@ -88,8 +88,8 @@ def folders(root: Path, names, photos=4, size=(24, 18)):
     for name in names:
         (root / name).mkdir()
         for number in range(photos):
-            colour = tuple(c + 4 * number for c in COLOURS[name])
-            Image.new("RGB", size, colour).save(root / name / f"photo {number}.png")
+            color = tuple(c + 4 * number for c in COLORS[name])
+            Image.new("RGB", size, color).save(root / name / f"photo {number}.png")
     return {name: root / name for name in names}
 
 

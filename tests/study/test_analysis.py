@@ -28,13 +28,13 @@ def analysed(tmp_path, key, records, rules=QUICK):
 
 class TestShare:
     def test_wilson_by_hand(self):
-        """Wilson (1927) for 8 of 10: centre (0.8 + z²/20) / (1 + z²/10), half width by the formula; to 4 digits."""
+        """Wilson (1927) for 8 of 10: center (0.8 + z²/20) / (1 + z²/10), half width by the formula; to 4 digits."""
         z2 = 1.959964**2
-        centre = (0.8 + z2 / 20) / (1 + z2 / 10)
+        center = (0.8 + z2 / 20) / (1 + z2 / 10)
         half = math.sqrt(z2) / (1 + z2 / 10) * math.sqrt(0.8 * 0.2 / 10 + z2 / 400)
         found = share(8, 10)
         assert found.value == 0.8
-        np.testing.assert_allclose(found.wilson, (centre - half, centre + half), atol=1e-6)
+        np.testing.assert_allclose(found.wilson, (center - half, center + half), atol=1e-6)
         np.testing.assert_allclose(found.wilson, (0.4902, 0.9433), atol=1e-4)
         assert share(0, 0).value is None
         assert share(0, 0).wilson is None

@@ -12,7 +12,7 @@ from jaxcolor.study.make import named_folders
 from jaxcolor.study.page import WORDING
 from jaxcolor.study.plan import StudyError
 from tests.evaluation.test_report import NASTY, Checker
-from tests.study.people import COLOURS, folders, study
+from tests.study.people import COLORS, folders, study
 
 
 def parts(root):
@@ -55,7 +55,7 @@ class TestFolder:
             for code in {*photo.pairs[0], *photo.catch, photo.reference}:
                 pixels = read_rgb(pictures[code])
                 assert pixels.shape == (18, 24, 3)
-                assert (pixels == [c + 4 * number for c in COLOURS[key.owners[code]]]).all()
+                assert (pixels == [c + 4 * number for c in COLORS[key.owners[code]]]).all()
             assert key.owners[photo.catch[0]] == "truth"
             assert key.owners[photo.catch[1]] == key.owners[photo.reference] == "gray"
         assert read_key(tmp_path / "study") == read_key(tmp_path / "study" / "key.json") == key

@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from jaxcolor.config import Config, DataConfig, StageConfig, to_config_dict
+from jaxcolor.config import Config, DataConfig, StageConfig
+from jaxcolor.config_io import to_config_dict
 from tests.small import FEW
 
 

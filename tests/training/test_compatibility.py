@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jaxcolor.config import Config, to_dict
-from jaxcolor.config_diff import setting_differences, with_defaults
+from jaxcolor.config import Config
+from jaxcolor.config_io import setting_differences, to_dict, with_defaults
 
 
 def test_every_field_that_differs_is_named() -> None:

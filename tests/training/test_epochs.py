@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxcolor.config import Config, ConfigError, DataConfig, ScenesConfig, StageConfig, from_dict, to_dict
+from jaxcolor.config import Config, ConfigError, DataConfig, ScenesConfig, StageConfig
+from jaxcolor.config_io import from_dict, to_dict
 from jaxcolor.training import train
 from jaxcolor.training.stages import STAGES, resolve_epochs, steps_of
 from tests.small import FEW

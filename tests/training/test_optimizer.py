@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcolor.config import Config, ConfigError, OptimizerConfig, StageConfig, from_dict
+from jaxcolor.config import Config, ConfigError, OptimizerConfig, StageConfig
+from jaxcolor.config_io import from_dict
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.optimizer import OptState, learning_rate, make_optimizer
 from jaxcolor.training.step import TrainState, eval_variables, make_state

@@ -8,7 +8,8 @@ import functools
 import numpy as np
 import pytest
 
-from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig, to_dict
+from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig
+from jaxcolor.config_io import to_dict
 from jaxcolor.models.networks import TREES
 from jaxcolor.weights import native, reference
 from jaxcolor.weights.pretrained import load_pretrained

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 from jaxtyping import Float, Int, Num
 from PIL import Image
@@ -20,6 +19,7 @@ from jaxcolor.data.tools.box_statistics import (
     quantile_heads,
     quantile_rows,
 )
+from jaxcolor.runtime.html import environment
 
 WIDTH, HEIGHT = 320, 150
 """Of a chart's drawing area, in the units of its SVG."""
@@ -71,39 +71,36 @@ def page(
       boxes_per_photo: with which the statistics were made.
       photos: on a device in a training step, for the proposed budget.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxcolor.data.tools"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     s = statistics
     counts = s.used[s.used > 0]
     budgets = budget_rows(counts, photos) if len(counts) else []
     proposed = next((row for row in budgets if row.mark == "proposed"), None)
-    return environment.get_template("boxes.html").render(
-        title=title,
-        summary=summary,
-        tiles=[
-            ("photos", f"{len(s.used):,}", f"{len(counts):,} with usable boxes"),
-            ("boxes", f"{int(s.usable.sum()):,}", f"{len(s.scores):,} used: the best {boxes_per_photo} of a photo"),
-            ("boxes a photo", f"{s.usable.mean():.2f}", f"at most {s.usable.max()}"),
-            (
-                "proposed budget",
-                f"{proposed.budget:g}" if proposed else "none",
-                f"crops a photo, {photos} photos a device" if proposed else "no photo has a usable box",
-            ),
-        ],
-        charts=charts(s, photos),
-        width=WIDTH,
-        height=HEIGHT,
-        heads=quantile_heads(),
-        quantiles=quantile_rows(s),
-        budgets=budgets,
-        photos=photos,
-        sheet=_data_uri(sheet),
-        sheet_size=sheet.size,
+    return (
+        environment("jaxcolor.data.tools")
+        .get_template("boxes.html")
+        .render(
+            title=title,
+            summary=summary,
+            tiles=[
+                ("photos", f"{len(s.used):,}", f"{len(counts):,} with usable boxes"),
+                ("boxes", f"{int(s.usable.sum()):,}", f"{len(s.scores):,} used: the best {boxes_per_photo} of a photo"),
+                ("boxes a photo", f"{s.usable.mean():.2f}", f"at most {s.usable.max()}"),
+                (
+                    "proposed budget",
+                    f"{proposed.budget:g}" if proposed else "none",
+                    f"crops a photo, {photos} photos a device" if proposed else "no photo has a usable box",
+                ),
+            ],
+            charts=charts(s, photos),
+            width=WIDTH,
+            height=HEIGHT,
+            heads=quantile_heads(),
+            quantiles=quantile_rows(s),
+            budgets=budgets,
+            photos=photos,
+            sheet=_data_uri(sheet),
+            sheet_size=sheet.size,
+        )
     )
 
 

@@ -28,7 +28,7 @@ SIDE = 299
 WIDTH = 2048
 """Features of a picture."""
 CLASSES = 1008
-"""Of the classifier, which nothing computes: it tells this network from torchvision's, which has 1000."""
+"""Of the classifier, which nothing computes: it distinguishes this network from torchvision's, which has 1000."""
 BN_EPSILON = 1e-3
 
 Params = dict[str, Any]

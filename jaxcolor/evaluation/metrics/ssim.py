@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Num
 
 from jaxcolor.evaluation.metrics.masking import Size, counted, masked_mean, whole_windows
+from jaxcolor.evaluation.metrics.metric import Metric
 from jaxcolor.evaluation.metrics.psnr import PEAK
 
 SSIM_WINDOW = 11
@@ -23,7 +24,7 @@ SSIM_SIGMA = 1.5
 SSIM_K1 = 0.01
 SSIM_K2 = 0.03
 SSIM_BORDER = SSIM_WINDOW // 2
-"""Pixels at each edge of the picture on which no whole window can be centred."""
+"""Pixels at each edge of the picture on which no whole window can be centered."""
 
 UNIFORM_WINDOW = 7
 """Side of the uniform window, in pixels."""
@@ -52,7 +53,7 @@ def _similarity(
             f"not {prediction.shape[1]}x{prediction.shape[2]}"
         )
     means = functools.partial(_window_means, weights=weights)
-    # Variances come out as differences of means of squares. Centred values keep the squares small, so that float32
+    # Variances come out as differences of means of squares. Centered values keep the squares small, so that float32
     # leaves errors of about 1e-3 against the constant 58.5 that they are added to.
     x, y = prediction.astype(jnp.float32) - PEAK / 2, truth.astype(jnp.float32) - PEAK / 2
     mean_x, mean_y = means(x), means(y)
@@ -77,7 +78,7 @@ def ssim_map(
       truth: sRGB, 0 to 255.
 
     Returns:
-      In [-1, 1]; entry (i, j) is the window centred on pixel (i + 5, j + 5).
+      In [-1, 1]; entry (i, j) is the window centered on pixel (i + 5, j + 5).
 
     Raises:
       ValueError: a picture smaller than the window.
@@ -86,16 +87,16 @@ def ssim_map(
 
 
 def inner(mask: Bool[jax.Array, "B H W"], border: int = SSIM_BORDER) -> Bool[jax.Array, "B h w"]:
-    """The part of a mask on which windows are centred: the grid of ``ssim_map``."""
+    """The part of a mask on which windows are centered: the grid of ``ssim_map``."""
     return mask[:, border:-border, border:-border]
 
 
 def _mean_of_windows(
     values: Float[jax.Array, "B h w"], window: int, mask: Bool[jax.Array, "B H W"] | None, size: Size | None
 ) -> Float[jax.Array, " B"]:
-    centres = None if mask is None else inner(mask, window // 2)
+    centers = None if mask is None else inner(mask, window // 2)
     fitting = None if size is None else whole_windows(size, window)
-    return masked_mean(values, counted(centres, fitting, *values.shape[1:]))
+    return masked_mean(values, counted(centers, fitting, *values.shape[1:]))
 
 
 def ssim(
@@ -109,7 +110,7 @@ def ssim(
     Args:
       prediction: sRGB, 0 to 255.
       truth: sRGB, 0 to 255.
-      mask: windows count whose centre it holds, though they look 5 pixels beyond its edge; None: all windows.
+      mask: windows count whose center it holds, though they look 5 pixels beyond its edge; None: all windows.
       size: height and width of each photo in its canvas: windows count that lie whole in it; None: the whole canvas.
 
     Returns:
@@ -130,8 +131,18 @@ def ssim_uniform7(
     """Mean SSIM of uniform 7x7 windows: the default of ``skimage.metrics.structural_similarity`` (channel_axis=-1).
 
     Sample variances (N / (N - 1), N = 49), K1 0.01, K2 0.03, range 255, whole windows only, mean of R, G, B. Arguments,
-    result and errors are those of ``ssim``, with windows that look 3 pixels around their centre.
+    result and errors are those of ``ssim``, with windows that look 3 pixels around their center.
     """
     count = UNIFORM_WINDOW**2
     values = _similarity(prediction, truth, [1 / UNIFORM_WINDOW] * UNIFORM_WINDOW, count / (count - 1))
     return _mean_of_windows(values, UNIFORM_WINDOW, mask, size)
+
+
+SSIM = Metric("ssim", ssim, "SSIM", 4, "higher", "Whole picture", always=True, of_objects=True)
+SSIM_OBJECTS = Metric(
+    "ssim_objects", ssim, "SSIM objects", 4, "higher", "Inside and outside the boxes", "objects", True
+)
+SSIM_BACKGROUND = Metric(
+    "ssim_background", ssim, "SSIM background", 4, "higher", "Inside and outside the boxes", "background", True
+)
+SSIM_UNIFORM7 = Metric("ssim_uniform7", ssim_uniform7, "SSIM 7x7", 4, "higher", "Other conventions")

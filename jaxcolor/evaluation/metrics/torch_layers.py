@@ -59,7 +59,7 @@ def _beyond(side: int, window: int, stride: int) -> int:
 
 
 def mean_pool3(x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W C"]:
-    """Mean of the 3x3 neighbours that exist: ``AvgPool2d(3, 1, 1, count_include_pad=False)``, TensorFlow's ``SAME``."""
+    """Mean of the 3x3 neighbors that exist: ``AvgPool2d(3, 1, 1, count_include_pad=False)``, TensorFlow's ``SAME``."""
 
     def total(values: jax.Array) -> jax.Array:
         return jax.lax.reduce_window(

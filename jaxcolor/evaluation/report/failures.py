@@ -2,9 +2,9 @@
 
 Four kinds (``KINDS``), each 0 where nothing is wrong and higher where more is, NaN where it cannot be asked:
 
-* washed out: less colour than photos of that kind have;
-* bleeding: colour that changes where neither the photo's lightness nor its true colour does, along borders of boxes;
-* overlapping boxes: wrong colour where two boxes lie on each other;
+* washed out: less color than photos of that kind have;
+* bleeding: color that changes where neither the photo's lightness nor its true color does, along borders of boxes;
+* overlapping boxes: wrong color where two boxes lie on each other;
 * missed objects: annotated boxes that the network was given no box for.
 
 The paper shows such cases and gives no numbers; the definitions are ours. What looks at pixels is a pure function over
@@ -25,21 +25,20 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxcolor import color, resample
 from jaxcolor.batch import Batch
+from jaxcolor.evaluation.controls import COVERS, iou
 from jaxcolor.models.fusion import membership, sum_per_image
 from jaxcolor.runtime.parallel import SPLIT, Devices
 
 BORDER = 1 / 32
 """How far from a box's border bleeding is looked for, inside and outside; of the canvas' side."""
 STEP = 1 / 64
-"""Distance over which changes of lightness and colour are taken, and within which they belong together; of the side."""
+"""Distance over which changes of lightness and color are taken, and within which they belong together; of the side."""
 EDGE = 10.0
-"""Change of L* over that distance that is an edge: colour may change there as it likes."""
+"""Change of L* over that distance that is an edge: color may change there as it likes."""
 VISIBLE = 2.3
 """Change of ab* that can just be seen (Mahy et al. 1994): smaller ones, 8-bit rounding among them, bleed nowhere."""
-NEIGHBOURS = 8
-"""Photos of the most similar gray that say how much colour is usual."""
-COVERS = 0.5
-"""IoU from which a box stands for an annotated one."""
+NEIGHBORS = 8
+"""Photos of the most similar gray that say how much color is usual."""
 
 _HISTOGRAM, _LAYOUT = 16, 4
 _AT_ONCE = 512
@@ -51,7 +50,7 @@ class Kind(NamedTuple):
 
     title: str
     unit: str
-    told: str
+    description: str
     """What the score says."""
 
 
@@ -59,20 +58,20 @@ KINDS = {
     "washed_out": Kind(
         "washed out",
         "ab*",
-        f"How far the mean chroma lies below what is usual: the median true chroma of the {NEIGHBOURS} photos that "
+        f"How far the mean chroma lies below what is usual: the median true chroma of the {NEIGHBORS} photos that "
         "look most alike in gray, or the photo's own if that is less.",
     ),
     "bleeding": Kind(
         "bleeding",
         "ab*",
-        "Along the border of the worst box: colour that visibly changes where neither the lightness nor the true "
-        f"colour does, mean change over {STEP:.1%} of the side.",
+        "Along the border of the worst box: color that visibly changes where neither the lightness nor the true "
+        f"color does, mean change over {STEP:.1%} of the side.",
     ),
     "overlapping": Kind(
         "overlapping boxes",
         "ab*",
-        "Colour error where boxes lie on each other, spread over all that boxes cover: large overlaps with wrong "
-        "colours score high.",
+        "Color error where boxes lie on each other, spread over all that boxes cover: large overlaps with wrong "
+        "colors score high.",
     ),
     "missed": Kind(
         "missed objects",
@@ -185,20 +184,20 @@ def gray_descriptor(truth: UInt8[jax.Array, "B S S 3"]) -> Float[jax.Array, "B 4
 
 
 def usual_chroma(
-    descriptors: Float[np.ndarray, "P D"], chroma_truth: Float[np.ndarray, " P"], neighbours: int = NEIGHBOURS
+    descriptors: Float[np.ndarray, "P D"], chroma_truth: Float[np.ndarray, " P"], neighbors: int = NEIGHBORS
 ) -> Float[np.ndarray, " P"]:
     """For each photo the median true chroma of those that look most alike in gray, itself left out.
 
     Args:
       descriptors: of the gray photos (``gray_descriptor``); each number counts by its spread over the photos.
       chroma_truth: mean chroma of the photos.
-      neighbours: how many of the others are asked; all where there are fewer.
+      neighbors: how many of the others are asked; all where there are fewer.
 
     Returns:
       In the units of ``chroma_truth``; NaN for a photo alone.
     """
     count = len(descriptors)
-    near = min(neighbours, count - 1)
+    near = min(neighbors, count - 1)
     if near < 1:
         return np.full(count, np.nan)
     spread = descriptors.std(axis=0)
@@ -223,15 +222,6 @@ def missed_share(annotated: Int[np.ndarray, "K 4"], boxes: Int[np.ndarray, "N 4"
     for x, y, width, height in annotated[(iou(annotated, boxes) < COVERS).all(axis=1)].tolist():
         seen[y : y + height, x : x + width] = True
     return float(seen.mean())
-
-
-def iou(first: Int[np.ndarray, "K 4"], second: Int[np.ndarray, "N 4"]) -> Float[np.ndarray, "K N"]:
-    """Intersection over union of each box of the one with each of the other; x0, y0, width, height."""
-    start = np.maximum(first[:, None, :2], second[None, :, :2])
-    end = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
-    common = np.clip(end - start, 0, None).prod(axis=-1)
-    union = first[:, 2:].prod(axis=-1)[:, None] + second[:, 2:].prod(axis=-1)[None] - common
-    return common / np.maximum(union, 1)
 
 
 def find(
@@ -272,7 +262,7 @@ def measure(batch: Batch, ab: Any, devices: Devices) -> Measured:
 
     Args:
       batch: host arrays.
-      ab: predicted normalised ab (B, S, S, 2), on the devices.
+      ab: predicted normalized ab (B, S, S, 2), on the devices.
       devices: where to run.
     """
     own = (batch.full_rgb, np.ascontiguousarray(np.asarray(batch.level_boxes)[:, 0]), batch.crop_to_image)

@@ -1,6 +1,6 @@
 """Pictures for the report: which photos are shown, and a second pass over these alone that keeps what was predicted.
 
-The second pass reads the batches that hold the photos exactly as the first one did: same neighbours, same random
+The second pass reads the batches that hold the photos exactly as the first one did: same neighbors, same random
 boxes, same crops dropped. So the pictures are those that were measured.
 """
 
@@ -134,7 +134,7 @@ def gallery(
       source: the one that was measured.
       results: what was found.
       rows: places in ``results.names`` (``choose``).
-      controls: colour the controls too.
+      controls: show the controls too.
 
     Yields:
       The photos, in the order of the source. Of several processes all must go through the whole iterator; each gets
@@ -194,7 +194,7 @@ class _Placed(NamedTuple):
 
     name: str
     size: list[int]
-    """Height and width at which it was compared."""
+    """Height and width at which it is measured."""
     crops: list[int]
     """Its crops' places in the whole batch."""
     boxes: list[list[list[int]]]
@@ -207,17 +207,17 @@ def _painted(
     evaluator: Evaluator, weights: _WeightMaps, loaded: LoadedBatch
 ) -> tuple[dict[str, np.ndarray], dict[str, FusionWeights], list[_Placed]]:
     """Pictures and weight maps of a batch of all processes, on the host, and what its photos are."""
-    devices, batch, compared = evaluator.devices, loaded.batch, loaded.compared
-    assert compared is not None
-    truth = evaluator.scorer.place(batch, compared)
-    pictures = evaluator.pictures(loaded, compared, truth, evaluator.colorists(batch))
+    devices, batch, targets = evaluator.devices, loaded.batch, loaded.compared
+    assert targets is not None
+    truth = evaluator.scorer.place(batch, targets)
+    pictures = evaluator.pictures(loaded, targets, truth, evaluator.predictors(batch))
     panels, fusion_weights = devices.fetch_whole(({**pictures, TRUTH: truth.rgb}, weights(batch)))
     owner = photo_of_crop(batch, devices.local_count)
     before = devices.process_index * len(owner)
     own = [np.flatnonzero(owner == place) for place in range(len(loaded.names))]
     placed = [
         _Placed(name, size, (before + crops).tolist(), np.asarray(batch.level_boxes)[crops].tolist(), objects.tolist())
-        for name, size, crops, objects in zip(loaded.names, compared.size.tolist(), own, compared.objects, strict=True)
+        for name, size, crops, objects in zip(loaded.names, targets.size.tolist(), own, targets.objects, strict=True)
     ]
     shares = devices.gather(placed)
     # In the order of reading, which jit does not keep.

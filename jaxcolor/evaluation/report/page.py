@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 from markupsafe import Markup
@@ -23,15 +22,16 @@ from matplotlib.figure import Figure
 from jaxcolor.evaluation.report.gallery import Pictured, main_system
 from jaxcolor.evaluation.report.page_data import as_script, embed, page_data
 from jaxcolor.evaluation.results import Results, strict
-from jaxcolor.evaluation.tables import difference_rows, footnotes, heading, system_rows, tables
+from jaxcolor.evaluation.tables import difference_rows, footnotes, system_rows, tables
 from jaxcolor.evaluation.tables import title as system_title
+from jaxcolor.runtime.html import environment
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 """Stage -> (step, loss)."""
 
-# Colours that stand for the page's own, put in after drawing: an inline SVG then follows light and dark.
-_PAGE_COLOURS = {"#010203": "currentColor", "#040506": "var(--line)", "#070809": "var(--accent)"}
-_INK, _LINE, _ACCENT = _PAGE_COLOURS
+# Colors that stand for the page's own, put in after drawing: an inline SVG then follows light and dark.
+_PAGE_COLORS = {"#010203": "currentColor", "#040506": "var(--line)", "#070809": "var(--accent)"}
+_INK, _LINE, _ACCENT = _PAGE_COLORS
 
 
 def write_report(
@@ -68,26 +68,22 @@ def write_report(
         if shown.name not in rows:
             raise ValueError(f"photo {shown.name!r} is pictured, but not in the results")
         embedded.append(embed(rows[shown.name], shown))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxcolor.evaluation.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        title=title,
-        photos=len(results.names),
-        tables=tables(metrics),
-        heading=heading,
-        footnotes=footnotes(metrics),
-        tiles=_tiles(metrics, main_system(list(results.scores))),
-        protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
-        curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
-        data=Markup(as_script(page_data(results, embedded))),
-        pictures=[(e.row, Markup(e.text)) for e in embedded],
-        facts=facts or {},
-        config=json.dumps(strict(config), indent=2, ensure_ascii=False),
+    page = (
+        environment("jaxcolor.evaluation.report")
+        .get_template("report.html")
+        .render(
+            title=title,
+            photos=len(results.names),
+            tables=tables(metrics),
+            footnotes=footnotes(metrics),
+            tiles=_tiles(metrics, main_system(list(results.scores))),
+            protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
+            curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
+            data=Markup(as_script(page_data(results, embedded))),
+            pictures=[(e.row, Markup(e.text)) for e in embedded],
+            facts=facts or {},
+            config=json.dumps(strict(config), indent=2, ensure_ascii=False),
+        )
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +98,7 @@ def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
         gain = gains.get(f"{row.name}_minus_{before}")
         note = f"{gain.text} dB against {system_title(before)}" if gain is not None else ""
         if row.name == "gray":
-            note = "its own L*, no colour"
+            note = "its own L*, no color"
         tiles.append({"title": row.title, "value": row.cells[0].text, "note": note, "main": row.name == main})
         before = row.name
     return tiles
@@ -155,7 +151,7 @@ def curve_svg(points: Sequence[tuple[int, float]], prefix: str) -> Markup:
 
 
 def _inline(svg: str, prefix: str) -> str:
-    """An SVG file as an element of a page: no prologue, no metadata, ids of its own, the page's colours."""
+    """An SVG file as an element of a page: no prologue, no metadata, ids of its own, the page's colors."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
@@ -163,7 +159,7 @@ def _inline(svg: str, prefix: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font(-family)?: [^;\"]*?(?=[;\"])", _page_font, svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    for drawn, page in _PAGE_COLOURS.items():
+    for drawn, page in _PAGE_COLORS.items():
         svg = svg.replace(drawn, page)
     return svg
 

@@ -16,15 +16,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from jaxcolor.evaluation.metrics.metric import Column, Direction
 from jaxcolor.evaluation.report.failures import KINDS
 from jaxcolor.evaluation.report.gallery import Pictured, Weights, main_system
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.tables import HEADINGS, HIGHER_IS_BETTER, LOWER_IS_BETTER, TITLES, digits, heading, title
+from jaxcolor.evaluation.tables import TITLES, title
 
 COVERED = ("in boxes", "of the photo", "Share of the picture in boxes.")
 
 _LOSSLESS_SIDE = 128
-"""Up to this side pictures are kept to the bit; above, as JPEG without chroma subsampling, which would blur colour."""
+"""Up to this side pictures are kept to the bit; above, as JPEG without chroma subsampling, which would blur color."""
 _JPEG_QUALITY, _MAP_QUALITY = 90, 80
 _MAP_SIDE = 128
 """Largest side of a weight map in the page; larger ones are averaged down."""
@@ -35,38 +36,39 @@ class Embedded(NamedTuple):
 
     row: int
     """Its place in the results."""
-    told: dict[str, Any]
+    description: dict[str, Any]
     """What the page must know before it looks at them."""
     text: str
     """JSON: system -> data URI, and ``weights`` -> the sprite's. Base64 and names of systems: safe inside a script."""
 
 
-def direction(metric: str) -> int:
-    """1: higher is better; -1: lower is; 0: neither."""
-    return 1 if metric.startswith(HIGHER_IS_BETTER) else -1 if metric.startswith(LOWER_IS_BETTER) else 0
+_BETTER: dict[Direction, int] = {"higher": 1, "lower": -1, "neither": 0}
 
 
 def page_data(results: Results, embedded: Iterable[Embedded]) -> dict[str, Any]:
     """The scores of all photos, column by column, and what is known of the embedded pictures; see ``as_script``."""
     systems = list(results.scores)
     measured, facets = results.metrics, results.facets
-    metrics = [m for m in HEADINGS if m in measured] + [m for m in measured if m not in HEADINGS]
-    told = {"covered": COVERED, **{name: (k.title, k.unit, k.told) for name, k in KINDS.items()}}
+    columns = {m: c for m, c in results.metric_columns.items() if m in measured}
+    columns |= {m: Column(m) for m in measured if m not in columns}
+    description = {"covered": COVERED, **{name: (k.title, k.unit, k.description) for name, k in KINDS.items()}}
     return {
         "systems": [{"key": s, "title": title(s)} for s in systems],
         "titles": {**TITLES, **{s: title(s) for s in systems}},
         "main": main_system(systems) if systems else None,
-        "metrics": [{"key": m, "title": heading(m), "digits": digits(m), "better": direction(m)} for m in metrics],
+        "metrics": [
+            {"key": m, "title": c.title, "digits": c.digits, "better": _BETTER[c.direction]} for m, c in columns.items()
+        ],
         "facets": [
-            {"key": f, "title": t, "unit": u, "told": why, "failure": f in KINDS}
-            for f, (t, u, why) in told.items()
+            {"key": f, "title": t, "unit": u, "description": why, "failure": f in KINDS}
+            for f, (t, u, why) in description.items()
             if f in facets
         ],
         "names": list(results.names),
         "boxes": results.boxes.tolist(),
-        "values": {f: _column(facets[f]) for f in told if f in facets},
-        "scores": {s: {m: _column(results.scores[s][m]) for m in metrics} for s in systems},
-        "pictures": {str(e.row): e.told for e in embedded},
+        "values": {f: _column(facets[f]) for f in description if f in facets},
+        "scores": {s: {m: _column(results.scores[s][m]) for m in columns} for s in systems},
+        "pictures": {str(e.row): e.description for e in embedded},
     }
 
 
@@ -88,16 +90,16 @@ def embed(row: int, shown: Pictured) -> Embedded:
     """One photo's pictures and weight maps as text."""
     width, height = shown.extent
     pictures = {system: _picture(np.ascontiguousarray(rgb[:height, :width])) for system, rgb in shown.panels.items()}
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "extent": [width, height],
         "panels": list(pictures),
         "boxes": [[*b, None if math.isnan(s) else round(s, 3)] for b, s in _scored(shown)],
         "annotated": None if shown.annotated is None else shown.annotated.tolist(),
     }
     if shown.weights:
-        told["taps"], told["tile"], sprite = _sprite(shown.weights)
+        description["taps"], description["tile"], sprite = _sprite(shown.weights)
         pictures["weights"] = sprite
-    return Embedded(row, told, as_script(pictures))
+    return Embedded(row, description, as_script(pictures))
 
 
 def _scored(shown: Pictured) -> list[tuple[list[int], float]]:
@@ -120,7 +122,7 @@ def _picture(rgb: UInt8[np.ndarray, "h w 3"]) -> str:
 def _sprite(weights: Mapping[str, Weights]) -> tuple[list[dict[str, Any]], int, str]:
     """All weight maps of a photo in one gray picture: a row of tiles for each tap, W_F first, then each W_I.
 
-    Each map is stretched from its lowest to its highest value, which are told beside it.
+    Each map is stretched from its lowest to its highest value, which stand beside it.
 
     Returns:
       Of each tap its name, the side of its grid, the side of its tiles, the row where they begin, and the lowest and

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxcolor import color
+from jaxcolor import color, resample
 from jaxcolor.models import ops
 from jaxcolor.models.ops.conv import convolve
-from jaxcolor.models.outputs import OutputHead
+from jaxcolor.models.outputs import OutputHead, ab_distribution
+
+WEIGHTS = "class_weights"
+"""Name of the weights of colors among a tree's running statistics: kept with the weights, never trained."""
+
+
+class ClassOutput(NamedTuple):
+    """What the head predicts."""
+
+    logits: Float[jax.Array, "B h w 529"]
+    """Over the bins of ``color.bin_centers``, in the type of the computation."""
+    weights: Float[jax.Array, " 529"]
+    """By which pixels of each color weighed in training (``ab_distribution.rebalancing_weights``); 1 by default."""
+
+    @property
+    def frequencies(self) -> Float[jax.Array, "B h w 529"]:
+        """Logits of how frequent colors are: without the rebalancing."""
+        return ab_distribution.undo_rebalancing(self.logits, self.weights)
 
 
 class Classes(OutputHead):
@@ -20,8 +39,28 @@ class Classes(OutputHead):
     level = 2
 
     @nn.compact
-    def __call__(self, x: ops.Feature) -> Float[jax.Array, "B h w 529"]:
-        """Logits over the bins of ``color.bin_centers``."""
+    def __call__(self, x: ops.Feature) -> ClassOutput:
+        """Logits, and the weights of colors where the head is trained."""
         kernel, bias = self.kernel_and_bias(ops.channels(x), color.BINS)
         y = convolve(ops.value(x).astype(self.dtype), jnp.asarray(kernel, self.dtype), ((0, 0), (0, 0)))
-        return y + jnp.asarray(bias, self.dtype)
+        weights = jnp.ones(color.BINS, self.param_dtype)
+        if "classes" in self.config.outputs:  # the reference's own head, which nothing trains, has none
+            weights = self.variable("batch_stats", WEIGHTS, lambda: weights).value
+        return ClassOutput(y + jnp.asarray(bias, self.dtype), jnp.asarray(weights))
+
+    @staticmethod
+    def decode(output: ClassOutput, size: tuple[int, int]) -> Float[jax.Array, "B H W 2"]:
+        """The annealed mean, resized bilinearly."""
+        return resample.resize(ab_distribution.annealed_mean(output.logits), *size)
+
+    @staticmethod
+    def loss(output: ClassOutput, true_ab: Float[jax.Array, "B S S 2"]) -> Float[jax.Array, " B"]:
+        """Mean over pixels of weight x cross entropy with soft targets, in nats (Zhang et al. 2016, equation 2).
+
+        The truth is brought to the logits' grid by taking every (S / h)-th pixel, as Zhang et al. 2017 do and as the
+        backbone itself reduces its features. A pixel weighs by its nearest bin.
+        """
+        stride = true_ab.shape[1] // output.logits.shape[1]
+        indices, targets = ab_distribution.soft_encode(true_ab[:, ::stride, ::stride])
+        rarity = jnp.asarray(output.weights, jnp.float32)[indices[..., 0]]
+        return (rarity * ab_distribution.cross_entropy(output.logits, indices, targets)).mean(axis=(1, 2))

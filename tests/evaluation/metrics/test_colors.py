@@ -5,9 +5,10 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from jaxcolor.evaluation import metrics
+from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
 from tests.evaluation.metrics.pictures import batch
 
-# Sharma, Wu and Dalal 2005, table 1: L*, a*, b* of two colours, and their difference.
+# Sharma, Wu and Dalal 2005, table 1: L*, a*, b* of two colors, and their difference.
 SHARMA = """
 50.0000   2.6772 -79.7751  50.0000   0.0000 -82.7485  2.0425
 50.0000   3.1571 -77.2803  50.0000   0.0000 -82.7485  2.8615
@@ -104,7 +105,7 @@ def test_colorfulness(absolute: bool) -> None:
 
 
 @pytest.mark.parametrize("function", [metrics.colorfulness_hs, metrics.colorfulness_abs])
-def test_gray_pictures_have_no_colour_and_flat_ones_no_spread(function) -> None:
+def test_gray_pictures_have_no_color_and_flat_ones_no_spread(function) -> None:
     gray = jnp.asarray(np.repeat(np.random.default_rng(0).integers(0, 256, (2, 9, 9, 1), np.uint8), 3, axis=-1))
     np.testing.assert_array_equal(function(gray), 0)
     np.testing.assert_array_equal(function(jnp.zeros_like(gray)), 0)
@@ -117,3 +118,16 @@ def test_the_two_conventions_differ_where_signs_do() -> None:
     halves[0, 0], halves[0, 1] = [200, 0, 100], [0, 200, 100]  # rg is +-200, yb 0
     np.testing.assert_allclose(metrics.colorfulness_hs(jnp.asarray(halves)), 200, rtol=1e-6)
     np.testing.assert_allclose(metrics.colorfulness_abs(jnp.asarray(halves)), 60, rtol=1e-6)
+
+
+def test_mean_chroma_says_which_photos_have_no_color() -> None:
+    pictures = jnp.concatenate(batch())
+    expected = [np.hypot(*np.moveaxis(rgb2lab(np.asarray(p))[..., 1:], -1, 0)).mean() for p in pictures]
+    np.testing.assert_allclose(jax.jit(metrics.mean_chroma)(pictures), expected, rtol=1e-3, atol=1e-4)
+    gray = jnp.repeat(pictures[..., :1], 3, axis=-1)
+    assert np.asarray(metrics.mean_chroma(gray)).max() < 0.1 < COLORLESS_CHROMA
+    # What lies beyond a photo in its canvas does not count.
+    size = jnp.tile(jnp.array([[8, 6]]), (len(pictures), 1))
+    np.testing.assert_allclose(
+        metrics.mean_chroma(pictures, size=size), metrics.mean_chroma(pictures[:, :8, :6]), rtol=1e-5
+    )

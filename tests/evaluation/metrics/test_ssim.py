@@ -57,7 +57,7 @@ def test_masks_choose_window_centres() -> None:
     np.testing.assert_allclose(metrics.ssim_uniform7(p, t, m), [inside], rtol=0, atol=1e-5)
 
 
-def test_an_empty_mask_has_no_value_and_does_not_touch_its_neighbours() -> None:
+def test_an_empty_mask_has_no_value_and_does_not_touch_its_neighbors() -> None:
     p, t = batch(["near", "near"])
     mask = jnp.stack([jnp.zeros((40, 40), bool), jnp.ones((40, 40), bool)])
     for metric in (metrics.psnr, metrics.psnr_ab, metrics.ssim, metrics.ssim_uniform7, metrics.delta_e_2000):

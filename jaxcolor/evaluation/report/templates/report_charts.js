@@ -48,7 +48,7 @@ function drawHistogram() {
     const base = (i + 1) * (row + 16);
     const step = (width - 2 * left) / binCount;
     const bars = bins.map((n, k) => `<rect x="${(left + k * step + 0.5).toFixed(2)}" y="${(base - (n / top) * row).toFixed(2)}" width="${(step - 1).toFixed(2)}" height="${((n / top) * row).toFixed(2)}"><title>${written(low + (k / binCount) * (high - low), metric.digits)} to ${written(low + ((k + 1) / binCount) * (high - low), metric.digits)}: ${n.toLocaleString("en")}</title></rect>`);
-    parts.push(`<g fill="${colourOf(system)}" opacity=".85">${bars.join("")}</g><line x1="${left}" x2="${width - left}" y1="${base}" y2="${base}" stroke="var(--line)"/>`);
+    parts.push(`<g fill="${colorOf(system)}" opacity=".85">${bars.join("")}</g><line x1="${left}" x2="${width - left}" y1="${base}" y2="${base}" stroke="var(--line)"/>`);
     if (all[i].length) {
       const middle = quantile(all[i], 0.5);
       parts.push(`<line x1="${scale(middle)}" x2="${scale(middle)}" y1="${base - row - 2}" y2="${base}" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="3 2"/>`);
@@ -78,14 +78,14 @@ function drawScatter() {
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
+  const color = (name) => style.getPropertyValue(name).trim();
   const [xKey, yKey] = [byId("scatter-x").value, byId("scatter-y").value];
   const [xs, ys] = [columnOf(xKey), columnOf(yKey)];
   const rows = xs.map((_, i) => i).filter((i) => Number.isFinite(xs[i]) && Number.isFinite(ys[i]));
   points.list = [];
   canvas.setAttribute("aria-label", `${columnTitle(yKey)} against ${columnTitle(xKey)}, ${rows.length} photos`);
   context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
-  context.fillStyle = colour("--faint");
+  context.fillStyle = color("--faint");
   if (!rows.length) { context.fillText("Not defined for any photo.", 20, 30); return; }
   const [left, bottom, top, right] = [46, height - 34, 10, width - 10];
   const range = (values) => {
@@ -96,7 +96,7 @@ function drawScatter() {
   const [[xLow, xHigh], [yLow, yHigh]] = [range(rows.map((i) => xs[i])), range(rows.map((i) => ys[i]))];
   const px = (v) => left + ((v - xLow) / (xHigh - xLow)) * (right - left);
   const py = (v) => bottom - ((v - yLow) / (yHigh - yLow)) * (bottom - top);
-  context.strokeStyle = colour("--line");
+  context.strokeStyle = color("--line");
   context.textAlign = "right";
   context.textBaseline = "middle";
   for (const [at, text] of ticks(yLow, yHigh, 5)) {
@@ -108,7 +108,7 @@ function drawScatter() {
   const whole = xKey === "boxes";
   for (const [at, text] of ticks(xLow, xHigh, 6)) if (!whole || Number.isInteger(at)) context.fillText(whole ? at : text, px(at), bottom + 6);
   context.fillText(columnTitle(xKey), (left + right) / 2, bottom + 20);
-  context.fillStyle = colour("--accent");
+  context.fillStyle = color("--accent");
   context.globalAlpha = Math.max(0.12, Math.min(0.7, 60 / Math.sqrt(rows.length) / 2));
   for (const i of rows) {
     /* Whole numbers lie on lines; spread them a little, always the same way. */
@@ -117,7 +117,7 @@ function drawScatter() {
     context.beginPath(); context.arc(x, py(ys[i]), rows.length > 1000 ? 2 : 3, 0, 7); context.fill();
   }
   context.globalAlpha = 1;
-  context.strokeStyle = colour("--ink");
+  context.strokeStyle = color("--ink");
   context.lineWidth = 1.5;
   context.beginPath();
   trend(rows.map((i) => [xs[i], ys[i]])).forEach(([x, y], k) => (k ? context.lineTo(px(x), py(y)) : context.moveTo(px(x), py(y))));

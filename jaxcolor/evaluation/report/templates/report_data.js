@@ -13,7 +13,7 @@ const SYSTEMS = DATA.systems.map((s) => s.key);
 const GAIN = "fused" in DATA.scores && "full" in DATA.scores; /* what fusion changes can be asked */
 
 const titleOf = (system) => DATA.titles[system] ?? system;
-const colourOf = (system) => `var(--s${SYSTEMS.indexOf(system) % 8})`;
+const colorOf = (system) => `var(--s${SYSTEMS.indexOf(system) % 8})`;
 const pictured = (row) => row in DATA.pictures;
 
 /* A column of values is named by a key: name, boxes, gain/METRIC, score/SYSTEM/METRIC, or a facet's. */

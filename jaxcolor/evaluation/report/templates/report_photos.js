@@ -10,21 +10,21 @@ function presets() {
   const about = METRICS.get(metric).title;
   const score = `score/${system}/${metric}`;
   const list = [
-    { key: "all", title: "All", sort: "", told: "In the order of the set." },
-    { key: "best", title: "Best", sort: score, descending: down, told: `Best ${about} of ${titleOf(system)} first.` },
-    { key: "worst", title: "Worst", sort: score, descending: !down, told: `Worst ${about} of ${titleOf(system)} first.` },
+    { key: "all", title: "All", sort: "", description: "In the order of the set." },
+    { key: "best", title: "Best", sort: score, descending: down, description: `Best ${about} of ${titleOf(system)} first.` },
+    { key: "worst", title: "Worst", sort: score, descending: !down, description: `Worst ${about} of ${titleOf(system)} first.` },
   ];
   if (METRICS.get(metric).better === 0) {
-    Object.assign(list[1], { title: "Highest", told: `Highest ${about} of ${titleOf(system)} first.` });
-    Object.assign(list[2], { title: "Lowest", told: `Lowest ${about} of ${titleOf(system)} first.` });
+    Object.assign(list[1], { title: "Highest", description: `Highest ${about} of ${titleOf(system)} first.` });
+    Object.assign(list[2], { title: "Lowest", description: `Lowest ${about} of ${titleOf(system)} first.` });
   }
   if (GAIN) {
-    list.push({ key: "helped", title: "Fusion helped", sort: `gain/${metric}`, descending: down, told: `Where ${about} is changed most for the better, fused against full.` });
-    list.push({ key: "hurt", title: "Fusion hurt", sort: `gain/${metric}`, descending: !down, told: `Where ${about} is changed most for the worse, fused against full.` });
+    list.push({ key: "helped", title: "Fusion helped", sort: `gain/${metric}`, descending: down, description: `Where ${about} is changed most for the better, fused against full.` });
+    list.push({ key: "hurt", title: "Fusion hurt", sort: `gain/${metric}`, descending: !down, description: `Where ${about} is changed most for the worse, fused against full.` });
   }
   for (const facet of DATA.facets.filter((f) => f.failure)) {
     const title = facet.title[0].toUpperCase() + facet.title.slice(1);
-    list.push({ key: facet.key, title, sort: facet.key, descending: true, failure: true, told: `${facet.told} In ${facet.unit === "of the photo" ? "per cent of the photo" : facet.unit}.` });
+    list.push({ key: facet.key, title, sort: facet.key, descending: true, failure: true, description: `${facet.description} In ${facet.unit === "of the photo" ? "per cent of the photo" : facet.unit}.` });
   }
   return list;
 }
@@ -93,10 +93,10 @@ function card(row) {
     image.dataset.panel = panel;
     return make("span", {}, image, titleOf(panel));
   });
-  const told = [columnTitleAndValue(`score/${state.system}/${state.metric}`, row)];
-  if (state.sort && state.sort !== "name" && !state.sort.startsWith("score/")) told.unshift(columnTitleAndValue(state.sort, row));
+  const description = [columnTitleAndValue(`score/${state.system}/${state.metric}`, row)];
+  if (state.sort && state.sort !== "name" && !state.sort.startsWith("score/")) description.unshift(columnTitleAndValue(state.sort, row));
   button.append(make("span", { className: "three" }, ...pictures), make("span", { className: "title", textContent: DATA.names[row], title: DATA.names[row] }));
-  button.append(make("span", { className: "told", textContent: told.join(" · ") }));
+  button.append(make("span", { className: "description", textContent: description.join(" · ") }));
   seen.observe(button);
   return button;
 }
@@ -122,7 +122,7 @@ function drawTable() {
     const [kind, ...rest] = key.split("/");
     const text = kind === "score" ? titleOf(rest.slice(0, -1).join("/")) : kind === "gain" ? "fused − full" : columnTitle(key);
     const mark = state.sort === key ? (state.descending ? " ↓" : " ↑") : "";
-    const button = make("button", { type: "button", textContent: text + mark, title: FACETS.get(key)?.told ?? columnTitle(key), onclick: () => sortBy(key) });
+    const button = make("button", { type: "button", textContent: text + mark, title: FACETS.get(key)?.description ?? columnTitle(key), onclick: () => sortBy(key) });
     const head = make("th", { scope: "col" }, button);
     if (state.sort === key) head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
     return head;
@@ -165,7 +165,7 @@ function drawPhotos() {
     return button;
   }));
   if (focused) byId("presets").querySelector(`[data-preset="${focused}"]`)?.focus();
-  byId("told").textContent = current ? current.told : `By ${columnTitle(state.sort)}, ${state.descending ? "highest" : "lowest"} first.`;
+  byId("description").textContent = current ? current.description : `By ${columnTitle(state.sort)}, ${state.descending ? "highest" : "lowest"} first.`;
   byId("metric-range").textContent = `${METRICS.get(state.metric).title}, ${titleOf(state.system)}`;
   state.rows = filtered();
   drawCards();

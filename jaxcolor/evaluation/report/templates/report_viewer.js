@@ -3,7 +3,7 @@
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 const viewer = { row: -1, panel: "", held: false, tap: "", map: 0, sprite: null };
 
-function colourMap() {
+function colorMap() {
   const table = new Uint8ClampedArray(256 * 3);
   for (let i = 0; i < 256; i++) {
     const at = (i / 255) * (VIRIDIS.length - 1);
@@ -12,10 +12,10 @@ function colourMap() {
   }
   return table;
 }
-const COLOURS = colourMap();
+const COLORS = colorMap();
 
-const told = () => DATA.pictures[viewer.row];
-const tapNow = () => told().taps.find((t) => t.name === viewer.tap);
+const description = () => DATA.pictures[viewer.row];
+const tapNow = () => description().taps.find((t) => t.name === viewer.tap);
 const mapName = (map) => (map === 0 ? "W_F" : `W_I ${map}`);
 
 /* The photos that arrow keys go through: those with pictures, as they are ordered and filtered now. */
@@ -24,7 +24,7 @@ const order = () => (state.withPictures.includes(viewer.row) ? state.withPicture
 function openViewer(row) {
   const dialog = byId("viewer");
   viewer.row = row;
-  const { panels, taps } = told();
+  const { panels, taps } = description();
   if (!panels.includes(viewer.panel)) viewer.panel = panels.includes(DATA.main) ? DATA.main : panels[0];
   if (taps && !taps.some((t) => t.name === viewer.tap)) viewer.tap = taps.at(-1).name;
   viewer.map = Math.min(viewer.map, taps ? taps[0].ranges.length - 1 : 0);
@@ -42,10 +42,10 @@ function openViewer(row) {
   }));
   const other = byId("compare-with").value;
   options(byId("compare-with"), panels.map((p) => [p, titleOf(p)]), panels.includes(other) ? other : "truth");
-  byId("annotated-tool").hidden = !told().annotated;
+  byId("annotated-tool").hidden = !description().annotated;
   byId("weights").hidden = !taps;
-  for (const id of ["image", "other"]) byId(id).className = Math.max(...told().extent) < 512 ? "pixels" : "";
-  byId("stage").style.setProperty("--aspect", told().extent[0] / told().extent[1]);
+  for (const id of ["image", "other"]) byId(id).className = Math.max(...description().extent) < 512 ? "pixels" : "";
+  byId("stage").style.setProperty("--aspect", description().extent[0] / description().extent[1]);
   drawStage();
   drawScores();
   if (taps) loadWeights(row);
@@ -86,7 +86,7 @@ function drawStage() {
 
 /* Only numbers go into this markup. */
 function drawBoxes() {
-  const { extent: [across, high], boxes, annotated } = told();
+  const { extent: [across, high], boxes, annotated } = description();
   const unit = Math.max(across, high) / 100;
   const frame = ([x, y, width, height], style) => `<rect x="${+x}" y="${+y}" width="${+width}" height="${+height}" fill="none" vector-effect="non-scaling-stroke" ${style}/>`;
   const parts = [];
@@ -105,7 +105,7 @@ function drawBoxes() {
 }
 
 function drawScores() {
-  const { panels } = told();
+  const { panels } = description();
   const systems = SYSTEMS.filter((s) => s in DATA.scores);
   const best = new Map(DATA.metrics.filter((m) => m.better).map((m) => {
     const values = systems.map((s) => m.better * DATA.scores[s][m.key][viewer.row]).filter((v) => !Number.isNaN(v));
@@ -150,7 +150,7 @@ async function loadWeights(row) {
 
 /* Fill a canvas with one map. Values are those of the file: 0 … 255 between the lowest and the highest of the map. */
 function paint(canvas, tap, map) {
-  const { tile } = told();
+  const { tile } = description();
   const { data, width } = viewer.sprite;
   const [low, high] = tap.ranges[map];
   const stretch = byId("stretch").checked;
@@ -161,7 +161,7 @@ function paint(canvas, tap, map) {
     for (let x = 0; x < tap.side; x++, o += 4) {
       const level = data[4 * ((tap.y + y) * width + map * tile + x)];
       const value = stretch ? level : Math.round(low * 255 + (high - low) * level);
-      for (let c = 0; c < 3; c++) out.data[o + c] = COLOURS[3 * value + c];
+      for (let c = 0; c < 3; c++) out.data[o + c] = COLORS[3 * value + c];
       out.data[o + 3] = 255;
     }
   }
@@ -178,14 +178,14 @@ function thumbnail(tap, map, label, chosen, onclick) {
 
 function drawWeights() {
   if (!viewer.sprite) return;
-  const { taps } = told();
+  const { taps } = description();
   const inside = document.activeElement?.closest?.(".strip")?.id;
   byId("maps").replaceChildren(...tapNow().ranges.map((_, map) => thumbnail(tapNow(), map, mapName(map), map === viewer.map, () => chooseMap(map))));
   byId("taps").replaceChildren(...taps.map((tap) => thumbnail(tap, viewer.map, tap.name, tap.name === viewer.tap, () => chooseTap(tap.name))));
   if (inside) byId(inside).querySelector("[aria-pressed=true]")?.focus();
   const [low, high] = tapNow().ranges[viewer.map];
   const what = viewer.map === 0 ? "W_F, the full image's weight" : `W_I of box ${viewer.map}`;
-  byId("weight-told").textContent = `${what} at ${viewer.tap} (${tapNow().grid}×${tapNow().grid}): ${written(low, 3)} to ${written(high, 3)}`;
+  byId("weight-description").textContent = `${what} at ${viewer.tap} (${tapNow().grid}×${tapNow().grid}): ${written(low, 3)} to ${written(high, 3)}`;
   const stretch = byId("stretch").checked;
   byId("legend-low").textContent = written(stretch ? low : 0, stretch ? 3 : 0);
   byId("legend-high").textContent = written(stretch ? high : 1, stretch ? 3 : 0);
@@ -195,7 +195,7 @@ function drawWeights() {
 
 function drawMap() {
   const canvas = byId("map");
-  canvas.hidden = !(byId("show-weights").checked && viewer.sprite && told().taps);
+  canvas.hidden = !(byId("show-weights").checked && viewer.sprite && description().taps);
   if (canvas.hidden) return;
   paint(canvas, tapNow(), viewer.map);
   canvas.style.opacity = byId("opacity").value / 100;
@@ -215,7 +215,7 @@ function chooseTap(name) {
 }
 
 function stepTap(by) {
-  const { taps } = told();
+  const { taps } = description();
   const at = taps.findIndex((t) => t.name === viewer.tap) + by;
   chooseTap(taps[(at + taps.length) % taps.length].name);
 }
@@ -233,12 +233,12 @@ function hold(held) {
 function onKey(event) {
   const control = event.target.closest("input[type=range], select");
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const { panels, taps } = told();
+  const { panels, taps } = description();
   const keys = {
     ArrowLeft: () => step(-1),
     ArrowRight: () => step(1),
     b: () => toggle("show-boxes"),
-    a: () => told().annotated && toggle("show-annotated"),
+    a: () => description().annotated && toggle("show-annotated"),
     c: () => toggle("compare"),
     ...(taps && viewer.sprite && {
       w: () => toggle("show-weights"),
@@ -282,7 +282,7 @@ function startViewer() {
   stage.oncontextmenu = (event) => event.preventDefault(); /* a long touch holds */
   const legend = byId("legend").getContext("2d");
   for (let i = 0; i < 128; i++) {
-    legend.fillStyle = `rgb(${COLOURS.slice(6 * i, 6 * i + 3).join(" ")})`;
+    legend.fillStyle = `rgb(${COLORS.slice(6 * i, 6 * i + 3).join(" ")})`;
     legend.fillRect(i, 0, 1, 1);
   }
 }

@@ -3,14 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.detection.canvas import paint, place
+from jaxcolor.color import rgb_to_lab
+from jaxcolor.detection.inputs import detector_gray, paint, place
 
 sizes = st.tuples(st.integers(1, 900), st.integers(1, 900))
 fits = st.sampled_from(["letterbox", "stretch"])
 
 
 def onto(placed, boxes):
-    """Boxes of the photo on the canvas, told another way than by scale and origin."""
+    """Boxes of the photo on the canvas, computed otherwise than by scale and origin."""
     shares = boxes / np.array([*placed.photo_size, *placed.photo_size])
     low, high = [placed.left, placed.top] * 2, [placed.left + placed.width, placed.top + placed.height] * 2
     return (1 - shares) * low + shares * high
@@ -69,3 +70,21 @@ def test_thin_photos(photo):
     placed = place(photo, (64, 64), "letterbox")
     assert min(placed.width, placed.height) == 1
     assert paint(np.zeros((photo[1], photo[0], 3), np.uint8), (64, 64), placed).shape == (64, 64, 3)
+
+
+def test_the_gray_is_l_in_eight_bits():
+    axis = np.array([0, 1, 5, 10, 11, 12, 40, 77, 128, 200, 254, 255], np.uint8)
+    rgb = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 12, 3)
+    gray = detector_gray(rgb)
+    assert gray.dtype == np.uint8
+    assert (gray[..., :1] == gray).all()
+    lightness = rgb_to_lab(rgb / 255.0)[..., 0] * 2.55
+    assert np.abs(gray[..., 0] - lightness).max() < 0.51
+
+
+def test_gray_stays_in_order():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=-1)
+    values = detector_gray(ramp)[0, :, 0].astype(int)
+    assert (np.diff(values) >= 0).all()
+    assert values[[0, 255]].tolist() == [0, 255]
+    assert values[119] == 128  # L* of mid gray is 50
