@@ -21,7 +21,6 @@ from jaxcolor.runtime.atomic import atomic_write
 
 SIDE = 64
 """Of the pictures that are counted: the class head's, for a canvas of 256."""
-_KEY = "prior"
 
 
 @jax.jit
@@ -53,7 +52,7 @@ def measure_prior(source: Source, config: DataConfig, photos: int = 0) -> Float[
 def save_prior(path: Path, prior: Float[np.ndarray, " 529"], source: str) -> None:
     """Write a prior as ``.npz``, with a line that says what it was measured on. Raises OSError."""
     with atomic_write(path) as part, part.open("wb") as file:
-        np.savez(file, **{_KEY: prior, "source": np.array(source)})
+        np.savez(file, prior=prior, source=np.array(source))
 
 
 def load_prior(path: str | Path) -> Float[np.ndarray, " 529"]:
@@ -64,7 +63,7 @@ def load_prior(path: str | Path) -> Float[np.ndarray, " 529"]:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            prior = np.asarray(arrays[_KEY], np.float64)
+            prior = np.asarray(arrays["prior"], np.float64)
     except Exception as error:  # zip, zlib and NumPy each have their own
         raise ConfigError(
             f"objective.prior: {path}: cannot be read as a file of `jaxcolor data prior`: {error}"

@@ -71,7 +71,7 @@ def test_taps_have_the_references_names_channels_and_sides() -> None:
     assert {t.name: (t.channels, 256 >> t.level) for t in Siggraph17.taps} == CHANNELS_AND_SIDES
     assert all(t.shape[0] == 3 and t.shape[1] == t.shape[2] for t in output.taps.values())
     assert output.ab.shape == (3, 256, 256, 2)
-    assert output.outputs["classes"].shape == (3, 64, 64, 529)
+    assert output.outputs["classes"].logits.shape == (3, 64, 64, 529)
 
 
 @pytest.mark.parametrize("width", [0.25, 0.0625, 0.001])
@@ -84,7 +84,7 @@ def test_the_width_scales_channels_and_leaves_outputs(width: float) -> None:
         expected = (1, 32 >> tap.level, 48 >> tap.level, max(1, round(tap.channels * width)))
         assert output.taps[tap.name].shape == expected
     assert output.ab.shape == (1, 32, 48, 2)
-    assert output.outputs["classes"].shape == (1, 8, 12, 529)
+    assert output.outputs["classes"].logits.shape == (1, 8, 12, 529)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 16), (16, 20), (4, 4)])
@@ -191,8 +191,8 @@ class TestClassHead:
     def test_logits_come_only_when_asked_for(self, full: Any) -> None:
         network, tree = Siggraph17(MODEL, ALL), variables()["full"]
         asked = full(inputs())
-        assert asked.outputs["classes"].shape == (3, SIDE // 4, SIDE // 4, 529)
-        assert np.isfinite(asked.outputs["classes"]).all()
+        assert asked.outputs["classes"].logits.shape == (3, SIDE // 4, SIDE // 4, 529)
+        assert np.isfinite(asked.outputs["classes"].logits).all()
         shape = jax.eval_shape(lambda x: network.apply(tree, x), inputs())
         assert list(shape.outputs) == ["regression"]
 
@@ -211,7 +211,7 @@ class TestClassHead:
         def gradient(params: Any) -> Any:
             def total(params: Any) -> jax.Array:
                 output = network.apply({**tree, "params": params}, inputs(), heads=ALL)
-                return (output.outputs["classes"] ** 2).sum()
+                return (output.outputs["classes"].logits ** 2).sum()
 
             return jax.grad(total)(params)
 
