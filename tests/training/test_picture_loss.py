@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxcolor.training.objectives import ObjectiveConfig
 
 from jaxcolor import color
 from jaxcolor.config import ConfigError
 from jaxcolor.evaluation.metrics import lpips
 from jaxcolor.models.outputs import ab_distribution
 from jaxcolor.training import losses, objectives
-from jaxcolor.training.objectives import ObjectiveConfig
 
 SIDE = 16
 CHANNELS = (4, 6, 8, 10)
