@@ -169,6 +169,11 @@ class DataConfig:
     the same number of crops; a smaller ``max_crops_per_image`` then drops none. Stage fusion only."""
     balance_window: int = 32
     """Steps over which ``balanced`` deals photos out."""
+    cache: Literal["none", "device"] = "none"
+    """``device``: stage full holds all photos, decoded and reduced, in the devices' memory, a share on each, and cuts
+    windows there (``training.device_cache``); what it sees then depends on the number of devices too."""
+    cache_side: int = 0
+    """Side of the photos that are held; 0: 5/4 of the canvas's, so that windows lose little."""
     threads: int = 2
     """Threads that read and decode photos, in each worker where there are ``workers``."""
     workers: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from jaxcolor.batch import Array
 
@@ -39,9 +39,9 @@ def paste_map(
 
 
 def crop_map(
-    start: Int[Array, " M"], size: Int[Array, " M"], out_side: int, in_side: int, dtype: Any
+    start: Num[Array, " M"], size: Num[Array, " M"], out_side: int, in_side: int, dtype: Any
 ) -> Float[Array, "M out_side in_side"]:
-    """Maps that cut ``size`` of ``in_side`` samples from ``start`` on and resize them to ``out_side``."""
+    """Maps that cut ``size`` of ``in_side`` samples from ``start`` on, and resize them to ``out_side``."""
     xp: Any = start.__array_namespace__()
     real = _position_type(xp, dtype)
     first, length = start[:, None].astype(real), size[:, None].astype(real)

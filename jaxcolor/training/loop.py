@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from itertools import islice
+from contextlib import nullcontext
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Never
 
 import jax
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from jaxcolor.batch import Batch
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.config_io import to_dict
-from jaxcolor.data.loader import BatchIterator, train_batches
+from jaxcolor.data.loader import BatchIterator, LoadedBatch, train_batches
 from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
@@ -28,7 +32,7 @@ from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import VGG16, Scalars, TrainState, eval_variables, make_step
+from jaxcolor.training.step import VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
 """(The trees so far, ``full`` alone or all three) -> metrics, and a contact sheet if there is one."""
@@ -83,8 +87,9 @@ def train_loop(
     settings = stage_config(config, stage)
     # Stage instance colors no photo that could be measured.
     measure = run.measure if config.eval_every and stage.name != "instance" else None
+    cached = config.data.cache == "device" and stage.name == "full"
     step = devices.map(
-        make_step(config, stage, make_optimizer(config, settings)),
+        (make_cached_step if cached else make_step)(config, stage, make_optimizer(config, settings)),
         in_specs=(REPLICATED, REPLICATED, SPLIT),
         out_specs=(REPLICATED, REPLICATED),
         donate=(0,),
@@ -99,8 +104,10 @@ def train_loop(
 
     def dump(number: int, scalars: Scalars) -> str:
         # The batch is read again, which gives the same one: to keep those of log_every steps could take gigabytes.
-        with _batches(run, stage, number - 1) as again:
-            loaded = next(again)
+        loaded = _NOTHING_LOADED
+        if not cached:
+            with _batches(run, stage, number - 1) as again:
+                loaded = next(again)
         folder = dump_state(run.workdir, stage.name, number, devices.fetch(on_device), loaded, scalars._asdict())
         return f"{listed(loaded.names)} (state and batch: {folder})"
 
@@ -108,11 +115,15 @@ def train_loop(
     pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump)
     logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
     with (
-        _batches(run, stage, done) as batches,
+        nullcontext(iter(())) if cached else _batches(run, stage, done) as batches,
         Profile(parse_profile_steps(config.profile_steps), run.workdir / "profile" / stage.name) as profile,
         _progress_bar(stage, settings, done, shown=devices.is_first) as bar,
     ):
-        prefetched = devices.ahead(islice(batches, last - done), lambda loaded: loaded.batch)
+        prefetched = (
+            repeat((_NOTHING_LOADED, _held_photos(run)))
+            if cached
+            else devices.ahead(islice(batches, last - done), lambda loaded: loaded.batch)
+        )
         for number in range(done + 1, last + 1):
             with loader_wait.for_batch(number):
                 loaded, batch = next(prefetched)
@@ -165,6 +176,23 @@ def _batches(run: Run, stage: Stage, start_step: int) -> BatchIterator:
         process_index=devices.process_index,
         process_count=devices.process_count,
     )
+
+
+_NOTHING_LOADED = LoadedBatch(
+    Batch(*(np.zeros(0, np.uint8),) * 2, *(np.zeros(0, np.int32),) * 2, np.zeros(0, bool)), (), 0, (), 0
+)
+"""In place of a batch where devices hold the photos."""
+
+
+def _held_photos(run: Run) -> Any:
+    """All photos of the run, a share on each device."""
+    config, devices = run.config, run.devices
+    device_cache.check(config.data, config.full)
+    places = (devices.local_count, devices.process_index, devices.process_count)
+    photos = device_cache.load_photos(run.source, config.data, config.model.side, *places)
+    held = devices.split(photos)
+    devices.say(f"  {len(photos):,} photos of {photos.shape[1]} x {photos.shape[2]} are in the devices' memory")
+    return held
 
 
 def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:

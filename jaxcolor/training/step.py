@@ -23,6 +23,7 @@ from jaxcolor.models.outputs import classes
 from jaxcolor.runtime.parallel import AXIS
 from jaxcolor.training import losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
+from jaxcolor.training.device_cache import batch_of, draw
 from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
 
 
@@ -49,7 +50,8 @@ class Scalars(NamedTuple):
     """As applied: 0 if no picture was valid."""
 
 
-Step = Callable[[TrainState, Mapping[str, Any], Batch], tuple[TrainState, Scalars]]
+Step = Callable[[TrainState, Mapping[str, Any], Any], tuple[TrainState, Scalars]]
+"""(State, frozen trees, this device's batch, or the photos that it holds) -> (state, scalars)."""
 VGG16 = "vgg16"
 """Name of VGG16's parameters among the frozen trees, where the perceptual loss has a weight."""
 
@@ -94,6 +96,19 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step
         if config.hints.enabled:
             lab = networks.with_hints(lab, _simulated_hints(config, stage, lab, state.step), config.model)
         return lab_step(state, frozen, lab)
+
+    return step
+
+
+def make_cached_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
+    """``make_step`` whose third argument is not a batch but the photos that this device holds (``device_cache``)."""
+    settings, side = stages.stage_config(config, stage), config.model.side
+    train = make_step(config, stage, optimizer)
+
+    def step(state: TrainState, frozen: Mapping[str, Any], photos: jax.Array) -> tuple[TrainState, Scalars]:
+        key = jax.random.fold_in(jax.random.key(config.data.seed), jax.lax.axis_index(AXIS))
+        count = settings.batch_size // jax.lax.axis_size(AXIS)
+        return train(state, frozen, batch_of(draw(photos, key, state.step, count, side, settings)))
 
     return step
 
