@@ -97,7 +97,7 @@ def rate(batches: Iterator[Any], steps: int) -> float:
 
 
 def compare(first: Callable[[int], float], second: Callable[[int], float], seconds: float) -> dict[str, float]:
-    """Both by turns; the median of each and of the ratios of neighbouring turns."""
+    """Both by turns; the median of each and of the ratios of neighboring turns."""
     steps = max(2, round(second(4) * seconds / BATCH / TURNS / 2))
     pairs = [(first(steps), second(steps)) for _ in range(TURNS)]
     medians = [statistics.median(column) for column in zip(*pairs, strict=True)]

@@ -10,7 +10,7 @@ decoder is allowed to reduce them in stage full (``jpeg_draft``), in the others 
 Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a few minutes on 1,736 photos gave.
 
 Epochs, 64 / 64 / 16 photos a step and the learning rates were chosen: those of the released code for Adam from He
-initialisation, which were seen to train on few photos; constant for half of each stage, then linearly to 0.
+initialization, which were seen to train on few photos; constant for half of each stage, then linearly to 0.
 """
 
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ Hours: expected, 0.4 + 0.5 + 0.1: 640,000, 640,000 and 80,000 photos at the 466,
 Numbers: measured after 1300 + 1000 + 350 steps on 1,736 photos, not after the whole recipe: PSNR gray 22.33, full
 23.07, fused 23.05 dB (docs/first_light.md).
 
-The learning rates are the released ones; Adam from He initialisation bears them.
+The learning rates are the released ones; Adam from He initialization bears them.
 """
 
 from ml_collections import ConfigDict

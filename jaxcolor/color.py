@@ -316,7 +316,7 @@ def ab_to_bin(ab: Float[Array, "*shape 2"]) -> Int[Array, "*shape"]:
 
 
 def bin_centers() -> Float[np.ndarray, "529 2"]:
-    """Normalised ab at the center of each bin."""
+    """Normalized ab at the center of each bin."""
     index = np.arange(BINS)
     grid = np.stack([index // BINS_PER_AXIS, index % BINS_PER_AXIS], axis=-1)
     return (grid * AB_QUANTUM - AB_SCALE) / AB_SCALE

@@ -14,7 +14,7 @@ def add_detect(subparsers: Subparsers) -> None:
         "detect",
         help="find the boxes of photos with a detector",
         description="Find the objects in photos with a detector of your choice and write their boxes as a store. The "
-        "detector sees the gray photo (L* three times), since that is all there is when colouring. A run that was "
+        "detector sees the gray photo (L* three times), since that is all there is when coloring. A run that was "
         "stopped or killed goes on when the same command is given again.",
     )
     add_photos(parser)

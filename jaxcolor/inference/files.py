@@ -1,4 +1,4 @@
-"""Colour photos of the disk: which ones, their boxes, where the results go, and what to tell about those that fail."""
+"""Color photos of the disk: which ones, their boxes, where the results go, and what to tell about those that fail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxcolor.runtime.errors import UserError
 
 
 class Job(NamedTuple):
-    """One photo to colour."""
+    """One photo to color."""
 
     photo: Path
     output: Path
@@ -46,7 +46,7 @@ def colorize_files(
     batch_size: int,
     replace: bool,
 ) -> None:
-    """Colour photos, and those of folders, into ``<output>/<stem>.png``.
+    """Color photos, and those of folders, into ``<output>/<stem>.png``.
 
     A photo or box file that cannot be read costs one line on standard error; the others go on.
 
@@ -100,13 +100,13 @@ def colorize_files(
             for job, result in zip(readable, results, strict=True):
                 _write(job.output, result)
             bar.update(len(batch))
-    print(f"{len(paths) - failures.count} photos coloured into {output}")
+    print(f"{len(paths) - failures.count} photos colored into {output}")
     if failures.count:
-        raise UserError(f"{failures.count} of {len(paths)} photos could not be coloured; they are named above")
+        raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
 
 class _Failures:
-    """Photos that could not be coloured: told at once, counted for the end."""
+    """Photos that could not be colored: told at once, counted for the end."""
 
     def __init__(self) -> None:
         self.count = 0

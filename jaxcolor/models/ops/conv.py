@@ -145,7 +145,7 @@ class Layer(nn.Module):
       features: channels out.
       dtype: type of the computation.
       param_dtype: type of the parameters.
-      kernel_init: initialiser of the kernel.
+      kernel_init: initializer of the kernel.
     """
 
     features: int
