@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     devices = Devices.all("shard_map", jax.devices()[:1])
     model = ModelConfig(side=options.side, width=options.width)
-    colorists = Predictors([Checkpoint("", model, networks.init(model, 0))], devices, controls=False)
+    predict = Predictors([Checkpoint("", model, networks.init(model, 0))], devices, controls=False)
     batch, compared = made_up(options.photos, options.boxes, options.side)
 
     def scorer(metrics: str) -> Scorer:
@@ -80,11 +80,11 @@ def main() -> None:
 
     basic = scorer("")
     truth = basic.place(batch, compared)
-    colors = colorists(batch)
+    colors = predict(batch)
     rgb = basic.pictures(truth, colors["fused"])
     parts = {
         "place": seconds(lambda: basic.place(batch, compared).rgb, options.rounds),
-        "colors": seconds(lambda: colorists(batch), options.rounds),
+        "colors": seconds(lambda: predict(batch), options.rounds),
         "pictures": seconds(lambda: basic.pictures(truth, colors["fused"]), options.rounds),
         "basic": seconds(lambda: basic.score(truth, rgb), options.rounds),
         "objects_basic": seconds(lambda: basic.score_objects(truth, rgb), options.rounds),

@@ -8,7 +8,7 @@ Hardware: one NVIDIA H100 and 16 CPU cores.
 Hours: expected, 2.8 + 3.3 + 1.8: 40, 40 and 10 times 118,287 photos at the 466, 398 and 180 photos/s that were
 measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side; COCO's are larger, so that reading
 may decide. Photos without boxes are left out of the last two stages.
-Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a few minutes on 1,736 photos gave.
+Numbers: expected, none known: nobody ran this. docs/first_light.md has the result of a few minutes on 1,736 photos.
 
 Room for crops: a photo has 8.5 annotated boxes on average (measured on 111 photos of val2017), all of which are used,
 and there is room for 4 a photo, so that stage fusion leaves out half of them, of the photos with most.

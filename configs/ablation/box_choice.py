@@ -33,10 +33,10 @@ VARIANTS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    recipes = {"": coco, "scenes": scenes}
-    if variant not in recipes:
+    configs = {"": coco, "scenes": scenes}
+    if variant not in configs:
         raise ValueError(f"{variant!r}: no such variant; there is configs/ablation/box_choice.py:scenes")
-    return to_config_dict(Ablation("box_choice", base=recipes[variant](), variants=VARIANTS, baseline="top"))
+    return to_config_dict(Ablation("box_choice", base=configs[variant](), variants=VARIANTS, baseline="top"))
 
 
 def coco() -> Config:

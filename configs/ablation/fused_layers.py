@@ -29,12 +29,12 @@ VARIANTS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    recipes = {"": coco, "scenes": scenes}
-    if variant not in recipes:
+    configs = {"": coco, "scenes": scenes}
+    if variant not in configs:
         raise ValueError(
             f"fused_layers.py:{variant}: no such variant; there is configs/ablation/fused_layers.py:scenes"
         )
-    return to_config_dict(Ablation("fused_layers", base=recipes[variant](), variants=VARIANTS, baseline="all"))
+    return to_config_dict(Ablation("fused_layers", base=configs[variant](), variants=VARIANTS, baseline="all"))
 
 
 def coco() -> Config:

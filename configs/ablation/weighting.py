@@ -29,10 +29,10 @@ VARIANTS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    recipes = {"": coco, "scenes": scenes}
-    if variant not in recipes:
+    configs = {"": coco, "scenes": scenes}
+    if variant not in configs:
         raise ValueError(f"{variant!r}: no such variant; there is configs/ablation/weighting.py:scenes")
-    return to_config_dict(Ablation("weighting", base=recipes[variant](), variants=VARIANTS, baseline="learned"))
+    return to_config_dict(Ablation("weighting", base=configs[variant](), variants=VARIANTS, baseline="learned"))
 
 
 def coco() -> Config:

@@ -1,4 +1,4 @@
-"""Color photos of the disk: which ones, their boxes, where the results go, and what to tell about those that fail."""
+"""Color photos of the disk: which ones, their boxes, where the results are written, and what is reported of those that fail."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def colorize_files(
 ) -> None:
     """Color photos, and those of folders, into ``<output>/<stem>.png``.
 
-    A photo or box file that cannot be read costs one line on standard error; the others go on.
+    A photo or box file that cannot be read costs one line on standard error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
@@ -106,7 +106,7 @@ def colorize_files(
 
 
 class _Failures:
-    """Photos that could not be colored: told at once, counted for the end."""
+    """Photos that could not be colored: reported at once, counted for the end."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -117,7 +117,7 @@ class _Failures:
 
 
 def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Each photo and where its result goes, in the order given.
+    """Each photo and where its result is written, in the order given.
 
     Raises:
       UserError: no such photo or folder, no photo in it, or two photos that would share a result.

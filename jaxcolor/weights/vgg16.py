@@ -162,7 +162,7 @@ def check(config: Config) -> None:
 def load(config: Config, source: Source | None) -> NativeWeights:
     """The tree ``full`` of a run, with VGG16 in blocks 1 to 5.
 
-    Its norms are computed on whatever device there is, which rounds in its own way: a run that has to go on from where
+    Its norms are computed on whatever device there is, which rounds in its own way: a run that has to resume from where
     it stopped keeps the result.
 
     Args:

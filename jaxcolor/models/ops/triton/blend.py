@@ -1,4 +1,4 @@
-"""``blending.blend`` as a kernel for NVIDIA GPUs.
+"""``blend.box_blend`` as a kernel for NVIDIA GPUs.
 
 It walks over the pixels of the photo, looks up the four neighbors of a pixel in each instance whose box covers it, and
 writes the blended feature once. Canvases for 64 crops at the finest level would be 4 GB in float32, of which all but
@@ -166,4 +166,4 @@ def _weight_gradient(
 
 
 box_blend = with_gradient(_kernel, _weight_gradient)
-"""``blending.blend``."""
+"""``blend.box_blend``."""

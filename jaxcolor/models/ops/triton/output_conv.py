@@ -1,4 +1,4 @@
-"""``few.leaky_to_few`` as kernels for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
+"""``output_conv.leaky_to_few`` as kernels for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
 
 Written in Pallas for Triton, as ``blend``; XLA computes no ReLU with a matrix product that follows it.
 """
@@ -20,7 +20,7 @@ from jaxcolor.models.ops import implementation
 PIXELS = 32
 """That a program computes at a time."""
 PROGRAMS = 1024
-"""About how many programs the way back has; each adds up its pixels' gradients, and their sums are added up after."""
+"""About how many programs the backward pass has; each adds up its pixels' gradients, and their sums are added up after."""
 
 
 def fits(shape: tuple[int, ...]) -> bool:
