@@ -52,7 +52,7 @@ def add_detect(subparsers: Subparsers) -> None:
         "--bad-photos",
         choices=("error", "skip"),
         default="error",
-        help="photos that cannot be read are named, and the others processed; then: no store and an error (default), or a "
+        help="photos that cannot be read are named, the others processed; then: no store and an error (default), or a "
         "store without entries for them",
     )
     parser.add_argument("--force", action="store_true", help="replace STORE if it is a store of this format")

@@ -1,4 +1,4 @@
-"""Color photos of the disk: which ones, their boxes, where the results are written, and what is reported of those that fail."""
+"""Color photos on disk: which ones, their boxes, where results are written, what is reported of those that fail."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """``blend.box_blend`` row by row, for CPUs: what lies outside the boxes is not computed.
 
+    fused[rows, columns of box] += instance_weight * resize(instance, box)    # for each crop, row by row
+
 A loop over the crops and the rows of each box: two rows of the feature are mixed, a small matrix product resizes the
 mixture along the row, and it is added where it belongs. A CPU does such steps one after another anyway.
 """

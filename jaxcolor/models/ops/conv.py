@@ -1,6 +1,6 @@
-"""The 3x3 convolution: stride 1, zero padding, bias.
+"""The 3x3 convolution: stride 1, zero padding, bias, any dilation.
 
-    y = convolve(x, kernel) + bias
+    y = convolve(x, kernel, padding=dilation, dilation=dilation) + bias
 
 A layer hands out its convolution *pending*: parameters and input, not yet computed. The op that follows (``relu``, a
 sum, the output layer) computes it, together with itself where that is faster. ``value`` computes it alone.

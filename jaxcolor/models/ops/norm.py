@@ -1,4 +1,7 @@
-"""The normalization at the end of each block."""
+"""The normalization at the end of each block.
+
+    y = (x - mean) * rsqrt(var + epsilon) * scale + bias    # mean and var of all valid pictures of all devices
+"""
 
 from __future__ import annotations
 

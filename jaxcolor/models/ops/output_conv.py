@@ -1,6 +1,6 @@
 """The 1x1 convolution to very few features, and the leaky ReLU before it.
 
-y = x @ kernel + bias
+    y = leaky_relu(x, slope) @ kernel + bias
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """``blend.box_blend`` as a kernel for NVIDIA GPUs.
 
+    fused[y, x] = full_weight * full[y, x] + sum over the crops around (y, x) of instance_weight * bilinear(instance)
+
 It walks over the pixels of the photo, looks up the four neighbors of a pixel in each instance whose box covers it, and
 writes the blended feature once. Canvases for 64 crops at the finest level would be 4 GB in float32, of which all but
 the boxes are zeros. Written in Pallas for Triton, which JAX calls deprecated; Mosaic, which is to replace it, cannot

@@ -1,5 +1,8 @@
 """The backward pass of ``thin_conv.plain`` to kernel and bias, for few channels in, as a kernel for NVIDIA GPUs.
 
+    flowing = gradient where y is not 0, else 0
+    d_kernel[i, j] = shift(x, i, j).T @ flowing;  d_bias = flowing.sum()
+
 What is as large as the feature is read, and the gradient of its ReLU never stored. Written in Pallas for Triton, as
 ``blend``.
 """
