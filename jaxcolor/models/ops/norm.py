@@ -1,6 +1,8 @@
 """The normalization at the end of each block.
 
     y = (x - mean) * rsqrt(var + epsilon) * scale + bias    # mean and var of all valid pictures of all devices
+
+Statistics in one pass over the feature, and their gradient by formula.
 """
 
 from __future__ import annotations
