@@ -15,7 +15,7 @@ and there is room for 4 a photo, so that stage fusion leaves out half of them, o
 ``--config.data.max_crops_per_image=8`` leaves out 12%, expected, and computes twice the crops; ``jaxcolor boxes show
 --boxes-per-photo 100 --batch 16`` tells for others. In evaluation there is room for 16 a photo: all but 0.04%.
 
-Epochs, 32 / 32 / 16 photos a step and learning rates were chosen: the released code's rates, stage 3's doubled twice
+Epochs, batch sizes 32 / 32 / 16 and learning rates were chosen: the released code's rates, stage 3's doubled twice
 for 16 photos in place of 1 (square root, as in configs/reference.py:large); constant for half of each stage, then
 linearly to 0.
 """

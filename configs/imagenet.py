@@ -1,4 +1,4 @@
-"""ImageNet from nothing: the three stages on tfds imagenet2012, without anybody's weights.
+"""ImageNet from scratch: the three stages on tfds imagenet2012, without anybody's weights.
 
 Command: ``python train.py --config configs/imagenet.py --workdir runs/imagenet --config.data.data_dir=TFDS
 --config.data.boxes_path=TRAIN.boxes --config.data.index_path=TRAIN.index.npz``. TFDS holds the prepared imagenet2012,
@@ -9,7 +9,7 @@ measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short 
 decoder is allowed to reduce them in stage full (``jpeg_draft``), in the others reading may decide.
 Numbers: expected, none known: nobody ran this. docs/first_light.md has the result of a few minutes on 1,736 photos.
 
-Epochs, 64 / 64 / 16 photos a step and the learning rates were chosen: those of the released code for Adam from He
+Epochs, batch sizes 64 / 64 / 16 and the learning rates were chosen: those of the released code for Adam from He
 initialization, which were seen to train on few photos; constant for half of each stage, then linearly to 0.
 """
 

@@ -1,4 +1,4 @@
-"""Full width on a folder of photos with box files: the three stages from nothing, at 256 x 256.
+"""Full width on a folder of photos with box files: the three stages from scratch, at 256 x 256.
 
 Command: ``python train.py --config configs/photos.py --workdir runs/photos --config.data.path=PHOTOS``, where PHOTOS
 is a folder of photos and PHOTOS_bbox has a ``<stem>.npz`` for each (``--config.data.missing_boxes=none`` if some have

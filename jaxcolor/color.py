@@ -208,7 +208,7 @@ def calibrate_saturation(
     match: Literal["quantiles", "means"] = "quantiles",
     knots: int = 16,
 ) -> SaturationCurve:
-    """The curve that makes predicted chroma like the truth's; a regression's is too low, since it averages hues.
+    """The curve that makes predicted chroma like the ground truth's; a regression's is too low, since it averages hues.
 
     Args:
       predicted_chroma: of pixels, in ab*.

@@ -1,6 +1,6 @@
 """Every choice of a run: its name, its default, what it means. The files in ``configs/`` set them.
 
-The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Config files hand out an
+The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Config files return an
 ``ml_collections.ConfigDict`` (``config_io.to_config_dict``) so that ``--config.model.width=0.5`` works; programs turn
 it back into the dataclasses (``config_io.from_dict``), which refuses unknown keys, wrong types and values that are no
 choice.

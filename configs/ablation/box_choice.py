@@ -11,7 +11,7 @@ Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
 Hours: expected, 6.1 + 1.8 for the three stages, as in configs/coco_stuff.py: the variants differ in ``eval`` alone, so
 one of them is trained for all. ``:scenes``: measured, 0.02.
 Numbers: expected, none known: the paper's table could not be looked up, and nobody ran this. ``:scenes`` trains too
-little to tell anything.
+little to show anything.
 
 Training takes the best 8 detections. The threshold, 0.9 where detections begin at 0.7, was chosen. Every variant has
 room for 16 crops a photo. Metrics of objects and background are not to be compared here: they look at the boxes that

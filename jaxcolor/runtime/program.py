@@ -39,7 +39,7 @@ def run(
       config: holder of the config flag (``config_flags.DEFINE_config_file``).
       required: holders of the flags that must be given besides ``--config``.
       processes: the flags by which this process joins others; None: the program is for one process.
-      kind: the dataclass that the config file hands out.
+      kind: the dataclass that the config file returns.
     """
 
     def main(rest: list[str]) -> None:

@@ -2,7 +2,7 @@
 
     y = convolve(x, kernel, padding=dilation, dilation=dilation) + bias
 
-A layer hands out its convolution *pending*: parameters and input, not yet computed. The op that follows (``relu``, a
+A layer returns its convolution *pending*: parameters and input, not yet computed. The op that follows (``relu``, a
 sum, the output layer) computes it, together with itself where that is faster. ``value`` computes it alone.
 """
 

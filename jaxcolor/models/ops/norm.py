@@ -83,7 +83,7 @@ def statistics(x: Float[jax.Array, "B H W C"], valid: Bool[jax.Array, " B"], axi
     """Mean and variance of each channel, in one pass and at least float32.
 
     Sums are of differences from one valid picture's mean, so that the variance survives however large the mean is; the
-    devices' are put together as by Chan, Golub and LeVeque 1979.
+    devices' are combined as by Chan, Golub and LeVeque 1979.
     """
     real = jnp.promote_types(x.dtype, jnp.float32)
     shift = jnp.where(valid.any(), x[jnp.argmax(valid)].astype(real).mean(axis=(0, 1)), 0)
