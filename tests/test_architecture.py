@@ -75,7 +75,7 @@ class Import(NamedTuple):
     importer: str
     imported: str
     late: bool
-    """Inside of a function, or for type checkers alone."""
+    """Inside of a function."""
 
 
 def module_name(path: Path) -> str:
@@ -90,8 +90,9 @@ def imports_of(name: str) -> Iterator[Import]:
 
     def visit(node: ast.AST, late: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue  # it never runs
             inner = late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            inner = inner or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
             found: list[str] = []
             if isinstance(child, ast.Import):
                 found = [alias.name for alias in child.names]
