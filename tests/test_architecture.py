@@ -41,8 +41,10 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "config_io hints",
         "models data",
         "weights",
-        "training evaluation inference",
-        "ablation demo detection study",
+        "training inference",
+        "evaluation",
+        "ablation detection study",
+        "demo",
         "cli",
     )
 )
