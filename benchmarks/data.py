@@ -4,7 +4,7 @@ Command: ``python benchmarks/data.py PHOTOS --seconds 20`` (a folder of photos, 
 
 ``plain`` is what one would write in a few lines: the same photos in the same order, decoded, resized and cut by Pillow
 in a ``ThreadPoolExecutor`` of as many threads, stacked with NumPy; without boxes' rounding, seeds, order, checks or
-resume. The boxes are packed first. Each pair is measured by turns, and the ratio is the median of the turns' ratios.
+resume. The boxes are packed first. Each pair is measured alternately, and the ratio is the median of the pairs' ratios.
 ``padding`` reads no pixels: it packs the boxes' counts. ``memory`` reads on for ``--memory-steps`` and samples the
 process.
 """
@@ -97,7 +97,7 @@ def rate(batches: Iterator[Any], steps: int) -> float:
 
 
 def compare(first: Callable[[int], float], second: Callable[[int], float], seconds: float) -> dict[str, float]:
-    """Both by turns; the median of each and of the ratios of neighbouring turns."""
+    """Both alternately; the median of each and of the ratios of neighboring runs."""
     steps = max(2, round(second(4) * seconds / BATCH / TURNS / 2))
     pairs = [(first(steps), second(steps)) for _ in range(TURNS)]
     medians = [statistics.median(column) for column in zip(*pairs, strict=True)]

@@ -3,7 +3,7 @@
 Command: ``python benchmarks/evaluation.py`` prints JSON. A made-up batch (``--photos`` photos, ``--boxes`` boxes each)
 at the canvas; the systems full and fused with random weights in float32 products of full precision, as ``eval.py``
 runs them. Each part is timed alone: the median over ``--rounds`` calls, waited for, after one that compiles.
-``colours`` is the networks' work, ``pictures`` makes 8-bit sRGB of their ab; ``basic`` is PSNR and SSIM in their three
+``colors`` is the networks' work, ``pictures`` makes 8-bit sRGB of their ab; ``basic`` is PSNR and SSIM in their three
 places; every further metric is what it adds to these. ``metrics_share`` is all but the networks, of two systems and
 gray, with all metrics that need no file.
 """
@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     devices = Devices.all("shard_map", jax.devices()[:1])
     model = ModelConfig(side=options.side, width=options.width)
-    colorists = Predictors([Checkpoint("", model, networks.init(model, 0))], devices, controls=False)
+    predict = Predictors([Checkpoint("", model, networks.init(model, 0))], devices, controls=False)
     batch, compared = made_up(options.photos, options.boxes, options.side)
 
     def scorer(metrics: str) -> Scorer:
@@ -80,12 +80,12 @@ def main() -> None:
 
     basic = scorer("")
     truth = basic.place(batch, compared)
-    colours = colorists(batch)
-    rgb = basic.pictures(truth, colours["fused"])
+    colors = predict(batch)
+    rgb = basic.pictures(truth, colors["fused"])
     parts = {
         "place": seconds(lambda: basic.place(batch, compared).rgb, options.rounds),
-        "colours": seconds(lambda: colorists(batch), options.rounds),
-        "pictures": seconds(lambda: basic.pictures(truth, colours["fused"]), options.rounds),
+        "colors": seconds(lambda: predict(batch), options.rounds),
+        "pictures": seconds(lambda: basic.pictures(truth, colors["fused"]), options.rounds),
         "basic": seconds(lambda: basic.score(truth, rgb), options.rounds),
         "objects_basic": seconds(lambda: basic.score_objects(truth, rgb), options.rounds),
     }
@@ -97,7 +97,7 @@ def main() -> None:
     parts["objects_all"] = seconds(lambda: everything.score_objects(truth, rgb), options.rounds)
     systems = 3
     measuring = systems * (parts["pictures"] + parts["all"] + parts["objects_all"])
-    whole = parts["place"] + parts["colours"] + measuring
+    whole = parts["place"] + parts["colors"] + measuring
     result = {
         "machine": f"{platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
@@ -109,7 +109,7 @@ def main() -> None:
         "metrics_share": round(measuring / whole, 3),
         "metrics_share_psnr_ssim_only": round(
             (basic_share := systems * (parts["pictures"] + parts["basic"]))
-            / (parts["place"] + parts["colours"] + basic_share),
+            / (parts["place"] + parts["colors"] + basic_share),
             3,
         ),
     }

@@ -3,7 +3,7 @@
 Command: ``python benchmarks/graphs.py train_full train_fusion predict_8`` prints JSON; any rows of ``speed.py``. The
 same calls, ``--calls`` of them, with batches of other contents and at other places in memory from call to call: twice
 without graphs, to see what the GPU's own order of sums changes, and once with. Of training the losses and the
-parameters at the end are compared, of a prediction the colours: the largest difference, against the largest value. 0:
+parameters at the end are compared, of a prediction the colors: the largest difference, against the largest value. 0:
 the same bits.
 """
 

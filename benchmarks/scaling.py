@@ -37,7 +37,7 @@ ROUND = 5
 
 
 def made_up(stage: str, photos: int) -> Batch:
-    """A batch of one device: noise, which is colourful enough to take part in the loss."""
+    """A batch of one device: noise, which is colorful enough to take part in the loss."""
     rng = np.random.default_rng(0)
     crops = photos * CROPS if stage == "fusion" else 0
     corners = np.sort(rng.integers(0, SIDE, (crops, 2, 2)), axis=1)

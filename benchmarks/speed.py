@@ -1,4 +1,4 @@
-"""Speed of training and colouring on one device: photos a second, share of the device's limit, memory.
+"""Speed of training and coloring on one device: photos a second, share of the device's limit, memory.
 
 Command: ``python benchmarks/speed.py train_full`` prints JSON; any of ``ROWS``, or several; ``train_full_graphs`` and
 so on are the same with CUDA graphs. Full width, 256 x 256, bfloat16 on a GPU or TPU and float32 on a CPU; made-up
@@ -98,7 +98,7 @@ jax.monitoring.register_event_duration_secs_listener(_count_compiles)
 
 
 def made_up(row: Row, seed: int = 0) -> Batch:
-    """Noise, which is colourful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
+    """Noise, which is colorful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
     rng = np.random.default_rng(seed)
     slots = row.places or row.boxes
     crops, photos = row.photos * slots, row.photos if row.work != "instance" else 0

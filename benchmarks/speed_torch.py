@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         self.output = nn.Conv2d(128, 2, 1)
 
     def forward(self, inputs: torch.Tensor, at_tap: Tap = lambda name, x: x) -> torch.Tensor:
-        """Normalised ab."""
+        """Normalized ab."""
         features, x = [], inputs
         for number, layers in enumerate(self.encoder, start=1):
             x = layers(x if number in (1, 5, 6, 7) else x[:, :, ::2, ::2])
@@ -101,7 +101,7 @@ class Fusion(nn.Module):
         self.instance = nn.ModuleDict({name: head(channels) for name, (_, channels) in WEIGHTED.items()})
 
     def forward(self, inputs: torch.Tensor, taps: dict[str, torch.Tensor], boxes: np.ndarray, each: int) -> Any:
-        """Normalised ab; ``boxes`` are (M, L, 4), ``each`` of them a photo."""
+        """Normalized ab; ``boxes`` are (M, L, 4), ``each`` of them a photo."""
 
         def at_tap(name: str, feature: torch.Tensor) -> torch.Tensor:
             full_logits, logits = self.full[name](feature).float(), self.instance[name](taps[name]).float()
@@ -170,11 +170,11 @@ def prepare(row: Row, device: str, compiled: bool) -> Callable[[], Any]:
     if not row.boxes:
 
         @torch.inference_mode()
-        def colour() -> torch.Tensor:
+        def color() -> torch.Tensor:
             with precision():
                 return backbone.eval()(inputs)
 
-        return colour
+        return color
     batch = made_up(row)
     crops = made(row.photos * row.boxes, device)[0]
     fusion = on_device(Fusion().eval())

@@ -1,6 +1,6 @@
 """Where the time of a compiled program goes: milliseconds by kernel, with the operation that it came from.
 
-For ``benchmarks/speed.py --kernels``. GPU only: elsewhere the profiler does not tell kernels apart. Kernels of fused
+For ``benchmarks/speed.py --kernels``. GPU only: elsewhere the profiler does not separate kernels. Kernels of fused
 operations count for the one that the compiler names them after.
 """
 

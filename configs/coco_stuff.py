@@ -8,14 +8,14 @@ Hardware: one NVIDIA H100 and 16 CPU cores.
 Hours: expected, 2.8 + 3.3 + 1.8: 40, 40 and 10 times 118,287 photos at the 466, 398 and 180 photos/s that were
 measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side; COCO's are larger, so that reading
 may decide. Photos without boxes are left out of the last two stages.
-Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a few minutes on 1,736 photos gave.
+Numbers: expected, none known: nobody ran this. docs/first_light.md has the result of a few minutes on 1,736 photos.
 
 Room for crops: a photo has 8.5 annotated boxes on average (measured on 111 photos of val2017), all of which are used,
 and there is room for 4 a photo, so that stage fusion leaves out half of them, of the photos with most.
 ``--config.data.max_crops_per_image=8`` leaves out 12%, expected, and computes twice the crops; ``jaxcolor boxes show
 --boxes-per-photo 100 --batch 16`` tells for others. In evaluation there is room for 16 a photo: all but 0.04%.
 
-Epochs, 32 / 32 / 16 photos a step and learning rates were chosen: the released code's rates, stage 3's doubled twice
+Epochs, batch sizes 32 / 32 / 16 and learning rates were chosen: the released code's rates, stage 3's doubled twice
 for 16 photos in place of 1 (square root, as in configs/reference.py:large); constant for half of each stage, then
 linearly to 0.
 """

@@ -1,4 +1,4 @@
-"""ImageNet from nothing: the three stages on tfds imagenet2012, without anybody's weights.
+"""ImageNet from scratch: the three stages on tfds imagenet2012, without anybody's weights.
 
 Command: ``python train.py --config configs/imagenet.py --workdir runs/imagenet --config.data.data_dir=TFDS
 --config.data.boxes_path=TRAIN.boxes --config.data.index_path=TRAIN.index.npz``. TFDS holds the prepared imagenet2012,
@@ -7,10 +7,10 @@ Hardware: one NVIDIA H100 and 16 CPU cores.
 Hours: expected, 7.6 + 4.5 + 2.0: 10, 5 and 1 times 1,281,167 photos at the 466, 398 and 180 photos/s that were
 measured (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side. ImageNet's are larger; the JPEG
 decoder is allowed to reduce them in stage full (``jpeg_draft``), in the others reading may decide.
-Numbers: expected, none known: nobody ran this. docs/first_light.md tells what a few minutes on 1,736 photos gave.
+Numbers: expected, none known: nobody ran this. docs/first_light.md has the result of a few minutes on 1,736 photos.
 
-Epochs, 64 / 64 / 16 photos a step and the learning rates were chosen: those of the released code for Adam from He
-initialisation, which were seen to train on few photos; constant for half of each stage, then linearly to 0.
+Epochs, batch sizes 64 / 64 / 16 and the learning rates were chosen: those of the released code for Adam from He
+initialization, which were seen to train on few photos; constant for half of each stage, then linearly to 0.
 """
 
 from ml_collections import ConfigDict

@@ -14,8 +14,8 @@ Numbers: expected, about those of the paper's tables; this was not run here.
 
 Known of the paper's settings: the epochs, 1e-5 in stage 1, and that stage 3 trains the fusion modules alone. Its
 learning rates of stages 2 and 3 are not known here: 5e-5 and 2e-5 were chosen, above that of stage 1 because crops are
-further from what the start has seen and the fusion modules begin from nothing, below the released code's because these
-epochs are few. 16 / 16 / 8 photos a step and constant learning rates were chosen as well.
+further from what the start has seen and the fusion modules begin from scratch, below the released code's because these
+epochs are few. Batch sizes 16 / 16 / 8 and constant learning rates were chosen as well.
 """
 
 from ml_collections import ConfigDict

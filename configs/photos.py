@@ -1,4 +1,4 @@
-"""Full width on a folder of photos with box files: the three stages from nothing, at 256 x 256.
+"""Full width on a folder of photos with box files: the three stages from scratch, at 256 x 256.
 
 Command: ``python train.py --config configs/photos.py --workdir runs/photos --config.data.path=PHOTOS``, where PHOTOS
 is a folder of photos and PHOTOS_bbox has a ``<stem>.npz`` for each (``--config.data.missing_boxes=none`` if some have
@@ -7,10 +7,10 @@ none). Evaluate with
 Hardware: one NVIDIA H100 and 16 CPU cores.
 Hours: expected, 0.4 + 0.5 + 0.1: 640,000, 640,000 and 80,000 photos at the 466, 398 and 180 photos/s that were measured
 (benchmarks/RESULTS.md) with photos of at most 288 pixels on the short side.
-Numbers: measured after 1300 + 1000 + 350 steps on 1,736 photos, not after the whole recipe: PSNR gray 22.33, full
+Numbers: measured after 1300 + 1000 + 350 steps on 1,736 photos, not after this config's steps: PSNR gray 22.33, full
 23.07, fused 23.05 dB (docs/first_light.md).
 
-The learning rates are the released ones; Adam from He initialisation bears them.
+The learning rates are the released ones; Adam from He initialization bears them.
 """
 
 from ml_collections import ConfigDict

@@ -5,20 +5,20 @@ Command: ``python train.py --config configs/reference.py --workdir runs/referenc
 --config.start_form=reference``. COCO is the folder with COCO 2017's downloads and TRAIN.boxes are detections on its
 gray train photos, as a store or a folder (docs/data.md); the annotated boxes do instead, with
 ``--config.data.box_choice=ground_truth`` in place of ``boxes_path``. The weights that the reference begins with are of
-its own download; without ``start_from`` the networks begin from nothing. ``configs/reference.py:large`` is the same
-with stage 3 at 16 photos a step.
+its own download; without ``start_from`` the networks begin from scratch. ``configs/reference.py:large`` is the same
+with stage 3 at batch size 16.
 Hardware: one NVIDIA H100 and 16 CPU cores.
 Hours: expected, 11 + 12, and 6 for stage 3 of ``:large``: 150, 150 and 30 times 118,287 photos at the 466, 398 and 180
-photos/s that were measured (benchmarks/RESULTS.md) with 32, 32 and 8 photos a step of at most 288 pixels on the short
-side. COCO's are larger, so that reading may decide; photos without boxes are left out of the last two stages. Stage 3
-at 1 photo a step was not measured; it will take much longer.
+photos/s that were measured (benchmarks/RESULTS.md) at batch sizes 32, 32 and 8 with photos of at most 288 pixels on the
+short side. COCO's are larger, so that reading may decide; photos without boxes are left out of the last two stages.
+Stage 3 at batch size 1 was not measured; it will take much longer.
 Numbers: expected, those of the released weights; this was not run here.
 
-As released: 16 / 16 / 1 photos a step; the learning rate is constant for 100 / 100 / 10 epochs and then falls linearly
+As released: batch sizes 16 / 16 / 1; the learning rate is constant for 100 / 100 / 10 epochs and then falls linearly
 to 0 (there after every epoch, here after every step); no mirroring; stage 3 trains the weight modules and the output
 block.
 
-``:large`` scales the learning rate of stage 3 by the square root of the batch size, the rule for Adam: 16 photos,
+``:large`` scales the learning rate of stage 3 by the square root of the batch size, the rule for Adam: batch size 16,
 5e-5 x 4 = 2e-4. That is a rule of thumb and was not measured here.
 """
 

@@ -3,7 +3,7 @@
 Command: ``python train.py --config configs/smoke.py --workdir runs/smoke``
 Hardware: 2 CPU cores.
 Hours: measured, 0.02: 74 s on two cores with much other work (load 8), 45 s of processor time.
-Numbers: measured, none worth telling: ten steps a stage teach nothing. The run ends by naming its weights.
+Numbers: measured, none: ten steps a stage teach nothing. The run ends by naming its weights.
 """
 
 from ml_collections import ConfigDict

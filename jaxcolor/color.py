@@ -208,7 +208,7 @@ def calibrate_saturation(
     match: Literal["quantiles", "means"] = "quantiles",
     knots: int = 16,
 ) -> SaturationCurve:
-    """The curve that makes predicted chroma like the truth's; a regression's is too low, since it averages hues.
+    """The curve that makes predicted chroma like the ground truth's; a regression's is too low, since it averages hues.
 
     Args:
       predicted_chroma: of pixels, in ab*.
@@ -316,7 +316,7 @@ def ab_to_bin(ab: Float[Array, "*shape 2"]) -> Int[Array, "*shape"]:
 
 
 def bin_centers() -> Float[np.ndarray, "529 2"]:
-    """Normalised ab at the center of each bin."""
+    """Normalized ab at the center of each bin."""
     index = np.arange(BINS)
     grid = np.stack([index // BINS_PER_AXIS, index % BINS_PER_AXIS], axis=-1)
     return (grid * AB_QUANTUM - AB_SCALE) / AB_SCALE

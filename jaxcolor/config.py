@@ -1,6 +1,6 @@
-"""Every choice of a run: its name, its default, what it means. The files in ``configs/`` are recipes over these.
+"""Every choice of a run: its name, its default, what it means. The files in ``configs/`` set them.
 
-The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Config files hand out an
+The dataclasses are frozen and hashable, so a config can be a static argument of ``jax.jit``. Config files return an
 ``ml_collections.ConfigDict`` (``config_io.to_config_dict``) so that ``--config.model.width=0.5`` works; programs turn
 it back into the dataclasses (``config_io.from_dict``), which refuses unknown keys, wrong types and values that are no
 choice.
@@ -64,11 +64,11 @@ class ModelConfig:
     width: float = 1.0
     """Multiplier of every channel count of the backbone (not of the 2 ab and 529 class outputs)."""
     norm: Literal["batch", "group", "none"] = "batch"
-    """Normalisation at the end of each block."""
+    """Normalization at the end of each block."""
     init: Literal["he", "normal002"] = "he"
-    """Initialisation of the backbone: He (fan in), or N(0, 0.02) as the reference code."""
+    """Initialization of the backbone: He (fan in), or N(0, 0.02) as the reference code."""
     head_init: Literal["he", "normal002"] = "normal002"
-    """Initialisation of the weight heads; N(0, 0.02) as released."""
+    """Initialization of the weight heads; N(0, 0.02) as released."""
     compute_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Type of convolutions. Parameters (float64 for float64), statistics and softmax stay float32."""
     backbone: str = "reference"
@@ -158,7 +158,7 @@ class DataConfig:
     seed: int = 0
     """Of scenes, shuffling, flips and random box choice."""
     gray_photos: Literal["keep", "skip", "error"] = "keep"
-    """What a photo without any colour means: it teaches that the world is gray. Counted in each case."""
+    """What a photo without any color means: it teaches that the world is gray. Counted in each case."""
     gray_tolerance: int = 8
     """A photo is gray if the channels of no pixel of its canvas differ by more than this, in 8-bit steps."""
     jpeg_draft: bool = False
@@ -201,12 +201,12 @@ class StageConfig:
     """Photos in a step, over all devices."""
     accumulate: int = 1
     """Parts that a device's share of the batch is cut into, one after another in less memory; the loss is that of the
-    whole batch. BatchNorm, where it is trained, normalises each part by itself, and a step moves the running statistics
+    whole batch. BatchNorm, where it is trained, normalizes each part by itself, and a step moves the running statistics
     once, by the mean of the parts'. Each part has its own places for crops (``max_crops_per_image``)."""
     learning_rate: float = 5e-4
     """The highest one."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate goes on after the warm-up. ``linear``: constant, then linearly to 0. ``cosine``: along half
+    """The learning rate after the warm-up. ``linear``: constant, then linearly to 0. ``cosine``: along half
     a cosine to 0."""
     decay_start: float = 1.0
     """Of ``linear``: share of the steps after which the learning rate falls; 1 keeps it constant."""
@@ -353,7 +353,7 @@ class EvalConfig:
     batch_size: int = 8
     size: Literal["canvas", "native"] = "canvas"
     """At which size pictures are compared. ``canvas``: the model's canvas, the photo resized to it without its aspect,
-    256 x 256 as in the paper. ``native``: the photo's own size, predicted colour resized to it."""
+    256 x 256 as in the paper. ``native``: the photo's own size, predicted color resized to it."""
     native_side: int = 640
     """``native``: photos longer than this are reduced to it, their aspect kept, and counted."""
     metrics: str | tuple[str, ...] = "all"
@@ -391,7 +391,7 @@ class Config:
 
     name: str = ""
     seed: int = 0
-    """Of initialisation."""
+    """Of initialization."""
     stages: tuple[str, ...] = ("full", "instance", "fusion")
     """Stages to run, in this order."""
     start_from: str = ""

@@ -58,7 +58,7 @@ def run_demo(config: Config, workdir: Path) -> None:
         "training": ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items()),
         "machine": f"{platform.machine()} {platform.system()}, {jax.device_count()} x {device.device_kind}",
         "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}, Python {platform.python_version()}",
-        "seeds": f"initialisation {config.seed}, training scenes {config.data.seed}",
+        "seeds": f"initialization {config.seed}, training scenes {config.data.seed}",
     }
     path = workdir / run.REPORT_FILE
     source = run.eval_source(config, config.model)

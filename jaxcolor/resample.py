@@ -1,6 +1,6 @@
 """Bilinear crop, resize and paste as separable linear maps: ``W_y @ feature @ W_x^T`` with static shapes for any box.
 
-Half-pixel centres, no antialiasing, edges clamped: PyTorch's ``interpolate(mode='bilinear', align_corners=False)``.
+Half-pixel centers, no antialiasing, edges clamped: PyTorch's ``interpolate(mode='bilinear', align_corners=False)``.
 A row of a map holds at most two taps that sum to 1; rows outside a box are 0. The functions take JAX or NumPy arrays.
 """
 

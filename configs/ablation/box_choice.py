@@ -11,7 +11,7 @@ Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
 Hours: expected, 6.1 + 1.8 for the three stages, as in configs/coco_stuff.py: the variants differ in ``eval`` alone, so
 one of them is trained for all. ``:scenes``: measured, 0.02.
 Numbers: expected, none known: the paper's table could not be looked up, and nobody ran this. ``:scenes`` trains too
-little to tell anything.
+little to show anything.
 
 Training takes the best 8 detections. The threshold, 0.9 where detections begin at 0.7, was chosen. Every variant has
 room for 16 crops a photo. Metrics of objects and background are not to be compared here: they look at the boxes that
@@ -33,10 +33,10 @@ VARIANTS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    recipes = {"": coco, "scenes": scenes}
-    if variant not in recipes:
+    configs = {"": coco, "scenes": scenes}
+    if variant not in configs:
         raise ValueError(f"{variant!r}: no such variant; there is configs/ablation/box_choice.py:scenes")
-    return to_config_dict(Ablation("box_choice", base=recipes[variant](), variants=VARIANTS, baseline="top"))
+    return to_config_dict(Ablation("box_choice", base=configs[variant](), variants=VARIANTS, baseline="top"))
 
 
 def coco() -> Config:

@@ -9,9 +9,9 @@ Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
 Hours: expected, 6.1 for stages full and instance as in configs/coco_stuff.py, then 1.8 for each of the four variants
 and seeds, less for those that fuse less. ``:scenes``: measured, 0.04.
 Numbers: expected, none known: the paper's table could not be looked up, and nobody ran this. ``:scenes`` trains too
-little to tell anything.
+little to show anything.
 
-``none`` has no weight heads and sees no crop: it tells what training the output block further gives by itself.
+``none`` has no weight heads and sees no crop: it shows what training the output block further gives by itself.
 """
 
 from ml_collections import ConfigDict
@@ -29,12 +29,12 @@ VARIANTS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    recipes = {"": coco, "scenes": scenes}
-    if variant not in recipes:
+    configs = {"": coco, "scenes": scenes}
+    if variant not in configs:
         raise ValueError(
             f"fused_layers.py:{variant}: no such variant; there is configs/ablation/fused_layers.py:scenes"
         )
-    return to_config_dict(Ablation("fused_layers", base=recipes[variant](), variants=VARIANTS, baseline="all"))
+    return to_config_dict(Ablation("fused_layers", base=configs[variant](), variants=VARIANTS, baseline="all"))
 
 
 def coco() -> Config:

@@ -9,7 +9,7 @@ Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
 Hours: expected, 6.1 for stages full and instance as in configs/coco_stuff.py, then 1.8 for each of the three variants
 and seeds. ``:scenes``: measured, 0.05 (187 s, with other work on the machine).
 Numbers: expected, none known: the paper's table could not be looked up, and nobody ran this. ``:scenes`` trains too
-little to tell anything.
+little to show anything.
 
 All variants use annotated boxes, since only these have masks; each has room for the same crops. The variants by masks
 have no weight heads: what they train is the output block alone, which ``learned`` trains as well.
@@ -29,10 +29,10 @@ VARIANTS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    recipes = {"": coco, "scenes": scenes}
-    if variant not in recipes:
+    configs = {"": coco, "scenes": scenes}
+    if variant not in configs:
         raise ValueError(f"{variant!r}: no such variant; there is configs/ablation/weighting.py:scenes")
-    return to_config_dict(Ablation("weighting", base=recipes[variant](), variants=VARIANTS, baseline="learned"))
+    return to_config_dict(Ablation("weighting", base=configs[variant](), variants=VARIANTS, baseline="learned"))
 
 
 def coco() -> Config:

@@ -4,7 +4,7 @@ Command: ``python eval.py --config configs/eval/imagenet_ctest10k.py --weights W
 --config.eval.data.path=VAL --config.eval.data.list_path=ctest10k.txt --config.eval.data.boxes_path=BOXES``, where VAL
 is the folder (or zip file) of the validation photos and the list is that of Larsson et al. 2016, one photo a line;
 a label after the name is not read. Boxes are detections in any form that docs/boxes.md names; without any, all photos
-are coloured by the full-image network.
+are colored by the full-image network.
 
 256 x 256 pixels, the best 8 detections. The paper's rows stand beside ours, marked as published.
 """

@@ -3,7 +3,7 @@
 Command: ``python eval.py --config configs/eval/places205.py --weights W.safetensors --workdir runs/eval
 --config.eval.data.path=PLACES --config.eval.data.list_path=val_places205.csv --config.eval.data.boxes_path=BOXES``,
 where PLACES is the folder that the list's names are relative to; labels in the list are not read. Boxes are detections
-in any form that docs/boxes.md names; without any, all photos are coloured by the full-image network.
+in any form that docs/boxes.md names; without any, all photos are colored by the full-image network.
 
 256 x 256 pixels, the best 8 detections. The paper's rows stand beside ours, marked as published.
 """

@@ -2,8 +2,8 @@
 
 A subcommand is a module here with a function ``add_<name>(subparsers)``, listed in ``COMMANDS``, that declares its
 arguments and sets ``run``, the function that does the work. Heavy imports (JAX, the networks) happen inside ``run``,
-so that ``--help`` answers at once. What a person can put right is raised there as ``UserError`` or ``OSError`` and
-told by ``errors.exit_status``.
+so that ``--help`` answers at once. What a person can fix is raised there as ``UserError`` or ``OSError`` and
+reported by ``errors.exit_status``.
 """
 
 from __future__ import annotations

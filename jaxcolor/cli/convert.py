@@ -37,7 +37,7 @@ def add_convert(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--to-reference",
         action="store_true",
-        help="the way back: write latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, as far as SOURCE has "
+        help="the inverse: write latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, as far as SOURCE has "
         "their networks, in the format that PyTorch before 1.6 reads too",
     )
     parser.add_argument(

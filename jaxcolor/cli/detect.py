@@ -14,8 +14,8 @@ def add_detect(subparsers: Subparsers) -> None:
         "detect",
         help="find the boxes of photos with a detector",
         description="Find the objects in photos with a detector of your choice and write their boxes as a store. The "
-        "detector sees the gray photo (L* three times), since that is all there is when colouring. A run that was "
-        "stopped or killed goes on when the same command is given again.",
+        "detector sees the gray photo (L* three times), since that is all there is when coloring. A run that was "
+        "stopped or killed resumes when the same command is given again.",
     )
     add_photos(parser)
     parser.add_argument("-o", "--output", metavar="STORE", type=Path, required=True, help="folder to write")
@@ -52,7 +52,7 @@ def add_detect(subparsers: Subparsers) -> None:
         "--bad-photos",
         choices=("error", "skip"),
         default="error",
-        help="photos that cannot be read are named, and the others go on; then: no store and an error (default), or a "
+        help="photos that cannot be read are named, the others processed; then: no store and an error (default), or a "
         "store without entries for them",
     )
     parser.add_argument("--force", action="store_true", help="replace STORE if it is a store of this format")

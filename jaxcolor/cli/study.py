@@ -15,7 +15,7 @@ _SHOWN_PARTICIPANTS = (10, 20, 50)
 
 def add_study(subparsers: Subparsers) -> None:
     """``jaxcolor study``: making a user study, and analysing its answers."""
-    parser = subparsers.add_parser("study", help="ask people which colours look more natural, and analyse the answers")
+    parser = subparsers.add_parser("study", help="ask people which colors look more natural, and analyse the answers")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_make(actions)
     _add_analyse(actions)

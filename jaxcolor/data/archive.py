@@ -103,7 +103,7 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def inside_zip(path: Path) -> tuple[Path, str] | None:
-    """Splits a path that goes on below a zip file, ``a.zip/b/c.json``, into the file and the member's name.
+    """Splits a path that continues inside a zip file, ``a.zip/b/c.json``, into the file and the member's name.
 
     Returns:
       None for any other path: one that exists, or has no zip file on its way.
@@ -117,7 +117,7 @@ def inside_zip(path: Path) -> tuple[Path, str] | None:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """What is in the file at a path, or in the member of a zip file where the path goes on below one.
+    """What is in the file at a path, or in the member of a zip file where the path continues inside one.
 
     Args:
       path: of the file or member.

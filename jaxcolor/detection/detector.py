@@ -44,7 +44,7 @@ class Detector(Protocol):
         """The objects in some photos.
 
         Args:
-          photos: gray photos, see ``gray.detector_gray``, upright, each of its own size; at least one, and up to as
+          photos: gray photos, see ``inputs.detector_gray``, upright, each of its own size; at least one, and up to as
             many as the batch that the run was given, by default ``batch_size``.
           threshold: lowest score that is wanted. Boxes with lower ones may be among those given back: they are dropped.
 

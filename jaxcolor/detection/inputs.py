@@ -65,7 +65,7 @@ class Placement(NamedTuple):
 
 
 def place(photo_size: tuple[int, int], canvas_size: tuple[int, int], fit: Fit) -> Placement:
-    """Where a photo goes; sizes are width and height in pixels. A letterboxed photo has at least one pixel a side."""
+    """Where a photo lies on the canvas; sizes are width, height in pixels. A letterboxed side has at least a pixel."""
     if fit == "stretch":
         return Placement(photo_size, 0, 0, *canvas_size)
     scale = min(canvas_size[0] / photo_size[0], canvas_size[1] / photo_size[1])

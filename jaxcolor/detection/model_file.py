@@ -208,7 +208,7 @@ def nms(
 ) -> Int[np.ndarray, " n"]:
     """Which boxes stay: the best of all, then the best that overlaps none before it of its class too much, and so on.
 
-    Classes are compared, not told apart by offsets added to the coordinates as torchvision's ``batched_nms`` does:
+    Classes are compared, not separated by offsets added to the coordinates as torchvision's ``batched_nms`` does:
     offsets cost digits of the coordinates, and the comparison costs nothing to speak of.
 
     Args:

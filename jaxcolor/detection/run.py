@@ -1,4 +1,4 @@
-"""``jaxcolor boxes detect``: boxes for many photos, in a run that can be killed at any time and goes on."""
+"""``jaxcolor boxes detect``: boxes for many photos, in a run that can be killed at any time and resumed."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def detect(
     """Finds the boxes of all photos and writes them, with a progress bar. Photos are read and nothing else.
 
     Args:
-      config: the photos, and what those that cannot be read mean (``bad_photos``). Either way each costs a line and the
-        others go on. ``error``: there is an error at the end and no store; the work is kept. ``skip``: the store has
+      config: the photos, and what those that cannot be read mean (``bad_photos``). Either way each costs a line and
+        the others are processed. ``error``: an error at the end and no store; the work is kept. ``skip``: the store has
         no entry for them. With ``index_path`` two photos of one name are found before the work, not after it.
       store: where the boxes go.
       spec: the detector.

@@ -128,7 +128,7 @@ class Work:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps a second run from the same work; the lock goes with the process, however that ends.
+        """Keeps a second run from the same work; the lock ends with the process, however that ends.
 
         Raises:
           DataError: another run is at it.

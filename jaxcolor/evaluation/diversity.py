@@ -124,7 +124,7 @@ def palette_coverage(
 ) -> Float[np.ndarray, " N"]:
     """1 where a valid color of the object's palette is within ``threshold`` (units of ab*) of the truth, else 0.
 
-    NaN where the truth is; an object whose palette is empty is not covered.
+    NaN where the ground truth is; an object whose palette is empty is not covered.
     """
     distance = np.where(valid, ab_plane_distance(palette_ab, true_ab[:, None]), np.inf)
     covered = (distance <= threshold).any(axis=1)
@@ -134,7 +134,7 @@ def palette_coverage(
 def happened(
     palette_ab: Float[np.ndarray, "N K 2"], valid: Bool[np.ndarray, "N K"], true_ab: Float[np.ndarray, "N 2"]
 ) -> Float[np.ndarray, "N K"]:
-    """1 for the palette's color nearest to the truth, 0 for the others: what its probability is of.
+    """1 for the palette's color nearest to the ground truth, 0 for the others: what its probability is of.
 
     A color's probability is the mass of all bins nearest to it (``ab_distribution.modes``), so the truth counts for
     exactly one color of a palette, however far it is. NaN for colors that are not valid and where the truth is NaN.

@@ -230,7 +230,7 @@ def evaluate(
 
     Args:
       evaluator: systems and metrics; made for one evaluation.
-      batches: host batches with the truth (``eval_batches`` with ``compare_at``), laid out for the evaluator's
+      batches: host batches with the ground truth (``eval_batches`` with ``compare_at``), laid out for the evaluator's
         devices; with several processes, each one's own part. All processes get the results of all photos; the
         pictures are the first process's.
       shown_photos: keep the pictures of this many photos, from the first.
@@ -323,7 +323,7 @@ def _merged_objects(rows: Sequence[_Row], systems: Sequence[str]) -> Objects:
 
 
 def _distances(evaluator: Evaluator) -> dict[str, float]:
-    """FID of every system against the truth, over the photos of all processes."""
+    """FID of every system against the ground truth, over the photos of all processes."""
     found = {}
     for name, own in evaluator.tally.features.items():
         count, total, products = evaluator.devices.total((np.int64(own.count), own.total, own.products))

@@ -60,7 +60,7 @@ class Predictions:
         Args:
           names: of the photos; an empty one has no picture.
           size: height and width at which each is compared; a picture of another size is resized to it, with the
-            filter that the truth is resized with (Pillow's bilinear one, antialiased).
+            filter that the ground truth is resized with (Pillow's bilinear one, antialiased).
           side: of the canvas they lie on.
           threads: how many read.
 

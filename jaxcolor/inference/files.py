@@ -1,4 +1,4 @@
-"""Colour photos of the disk: which ones, their boxes, where the results go, and what to tell about those that fail."""
+"""Color photos on disk: which ones, their boxes, where results are written, what is reported of those that fail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxcolor.runtime.errors import UserError
 
 
 class Job(NamedTuple):
-    """One photo to colour."""
+    """One photo to color."""
 
     photo: Path
     output: Path
@@ -46,9 +46,9 @@ def colorize_files(
     batch_size: int,
     replace: bool,
 ) -> None:
-    """Colour photos, and those of folders, into ``<output>/<stem>.png``.
+    """Color photos, and those of folders, into ``<output>/<stem>.png``.
 
-    A photo or box file that cannot be read costs one line on standard error; the others go on.
+    A photo or box file that cannot be read costs one line on standard error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
@@ -100,13 +100,13 @@ def colorize_files(
             for job, result in zip(readable, results, strict=True):
                 _write(job.output, result)
             bar.update(len(batch))
-    print(f"{len(paths) - failures.count} photos coloured into {output}")
+    print(f"{len(paths) - failures.count} photos colored into {output}")
     if failures.count:
-        raise UserError(f"{failures.count} of {len(paths)} photos could not be coloured; they are named above")
+        raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
 
 class _Failures:
-    """Photos that could not be coloured: told at once, counted for the end."""
+    """Photos that could not be colored: reported at once, counted for the end."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -117,7 +117,7 @@ class _Failures:
 
 
 def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Each photo and where its result goes, in the order given.
+    """Each photo and where its result is written, in the order given.
 
     Raises:
       UserError: no such photo or folder, no photo in it, or two photos that would share a result.

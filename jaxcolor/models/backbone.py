@@ -103,7 +103,7 @@ class Backbone(nn.Module):
     """Sides of the canvas are multiples of this."""
 
     def features(self, inputs: jax.Array, layers: Layers, fuse: Fuse) -> dict[str, ops.Feature]:
-        """Every tap by name. ``fuse(name, x)`` must be called at each, and its result go on to what follows."""
+        """Every tap by name. ``fuse(name, x)`` must be called at each, and what follows reads its result."""
         raise NotImplementedError
 
     @nn.compact

@@ -266,7 +266,7 @@ class FusionOutput(NamedTuple):
 
 
 class FusionNetwork(nn.Module):
-    """A backbone of its own whose taps are blended with instance features before they go on.
+    """A backbone of its own whose taps are blended with instance features before the next layer reads them.
 
     Attributes:
       config: of the model.

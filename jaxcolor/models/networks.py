@@ -72,7 +72,7 @@ class Prediction(NamedTuple):
 
 
 def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
-    """The networks of a config; ``axis_name`` synchronises BatchNorm in training.
+    """The networks of a config; ``axis_name`` synchronizes BatchNorm in training.
 
     Raises:
       ConfigError: ``compute_dtype`` is float64 but JAX is not allowed to compute in it.

@@ -55,7 +55,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         os.chmod(temporary, mode)  # some writers make files that only their owner can read
-        sync(temporary)  # a machine that goes down must not keep the name without the bytes
+        sync(temporary)  # a machine that crashes must not keep the name without the bytes
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

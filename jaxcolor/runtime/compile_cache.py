@@ -22,7 +22,7 @@ def folder() -> Path:
 def compile_cache() -> Iterator[None]:
     """Keep what is compiled in the block and takes a second or more, in ``folder()``.
 
-    Where JAX has been told of a folder (``JAX_COMPILATION_CACHE_DIR``) that one is used, and none where its cache is
+    Where JAX has been given a folder (``JAX_COMPILATION_CACHE_DIR``) that one is used, and none where its cache is
     turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run.
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:

@@ -1,4 +1,4 @@
-"""What XLA is told beyond its defaults, and where it finds kernels in memory: decided here, and nowhere else."""
+"""Options of XLA beyond its defaults, and where it finds kernels in memory: decided here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def prediction_options(cuda_graphs: bool) -> dict[str, str] | None:
 
 @functools.cache
 def _are_known() -> bool:
-    """Whether this XLA knows ``OLDER_CONVOLUTIONS``, an experimental option: what has gone is not asked for."""
+    """Whether this XLA knows ``OLDER_CONVOLUTIONS``, an experimental option that may be removed."""
     try:
         jax.jit(lambda: 0, compiler_options=OLDER_CONVOLUTIONS).lower().compile()
     except jax.errors.JaxRuntimeError as error:

@@ -13,7 +13,7 @@ from jaxcolor.runtime.errors import UserError
 
 @contextlib.contextmanager
 def file_lock(lock: Path, message: str) -> Iterator[None]:
-    """Keeps other processes from the same work; the lock goes with the process, however that ends.
+    """Keeps other processes from the same work; the lock ends with the process, however that ends.
 
     Args:
       lock: a file to lock; it is made, and removing it is for whoever holds it.
@@ -28,7 +28,7 @@ def file_lock(lock: Path, message: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            # Some network file systems have no locks: better to go on there than not to work at all.
+            # Some network file systems have no locks: better to work without one than not at all.
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise UserError(message) from error
         try:

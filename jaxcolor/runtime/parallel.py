@@ -78,7 +78,7 @@ class Devices:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that talks and writes."""
+        """Whether this process is the one that logs and writes."""
         return self.process_index == 0
 
     @property

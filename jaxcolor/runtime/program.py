@@ -35,15 +35,15 @@ def run(
 
     Args:
       name: of the program, for messages.
-      work: does it; raises ``UserError`` or ``OSError`` for what a person can put right.
+      work: does it; raises ``UserError`` or ``OSError`` for what a person can fix.
       config: holder of the config flag (``config_flags.DEFINE_config_file``).
       required: holders of the flags that must be given besides ``--config``.
       processes: the flags by which this process joins others; None: the program is for one process.
-      kind: the dataclass that the config file hands out.
+      kind: the dataclass that the config file returns.
     """
 
     def main(rest: list[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell every step of what they do
+        logging.set_verbosity(logging.WARNING)  # JAX and Orbax log every step of what they do
 
         def checked() -> None:
             if len(rest) > 1:
@@ -62,7 +62,7 @@ def run(
 
 
 def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
-    """Parse the flags; whatever is wrong with them, or with the config file, is told in one line."""
+    """Parse the flags; whatever is wrong with them, or with the config file, is reported in one line."""
     # ml_collections names neither the group nor, often, a likely field; and it looks only once the file is loaded.
     for argument, after in itertools.pairwise([*argv[1:], ""]):
         if argument == "--":  # the end of the flags
@@ -74,7 +74,7 @@ def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
     try:
         rest: list[str] = flags.FLAGS(argv)
         if config.value is not None:
-            config.value.to_dict()  # a file that could not be loaded is told only when it is asked for its values
+            config.value.to_dict()  # a file that could not be loaded is reported only when it is asked for its values
     except Exception as error:  # a config file is a program: it can fail in any way
         what = str(error.args[0] if isinstance(error, (KeyError, AttributeError)) and error.args else error)
         kind = "" if isinstance(error, flags.Error) else f"--{config.name}: {type(error).__name__}: "

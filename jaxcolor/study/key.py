@@ -58,7 +58,7 @@ class Key:
 
 
 def write_key(path: Path, key: Key) -> None:
-    """Write a key; raises as ``files.replacing``."""
+    """Write a key; raises as ``atomic.atomic_write``."""
     record = {"schema": _SCHEMA, "version": _VERSION, **dataclasses.asdict(key)}
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 

@@ -57,7 +57,7 @@ class Logs:
     def write_metrics(self, step: int, metrics: Mapping[str, float], sheet: Image.Image | None) -> None:
         """Metrics of an evaluation after ``step`` steps, in a line of their own with ``"measured": true``.
 
-        The contact sheet goes to TensorBoard and to ``seen/<stage>-<step>-photos.png``.
+        The contact sheet is written to TensorBoard and to ``seen/<stage>-<step>-photos.png``.
         """
         if not self._write:
             return

@@ -54,7 +54,7 @@ def picture_loss(
       config: weights of the losses.
       outputs: what each output head predicts.
       ab: the first head's color, normalized.
-      picture: the truth.
+      picture: the ground truth.
       vgg: needed where ``perceptual`` has a weight.
     """
     terms: list[tuple[float, Any]] = [

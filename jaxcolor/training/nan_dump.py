@@ -32,7 +32,7 @@ def dump_state(
     """Write ``<workdir>/nan_dump/<stage>-<step>/``: what is known of a step whose loss is not finite.
 
     ``state.npz`` and ``batch.npz`` need no pickle to be read; ``dump.json`` has the names of the photos, the scalars
-    and the arrays with numbers that are not finite; ``config.json`` is the run's. The state before the step is gone
+    and the arrays with numbers that are not finite; ``config.json`` is the run's. The state before the step is lost
     (its memory was donated): what is written is the current state, which may be some steps later. Of several processes
     each writes its own batch, the first one the rest.
 

@@ -28,7 +28,7 @@ def provenance(config: Config, source: Source) -> dict[str, Any]:
         "code": {"version": jaxcolor.__version__, "commit": git_commit(Path(jaxcolor.__file__).parents[1])},
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "data": data_identity(source),
-        "seeds": {"initialisation": config.seed, "data": config.data.seed},
+        "seeds": {"initialization": config.seed, "data": config.data.seed},
     }
 
 

@@ -110,7 +110,7 @@ def starting_tree(stage: Stage, trees: Mapping[str, Any], fresh: Mapping[str, An
     Args:
       stage: the stage to start.
       trees: trees that exist already; the stage's own is continued if it is among them.
-      fresh: newly initialised trees.
+      fresh: newly initialized trees.
 
     Returns:
       Stage full: fresh. Instance: a copy of full. Fusion: its trunk a copy of full, its heads fresh. A copy leaves out

@@ -162,7 +162,7 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
         # The mean over the valid pictures of all parts of all devices; the gradients are this device's share of it.
         loss, count = jax.lax.psum((loss, count), AXIS)
         loss, gradients = jax.tree.map(lambda total: total / jnp.maximum(count, 1), (loss, gradients))
-        if stage.name == "fusion":  # they stand still: even the mean of equal numbers can round
+        if stage.name == "fusion":  # frozen: even the mean of equal numbers can round
             batch_stats = state.variables["batch_stats"]
         else:
             mean = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)

@@ -69,7 +69,7 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
 
 
 def _differences(tree: str, theirs: ModelConfig, ours: ModelConfig) -> list[str]:
-    """Settings that keep a tree from being one of our model: not initialisation, nor the type of computation."""
+    """Settings that keep a tree from being one of our model: not initialization, nor the type of computation."""
     same: dict[str, Any] = {"init": ours.init, "head_init": ours.head_init}
     if parameter_type(theirs) == parameter_type(ours):
         same["compute_dtype"] = ours.compute_dtype

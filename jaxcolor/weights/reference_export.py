@@ -1,7 +1,7 @@
 """Exporting weights as the reference's ``.pth`` files, which PyTorch loads strictly.
 
 The files have the format of before PyTorch 1.6, which newer versions read as well, and hold every key of the
-reference's networks: those that no computation reads as they came, or, where weights were trained from nothing and
+reference's networks: those that no computation reads as they came, or, where weights were trained from scratch and
 never had them, as zeros.
 """
 

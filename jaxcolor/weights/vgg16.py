@@ -8,7 +8,7 @@ The encoder's convolutions have VGG16's shapes, and their kernels fit as they ar
 
 Not translated is the pooling: VGG16 takes the maximum of 2 x 2 pixels, and pools once more before block 5; the network
 takes the first of them, and dilates block 5 by 2. So blocks 2 to 5 compute what VGG16's convolutions compute, but on
-something else. Blocks 6 to 10, the shortcuts and the output keep their initialisation.
+something else. Blocks 6 to 10, the shortcuts and the output keep their initialization.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def check(config: Config) -> None:
 def load(config: Config, source: Source | None) -> NativeWeights:
     """The tree ``full`` of a run, with VGG16 in blocks 1 to 5.
 
-    Its norms are computed on whatever device there is, which rounds in its own way: a run that has to go on from where
+    Its norms are computed on whatever device there is, which rounds in its own way: a run that has to resume from where
     it stopped keeps the result.
 
     Args:
@@ -181,11 +181,11 @@ def load(config: Config, source: Source | None) -> NativeWeights:
     tree = jax.device_get(networks.init(config.model, config.seed)["full"])
     with jax.default_matmul_precision("highest"):
         full = start_tree(vgg, tree, config.model, luminance_of_photos(source, config.model, config.seed))
-    return NativeWeights(config.model, {"full": full}, {}, "VGG16 in blocks 1 to 5, the other layers initialised")
+    return NativeWeights(config.model, {"full": full}, {}, "VGG16 in blocks 1 to 5, the other layers initialized")
 
 
 def luminance_of_photos(source: Source, config: ModelConfig, seed: int) -> Float[np.ndarray, "n S S 1"]:
-    """Normalised L of up to 64 photos of a source, drawn by ``seed``; those that cannot be read are passed over.
+    """Normalized L of up to 64 photos of a source, drawn by ``seed``; those that cannot be read are passed over.
 
     Raises:
       DataError: there are none; the last error.
@@ -241,7 +241,7 @@ def layer_of_gray(layer: Layer, inputs: int) -> Layer:
 def block_outputs(
     tree: Any, config: ModelConfig, luminance: Float[jax.Array, "B S S 1"], train: bool = False
 ) -> dict[int, jax.Array]:
-    """Block -> what it hands on, after its norm, in float32; in training normalised by the batch."""
+    """Block -> what it hands on, after its norm, in float32; in training normalized by the batch."""
     exact = dataclasses.replace(config, compute_dtype="float32")
     full = networks.build(exact).full
     taps = full.apply(tree, networks.network_input(luminance), train=train, mutable="batch_stats")[0].taps
@@ -263,9 +263,9 @@ def start_tree(vgg: Vgg, tree: Any, config: ModelConfig, luminance: Float[np.nda
 
     Args:
       vgg: its convolutions.
-      tree: {"params", "batch_stats"} of NumPy arrays, initialised; not changed.
+      tree: {"params", "batch_stats"} of NumPy arrays, initialized; not changed.
       config: its model.
-      luminance: normalised L of the photos that set the norms: at most 8, or a multiple of 8.
+      luminance: normalized L of the photos that set the norms: at most 8, or a multiple of 8.
     """
     tree = jax.tree.map(np.array, tree)
     params, statistics = tree["params"], tree["batch_stats"]

@@ -245,7 +245,7 @@ class TestCommand:
         out = tmp_path / "deep" / "out"
         assert self.run(weights, out, photos, "--missing-boxes=none") == 0
         captured = capsys.readouterr()
-        assert f"3 photos coloured into {out}" in captured.out
+        assert f"3 photos colored into {out}" in captured.out
         assert "1 of 3 photos have no entry for boxes" in captured.err
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png", "c.png"]
         given = np.asarray(Image.open(photos / "a.png").convert("RGB"))
@@ -261,7 +261,7 @@ class TestCommand:
         lines = capsys.readouterr().err.splitlines()
         (named,) = [line for line in lines if "left out" in line]
         assert str(tmp_path / "photos_bbox" / "c.npz") in named
-        assert lines[-1] == "jaxcolor colorize: 1 of 3 photos could not be coloured; they are named above"
+        assert lines[-1] == "jaxcolor colorize: 1 of 3 photos could not be colored; they are named above"
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
 
     def test_broken_photos_and_box_files_are_named_and_the_others_go_on(

@@ -61,7 +61,7 @@ def test_boxes_of_any_store(colour, photos, tmp_path):
 
 
 def test_a_photo_without_boxes_is_left_out(colour, capsys):
-    with pytest.raises(UserError, match="1 of 2 photos could not be coloured"):
+    with pytest.raises(UserError, match="1 of 2 photos could not be colored"):
         colour(missing_boxes="error")
     assert "b.npz: no such box file; --missing-boxes none takes its photo" in capsys.readouterr().err
 

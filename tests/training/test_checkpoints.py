@@ -118,7 +118,7 @@ class TestRecord:
         assert record["step"] == 3
         assert metrics == {"psnr": float("inf")}
         assert record["config"]["seed"] == 7
-        assert record["seeds"] == {"initialisation": 7, "data": 0}
+        assert record["seeds"] == {"initialization": 7, "data": 0}
         assert record["data"] == "3 photos"
         assert record["code"]["version"] == jaxcolor.__version__
         assert record["versions"]["jax"] == jax.__version__

@@ -1,6 +1,6 @@
 """Boxes from COCO's two JSON formats: detection results, and instances (annotated boxes).
 
-A path may go on below a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
+A path may continue inside a zip file: ``annotations_trainval2017.zip/annotations/instances_val2017.json``.
 
 Both give a box as x, y, width, height with the origin at the corner of the photo's first pixel, so x1 = x + width is
 exclusive as ours is.

@@ -78,7 +78,7 @@ class FileStore:
 
 
 def npz_store(path: Path) -> FileStore:
-    """A folder of the reference's box files, see ``box_files.read_boxes``."""
+    """A folder of the reference's box files, see ``read_npz``."""
     return FileStore(path, "npz", ".npz", read_npz)
 
 

@@ -43,7 +43,7 @@ class PackedWriter:
     """Writes a packed store; use it in a ``with`` block.
 
     The store appears under its name when the block ends, and not if it ends by an error: until then it is written to
-    a hidden folder beside it, which goes away with the error (a process that is killed leaves it there).
+    a hidden folder beside it, which is removed on an error (a process that is killed leaves it there).
     """
 
     def __init__(

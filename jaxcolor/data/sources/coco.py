@@ -21,7 +21,7 @@ def coco_photos(path: Path, split: str, listed: Path | None = None, *, all_there
     Args:
       path: the folder with the downloads.
       split: ``train`` or ``val``.
-      listed: a list that names photos by their place in ``{split}2017``, see ``names.read_list``.
+      listed: a list that names photos by their place in ``{split}2017``, see ``base.read_list``.
       all_there: see ``FolderSet``.
 
     Raises:

@@ -42,7 +42,7 @@ class FolderSet:
 
         Args:
           path: the folder. Without a list its subfolders are not searched.
-          listed: a text file, see ``names.read_list``.
+          listed: a text file, see ``base.read_list``.
           all_there: whether a photo of the list that is not there is an error now; otherwise when it is read.
 
         Raises:

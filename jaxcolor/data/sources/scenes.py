@@ -1,7 +1,7 @@
 """Synthetic scenes whose objects can be colored only from their crops: the data set that comes with the code.
 
 A photo has four times the canvas' side. An object's class is a surface pattern of period 4 photo pixels: Pillow's
-bilinear reduction by 4 has a double zero at that period, so at canvas size the pattern is gone, while a crop of the
+bilinear reduction by 4 has a double zero at that period, so at canvas size the pattern vanishes, while a crop of the
 object shows it. The class fixes the object's color. Everything else that shows in gray is drawn independently of
 the class: mean lightness, outline, size, place. The background's coarse waves are readable at canvas size and fix the
 background's color: that much can be learned from the full image alone.

@@ -325,7 +325,7 @@ def find_features(where: str, features: Any) -> Features:
 
 
 def _flat(tfds: Any, features: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Features by the keys they have in a record; what is inside of sequences is not gone into."""
+    """Features by the keys they have in a record; not what is inside of sequences."""
     for key, feature in features.items():
         if isinstance(feature, tfds.features.FeaturesDict):
             yield from _flat(tfds, feature, f"{prefix}{key}/")

@@ -39,7 +39,7 @@ class ZipSet:
 
         Args:
           path: the zip file.
-          listed: a text file, see ``names.read_list``; it names members.
+          listed: a text file, see ``base.read_list``; it names members.
           all_there: whether a photo of the list that is not there is an error now; otherwise when it is read.
           below: a folder of the zip file, ending in ``/``: only what is in it counts, and a list names its members
             by their place below it. If nothing is in it, it is the whole zip file.

@@ -30,7 +30,7 @@ _FORMATS = ("JPEG", "MPO", "PNG")
 _CHECKED_SIDE = 32
 """Photos are decoded at a fraction of their size, but to their last byte."""
 _AHEAD = 4
-"""Photos read ahead for each core."""
+"""Photos prefetched for each core."""
 
 
 class Photos:

@@ -140,7 +140,7 @@ def mean_chroma(picture: Num[jax.Array, "B H W 3"], size: Size | None = None) ->
 
 
 def _of_prediction(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """A measure of one picture as a metric, which is given the truth too."""
+    """A measure of one picture as a metric, which is given the ground truth too."""
     return lambda prediction, truth, *, size=None: function(prediction, size=size)
 
 

@@ -1,4 +1,4 @@
-"""LPIPS v0.1: how different two pictures look to a network that was trained to recognise objects.
+"""LPIPS v0.1: how different two pictures look to a network that was trained to recognize objects.
 
 Zhang, Isola, Efros, Shechtman and Wang, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
 2018, with the scaling layer and the linear heads of their package (``lpips.LPIPS(net=...)``). Trunks bear torchvision's

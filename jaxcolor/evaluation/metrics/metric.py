@@ -88,7 +88,7 @@ class Metric:
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Key -> column of all that it gives: its own, and its differences to the truth."""
+        """Key -> column of all that it gives: its own, and its differences to the ground truth."""
         own = {self.name: Column(self.title, self.digits, self.direction, self.group, self.cap)}
         if not self.of_truth:
             return own

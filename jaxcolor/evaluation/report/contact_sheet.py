@@ -59,9 +59,9 @@ def columns(pictures: Sequence[Shown]) -> list[str]:
 
 
 def contact_sheet(pictures: Sequence[Shown]) -> Image.Image:
-    """A row for each photo: gray, full, fused (those there are) and the truth with the boxes, labelled.
+    """A row for each photo: gray, full, fused (those there are) and the ground truth with the boxes, labeled.
 
-    Each picture's PSNR stands under it, under the truth the photo's name.
+    Each picture's PSNR stands under it, under the ground truth the photo's name.
 
     Raises:
       ValueError: there is no picture.

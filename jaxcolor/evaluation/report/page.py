@@ -1,7 +1,7 @@
 """``report.html``: one file that holds everything: tables, distributions, photos, weight maps. No network, any theme.
 
 Tables are in the page as they are; what can be sorted, filtered and flipped is drawn by the plain JavaScript of
-``templates/`` from the JSON texts of ``report_photos``.
+``templates/`` from the JSON texts of ``page_data``.
 """
 
 from __future__ import annotations

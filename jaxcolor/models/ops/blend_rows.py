@@ -1,4 +1,6 @@
-"""``blending.blend`` row by row, for CPUs: what lies outside the boxes is not computed.
+"""``blend.box_blend`` row by row, for CPUs: what lies outside the boxes is not computed.
+
+    fused[rows, columns of box] += instance_weight * resize(instance, box)    # for each crop, row by row
 
 A loop over the crops and the rows of each box: two rows of the feature are mixed, a small matrix product resizes the
 mixture along the row, and it is added where it belongs. A CPU does such steps one after another anyway.
@@ -88,4 +90,4 @@ def _weight_gradient(
 
 
 box_blend = with_gradient(_blend, _weight_gradient)
-"""``blending.blend``."""
+"""``blend.box_blend``."""

@@ -1,8 +1,8 @@
-"""The 3x3 convolution: stride 1, zero padding, bias.
+"""The 3x3 convolution: stride 1, zero padding, bias, any dilation.
 
-    y = convolve(x, kernel) + bias
+    y = convolve(x, kernel, padding=dilation, dilation=dilation) + bias
 
-A layer hands out its convolution *pending*: parameters and input, not yet computed. The op that follows (``relu``, a
+A layer returns its convolution *pending*: parameters and input, not yet computed. The op that follows (``relu``, a
 sum, the output layer) computes it, together with itself where that is faster. ``value`` computes it alone.
 """
 
@@ -145,7 +145,7 @@ class Layer(nn.Module):
       features: channels out.
       dtype: type of the computation.
       param_dtype: type of the parameters.
-      kernel_init: initialiser of the kernel.
+      kernel_init: initializer of the kernel.
     """
 
     features: int

@@ -1,4 +1,9 @@
-"""The normalisation at the end of each block."""
+"""The normalization at the end of each block.
+
+    y = (x - mean) * rsqrt(var + epsilon) * scale + bias    # mean and var of all valid pictures of all devices
+
+Statistics in one pass over the feature, and their gradient by formula.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ EPSILON = 1e-5
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation that counts pictures: exact over devices and under a mask.
+    """Batch normalization that counts pictures: exact over devices and under a mask.
 
     Flax's own averages the devices' means, which is wrong as soon as devices hold different numbers of valid pictures,
     and keeps the biased variance; here sums and counts are added over ``axis_name`` and the running variance is the
@@ -37,9 +42,9 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[jax.Array, "B H W C"], *, train: bool, valid: Bool[jax.Array, " B"] | None = None
     ) -> Float[jax.Array, "B H W C"]:
-        """Normalise ``x``; in training by the statistics of the ``valid`` pictures, which also move the running ones.
+        """Normalize ``x``; in training by the statistics of the ``valid`` pictures, which also move the running ones.
 
-        Pictures that are not valid are normalised too but count for nothing. If no picture is valid, the running
+        Pictures that are not valid are normalized too but count for nothing. If no picture is valid, the running
         statistics stay as they are.
         """
         channels = x.shape[-1]
@@ -78,7 +83,7 @@ def statistics(x: Float[jax.Array, "B H W C"], valid: Bool[jax.Array, " B"], axi
     """Mean and variance of each channel, in one pass and at least float32.
 
     Sums are of differences from one valid picture's mean, so that the variance survives however large the mean is; the
-    devices' are put together as by Chan, Golub and LeVeque 1979.
+    devices' are combined as by Chan, Golub and LeVeque 1979.
     """
     real = jnp.promote_types(x.dtype, jnp.float32)
     shift = jnp.where(valid.any(), x[jnp.argmax(valid)].astype(real).mean(axis=(0, 1)), 0)
@@ -106,7 +111,7 @@ def normalize_by_batch(
     bias: Float[jax.Array, " C"],
     axis_name: str | None,
 ) -> tuple[Float[jax.Array, "B H W C"], Statistics]:
-    """Every picture normalised by the statistics of the valid ones, and these.
+    """Every picture normalized by the statistics of the valid ones, and these.
 
     Its gradient is the formula of Ioffe and Szegedy 2015: two passes over the feature, where differentiating the
     statistics step by step takes three.

@@ -1,6 +1,8 @@
 """The 1x1 convolution to very few features, and the leaky ReLU before it.
 
-y = x @ kernel + bias
+    y = leaky_relu(x, slope) @ kernel + bias
+
+Its gradient to ``x`` is a sum over the few features, which XLA fuses; on GPUs one kernel computes it with the ReLU's.
 """
 
 from __future__ import annotations

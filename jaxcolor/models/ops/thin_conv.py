@@ -19,7 +19,7 @@ from jaxcolor.models.ops.conv import add_bias, convolve
 from jaxcolor.models.ops.implementation import select_implementation, triton_module
 
 GROUP = 4
-"""Neighbours of a row that ``grouped`` computes as one pixel."""
+"""Neighbors of a row that ``grouped`` computes as one pixel."""
 MATRIX_UNIT = 64
 """Channels that a GPU's matrix units work on at a time, at least."""
 
@@ -94,9 +94,9 @@ def _met(parts: Sequence[tuple[int, int, jax.Array]], bias: jax.Array) -> jax.Ar
 
 
 def grouped_kernel(kernel: Float[jax.Array, "3 3 C F"], group: int) -> Float[jax.Array, "3 3 {group}*C {group}*F"]:
-    """The kernel on rows whose pixels are ``group`` neighbours each: the same weights, zeros elsewhere.
+    """The kernel on rows whose pixels are ``group`` neighbors each: the same weights, zeros elsewhere.
 
-    Output neighbour ``o`` of a pixel sees input neighbour ``i`` of the pixel at ``d`` - 1 through the column of the
+    Output neighbor ``o`` of a pixel sees input neighbor ``i`` of the pixel at ``d`` - 1 through the column of the
     kernel that lies where both are.
     """
     d, i, o, column = np.ogrid[:3, :group, :group, :3]
@@ -111,7 +111,7 @@ def grouped(
     bias: Float[jax.Array, " F"],
     group: int = GROUP,
 ) -> Float[jax.Array, "B H W F"]:
-    """``plain`` on ``group`` neighbours at a time; they must divide the width."""
+    """``plain`` on ``group`` neighbors at a time; they must divide the width."""
     batch, height, width, channels = x.shape
     together = x.reshape(batch, height, width // group, group * channels)
     # Bias and ReLU before the reshape: XLA computes them with the convolution only where nothing lies between.

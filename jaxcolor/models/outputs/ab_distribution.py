@@ -21,7 +21,7 @@ from jaxcolor.batch import Array
 from jaxcolor.color import AB_QUANTUM, AB_SCALE, BINS, BINS_PER_AXIS
 from jaxcolor.runtime.errors import UserError
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 """Bins over which a color is spread by ``soft_encode``."""
 ENCODING_SIGMA = 5.0
 """Standard deviation of the soft encoding and of the prior's smoothing, in units of ab*."""

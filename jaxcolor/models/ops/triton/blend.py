@@ -1,6 +1,8 @@
-"""``blending.blend`` as a kernel for NVIDIA GPUs.
+"""``blend.box_blend`` as a kernel for NVIDIA GPUs.
 
-It walks over the pixels of the photo, looks up the four neighbours of a pixel in each instance whose box covers it, and
+    fused[y, x] = full_weight * full[y, x] + sum over the crops around (y, x) of instance_weight * bilinear(instance)
+
+It walks over the pixels of the photo, looks up the four neighbors of a pixel in each instance whose box covers it, and
 writes the blended feature once. Canvases for 64 crops at the finest level would be 4 GB in float32, of which all but
 the boxes are zeros. Written in Pallas for Triton, which JAX calls deprecated; Mosaic, which is to replace it, cannot
 look up pixels at computed places.
@@ -19,7 +21,7 @@ from jax.experimental.pallas import triton
 from jaxcolor.models.ops.blend import membership, with_gradient
 
 PIXELS = 16
-"""Neighbours of a row that a program of the kernel computes."""
+"""Neighbors of a row that a program of the kernel computes."""
 CHANNELS = 128
 """Channels that a program computes, at most."""
 
@@ -44,21 +46,21 @@ def _by_photo(crop_to_image: jax.Array, images: int) -> tuple[jax.Array, jax.Arr
 def _looked_up(feature: Any, boxes: Any, crop: Any, y: Any, x: Any, channels: Any) -> tuple[Any, Any]:
     """A crop's feature resized into its box at pixels x of row y, (pixels, channels) float32, and which lie in it.
 
-    Half-pixel centres, edges clamped, as ``resample.paste``.
+    Half-pixel centers, edges clamped, as ``resample.paste``.
     """
     _, side_y, side_x, _ = feature.shape
     x0, y0, width, height = (boxes[crop, i] for i in range(4))
     inside = (x >= x0) & (x < x0 + width) & (y >= y0) & (y < y0 + height)
 
-    def neighbours(pixel: Any, start: Any, size: Any, side: int) -> tuple[Any, Any, Any]:
+    def neighbors(pixel: Any, start: Any, size: Any, side: int) -> tuple[Any, Any, Any]:
         scale = side / size.astype(jnp.float32)
         at = jnp.clip(((pixel - start).astype(jnp.float32) + 0.5) * scale - 0.5, 0.0, side - 1.0)
         low = jnp.floor(at)
         index = low.astype(jnp.int32)
         return index, jnp.minimum(index + 1, side - 1), at - low
 
-    top, bottom, down = neighbours(y, y0, height, side_y)
-    left, right, across = neighbours(x, x0, width, side_x)
+    top, bottom, down = neighbors(y, y0, height, side_y)
+    left, right, across = neighbors(x, x0, width, side_x)
 
     def load(row: Any, column: Any) -> Any:
         place = feature.at[crop, row, column[:, None], channels[None, :]]
@@ -166,4 +168,4 @@ def _weight_gradient(
 
 
 box_blend = with_gradient(_kernel, _weight_gradient)
-"""``blending.blend``."""
+"""``blend.box_blend``."""

@@ -1,4 +1,6 @@
-"""``few.leaky_to_few`` as kernels for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
+"""``output_conv.leaky_to_few`` as kernels for NVIDIA GPUs: the largest feature is read once, and its ReLU never stored.
+
+    y = leaky_relu(x, slope) @ kernel    # and its gradients to x, to the bias that is in x, and to kernel
 
 Written in Pallas for Triton, as ``blend``; XLA computes no ReLU with a matrix product that follows it.
 """
@@ -20,7 +22,7 @@ from jaxcolor.models.ops import implementation
 PIXELS = 32
 """That a program computes at a time."""
 PROGRAMS = 1024
-"""About how many programs the way back has; each adds up its pixels' gradients, and their sums are added up after."""
+"""About how many programs the backward pass has; each adds up its pixels' gradients, their sums are added after."""
 
 
 def fits(shape: tuple[int, ...]) -> bool:

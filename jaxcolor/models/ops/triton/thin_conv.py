@@ -1,5 +1,8 @@
 """The backward pass of ``thin_conv.plain`` to kernel and bias, for few channels in, as a kernel for NVIDIA GPUs.
 
+    flowing = gradient where y is not 0, else 0
+    d_kernel[i, j] = shift(x, i, j).T @ flowing;  d_bias = flowing.sum()
+
 What is as large as the feature is read, and the gradient of its ReLU never stored. Written in Pallas for Triton, as
 ``blend``.
 """
@@ -19,11 +22,11 @@ from jaxtyping import Float
 from jaxcolor.models.ops import implementation
 
 PIXELS = 64
-"""Neighbours of a row that a program computes at a time."""
+"""Neighbors of a row that a program computes at a time."""
 PROGRAMS = 1024
 """About how many programs there are; each adds up its pixels' gradients, and their sums are added up after."""
 LINE = 16
-"""Columns of a matrix product for what a pixel sees of one row: three neighbours' channels, and a one for the bias."""
+"""Columns of a matrix product for what a pixel sees of one row: three neighbors' channels, and a one for the bias."""
 LINES = 4
 """Three rows, and one more of zeros: so the product is as wide as a GPU's matrix units are."""
 FEATURES = range(16, 129)
@@ -48,7 +51,7 @@ def _backward(x: Any, y: Any, gradient: Any, sums: Any, *, channels: int, turns:
         here = photo, row, pixel[:, None], feature
         flowing = triton.load(gradient.at[here])
         flowing = jnp.where(triton.load(y.at[here]) != 0, flowing, jnp.zeros_like(flowing))
-        # Three neighbours' channels lie side by side: from the left one's first on.
+        # Three neighbors' channels lie side by side: from the left one's first on.
         around = ((row + line) * (width + 2) + pixel[:, None]) * channels + place
         seen = triton.load(x.at[photo, around], mask=(place < 3 * channels) & (line < 3), other=0.0)
         seen = jnp.where(column == 3 * channels, jnp.ones_like(seen), seen)
