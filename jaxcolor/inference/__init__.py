@@ -1,1 +1,1 @@
-"""Photos in, coloured photos out."""
+"""Photos in, colored photos out."""

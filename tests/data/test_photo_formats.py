@@ -180,7 +180,7 @@ def test_colorizing_tells_each_and_does_the_others(folder, tmp_path, capsys, tmp
     named = [line for line in lines if line.startswith("left out:")]
     assert {line.split(": cannot")[0].rpartition("/")[2][3:] for line in named} == set(BAD)
     assert lines[-1] == (
-        f"jaxcolor colorize: {len(BAD)} of {len(GOOD | BAD)} photos could not be coloured; they are named above"
+        f"jaxcolor colorize: {len(BAD)} of {len(GOOD | BAD)} photos could not be colored; they are named above"
     )
     assert {path.stem for path in (tmp_path / "out").iterdir()} == found(folder, GOOD)
     for path in (tmp_path / "out").iterdir():
