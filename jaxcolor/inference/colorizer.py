@@ -12,7 +12,7 @@ from jaxtyping import Float64, UInt8
 
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
-from jaxcolor.hints import Hint, PlacedHints
+from jaxcolor.hints import Hint, PlacedHints, Real
 from jaxcolor.inference.photos import PhotoInput, Prepared, dropped_message, prepare
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
@@ -24,9 +24,6 @@ from jaxcolor.weights.reference import WeightsError
 
 SAMPLES = 4
 """How many results ``Colorizer.sample`` makes unless told otherwise."""
-
-Points = Sequence[tuple[float, float]]
-"""x, y in pixels of a photo, from the corner of its first pixel."""
 
 
 class Palettes(NamedTuple):
@@ -53,8 +50,8 @@ class Colorizer:
         cuda_graphs: bool = False,
         *,
         upsampling: Upsampling = "luma_slope",
-        saturation: float = 1.0,
-        vivid: float = 0.0,
+        saturation: Real = 1.0,
+        vivid: Real = 0.0,
         saturation_curve: SaturationCurve | None = None,
     ) -> None:
         """Put the variables on the default device.
@@ -77,8 +74,8 @@ class Colorizer:
             to 1, or above 0 with neither a class head nor a curve.
         """
         check_upsampling(upsampling)
-        check_saturation(saturation)
-        check_vivid(vivid, config, saturation_curve)
+        check_saturation(float(saturation))
+        check_vivid(float(vivid), config, saturation_curve)
         if "full" not in variables:
             raise WeightsError(
                 f"weights of {', '.join(variables) or 'nothing'} alone cannot color; tree full is missing"
@@ -86,8 +83,8 @@ class Colorizer:
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.upsampling: Upsampling = upsampling
-        self.saturation = saturation
-        self.vivid = vivid
+        self.saturation = float(saturation)
+        self.vivid = float(vivid)
         self.saturation_curve = saturation_curve
         self._predictor = Predictor(config, variables, cuda_graphs)
         self.uses_boxes = self._predictor.uses_crops
@@ -101,8 +98,8 @@ class Colorizer:
         cuda_graphs: bool = False,
         *,
         upsampling: Upsampling = "luma_slope",
-        saturation: float = 1.0,
-        vivid: float | None = None,
+        saturation: Real = 1.0,
+        vivid: Real | None = None,
     ) -> Colorizer:
         """A colorizer with the weights of a file of ours; further arguments as those of the class.
 
@@ -142,8 +139,8 @@ class Colorizer:
         scores: Any = None,
         hints: Sequence[Hint] | None = None,
         *,
-        vivid: float | None = None,
-        saturation: float | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
     ) -> UInt8[np.ndarray, "H W 3"]:
         """One photo; see ``many``."""
         return self.many([photo], [boxes], [scores], [hints], vivid=vivid, saturation=saturation)[0]
@@ -155,8 +152,8 @@ class Colorizer:
         scores: Sequence[Any] | None = None,
         hints: Sequence[Sequence[Hint] | None] | None = None,
         *,
-        vivid: float | None = None,
-        saturation: float | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
     ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """Color photos of any sizes, in one call of the networks for those with boxes and one for those without.
 
@@ -189,7 +186,7 @@ class Colorizer:
         scores: Any = None,
         hints: Sequence[Hint] | None = None,
         *,
-        points: Points = (),
+        points: Any = (),
     ) -> Palettes:
         """The plausible colors of one photo's objects; see ``palettes``."""
         return self.palettes([photo], [boxes], [scores], [hints], points=[points])[0]
@@ -201,7 +198,7 @@ class Colorizer:
         scores: Sequence[Any] | None = None,
         hints: Sequence[Sequence[Hint] | None] | None = None,
         *,
-        points: Sequence[Points] | None = None,
+        points: Sequence[Any] | None = None,
     ) -> list[Palettes]:
         """The plausible colors of each box and of clicked points, with their probabilities, in sRGB.
 
@@ -214,14 +211,14 @@ class Colorizer:
           boxes: see ``many``; all of them get colors, also those beyond ``boxes_per_photo``.
           scores: see ``many``.
           hints: see ``many``; what is given already.
-          points: for each photo x, y in its pixels.
+          points: for each photo x, y in its pixels, (N, 2); None: none.
 
         Raises:
           ValueError: see ``many``; or points of another form.
           UserError: see ``many``; a point outside its photo; weights without a class head.
         """
         prepared = self._prepare(photos, boxes, scores, hints)
-        at = [()] * len(prepared) if points is None else points
+        at: Sequence[Any] = [()] * len(prepared) if points is None else points
         if len(at) != len(prepared):
             raise ValueError(f"{len(prepared)} photos, {len(at)} sets of points: not the same")
         checked = [_checked_points(photo, of_photo) for photo, of_photo in zip(prepared, at, strict=True)]
@@ -241,8 +238,8 @@ class Colorizer:
         *,
         scores: Any = None,
         hints: Sequence[Hint] | None = None,
-        vivid: float | None = None,
-        saturation: float | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
     ) -> list[UInt8[np.ndarray, "H W 3"]]:
         """Different results for one photo; see ``samples``."""
         return self.samples(
@@ -258,8 +255,8 @@ class Colorizer:
         *,
         scores: Sequence[Any] | None = None,
         hints: Sequence[Sequence[Hint] | None] | None = None,
-        vivid: float | None = None,
-        saturation: float | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
     ) -> list[list[UInt8[np.ndarray, "_ _ 3"]]]:
         """Results that differ object by object and are coherent inside each, the most probable first.
 
@@ -297,10 +294,10 @@ class Colorizer:
                 results[i].append(one)
         return results
 
-    def _strengths(self, vivid: float | None, saturation: float | None) -> tuple[float, float]:
+    def _strengths(self, vivid: Real | None, saturation: Real | None) -> tuple[float, float]:
         """Those of a call."""
-        vivid = self.vivid if vivid is None else vivid
-        saturation = self.saturation if saturation is None else saturation
+        vivid = self.vivid if vivid is None else float(vivid)
+        saturation = self.saturation if saturation is None else float(saturation)
         check_vivid(vivid, self.config, self.saturation_curve)
         check_saturation(saturation)
         return vivid, saturation
