@@ -1,6 +1,7 @@
 """Choice of color through the Colorizer: hints, vivid, palettes, samples."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,15 @@ class TestHints:
         found = colorizer.many([PHOTO, PHOTO], [BOXES, BOXES], hints=[None, hints])
         for one, of_photo in zip(found, (None, hints), strict=True):
             assert np.abs(one.astype(int) - colorizer(PHOTO, BOXES, hints=of_photo)).max() <= 1
+
+    def test_compiled_once_for_all_hints_and_sizes(
+        self, colorizer: Colorizer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        colorizer(PHOTO, BOXES, hints=[Hint(10, 30, "#ff0000")])
+        with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+            hints = [Hint(3, 3, "#00ff00", 5), Hint.on_object(1, "#0000ff")]
+            colorizer(gray_photo(50, 77, seed=3), BOXES, hints=hints)
+        assert [r.getMessage() for r in caplog.records if "ompil" in r.getMessage()] == []
 
     def test_errors_name_the_photo_and_the_hint(self, colorizer: Colorizer) -> None:
         with pytest.raises(HintError, match=r"photo 1: hint 0: x 64 lies outside the photo"):

@@ -56,14 +56,14 @@ def test_hints_and_strengths(weights: Path, photos: Path, tmp_path: Path) -> Non
     hints = tmp_path / "hints.json"
     hints.write_text(json.dumps({"a": [{"x": 10, "y": 30, "rgb": "#ff0000"}, {"object": 1, "rgb": [0, 0, 255]}]}))
     given = gray_photo(64, 64)
-    assert run(weights, tmp_path / "hinted", photos, "--hints", hints, "--vivid=0", "--saturation=1.5") == 0
+    assert run(weights, tmp_path / "hinted", photos / "a.png", "--hints", hints, "--vivid=0", "--saturation=1.5") == 0
     colorizer = Colorizer.from_pretrained(weights)
     assert colorizer.vivid == 0.5
     wanted = [Hint(10, 30, "#ff0000"), Hint.on_object(1, (0, 0, 255))]
     expected = colorizer(given, BOXES, hints=wanted, vivid=0, saturation=1.5)
     assert np.abs(read(tmp_path / "hinted" / "a.png") - expected).max() <= 1
     # The default is what the weights say.
-    assert run(weights, tmp_path / "plain", photos) == 0
+    assert run(weights, tmp_path / "plain", photos / "a.png") == 0
     plain = read(tmp_path / "plain" / "a.png")
     assert np.abs(plain - colorizer(given, BOXES, vivid=0.5)).max() <= 1
     assert np.abs(plain - colorizer(given, BOXES, vivid=0)).max() > 5
@@ -72,17 +72,16 @@ def test_hints_and_strengths(weights: Path, photos: Path, tmp_path: Path) -> Non
 def test_samples_and_their_sheet(
     weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Without boxes the background is the one object, of two plausible colors."""
     out = tmp_path / "out"
-    assert run(weights, out, photos, "--samples=3", "--seed=1") == 0
-    assert "b.png: 2 of 3 samples" in capsys.readouterr().err
-    stems = {"a": 3, "b": 2}  # without boxes there is the background alone, of two colors
-    names = [f"{s}{part}.png" for s, n in stems.items() for part in ("", *(f".sample{i + 1}" for i in range(n)))]
-    assert sorted(p.name for p in out.iterdir()) == sorted([*names, "a.samples.png", "b.samples.png"])
-    expected = Colorizer.from_pretrained(weights).sample(gray_photo(64, 64), BOXES, 3, 1)
+    assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
+    assert "b.png: 2 of 3 samples; its objects have no more plausible colors" in capsys.readouterr().err
+    assert sorted(p.name for p in out.iterdir()) == ["b.png", "b.sample1.png", "b.sample2.png", "b.samples.png"]
+    expected = Colorizer.from_pretrained(weights).sample(gray_photo(64, 64, 1), count=3, seed=1)
     for number, one in enumerate(expected, 1):
-        assert np.abs(read(out / f"a.sample{number}.png") - one).max() <= 1
-    with Image.open(out / "a.samples.png") as sheet:
-        assert sheet.width > 3 * 320  # given, colored and three samples, three in a row
+        assert np.abs(read(out / f"b.sample{number}.png") - one).max() <= 1
+    with Image.open(out / "b.samples.png") as sheet:
+        assert sheet.width > 3 * 320  # given, colored and two samples, three in a row
         assert sheet.height > 2 * 320
     assert run(weights, out, photos / "b.png", "--samples=1") == 1
     assert "out/b.png and 2 more: exists; give --force" in capsys.readouterr().err
