@@ -33,7 +33,7 @@ from where import table
 from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.inference.colorizer import full_and_fused_ab
+from jaxcolor.inference.predict import color_function
 from jaxcolor.models import networks
 from jaxcolor.models.ops.implementation import PLAIN_SWITCH
 from jaxcolor.runtime.compile_options import graph_options, prediction_options, shardings
@@ -166,9 +166,8 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
 
 def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
     def make() -> Any:
-        # New functions each time: of one that it has seen jit keeps the trace, and counted are other ways than run.
-        full_ab, fused_ab = full_and_fused_ab(config.model)
-        return jax.jit(fused_ab if row.boxes else full_ab)
+        # A new function each time: of one that it has seen jit keeps the trace, and counted are other ways than run.
+        return jax.jit(functools.partial(color_function(config.model), fused=row.boxes > 0))
 
     variables = networks.frozen(networks.init(config.model, 0), config.model)
     device = SingleDeviceSharding(jax.devices()[0])

@@ -27,8 +27,7 @@ from PIL import Image
 
 from jaxcolor import color
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb
-from jaxcolor.inference.colorizer import join
-from jaxcolor.inference.upsample import reduced
+from jaxcolor.inference.upsample import join, reduced
 
 CANVAS = 256
 TURNS = 3

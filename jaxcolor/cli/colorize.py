@@ -22,6 +22,32 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
+    parser.add_argument(
+        "--hints",
+        metavar="FILE",
+        type=Path,
+        help='JSON file of colors that are given: {"old.jpg": [{"x": 40, "y": 25, "rgb": "#b03020"}, '
+        '{"object": 0, "rgb": [20, 60, 160]}]}, in pixels of the upright photo, or for a box by its number',
+    )
+    parser.add_argument(
+        "--vivid",
+        metavar="T",
+        type=float,
+        help="0: safe, the mean of what is plausible; up to 1: colors as strong as real ones (default: as the weights "
+        "say)",
+    )
+    parser.add_argument(
+        "--saturation", metavar="F", type=float, default=1.0, help="factor of the chroma, 0 is gray (default: 1)"
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        default=0,
+        help="N different results of each photo besides, the most probable first: <stem>.sample1.png and on, and a "
+        "contact sheet, <stem>.samples.png",
+    )
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos colored at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="replace pictures that exist")
     parser.set_defaults(run=colorize)
@@ -42,4 +68,9 @@ def colorize(options: argparse.Namespace) -> None:
             boxes_per_photo=options.boxes_per_photo,
             batch_size=options.batch,
             replace=options.force,
+            hints=options.hints,
+            vivid=options.vivid,
+            saturation=options.saturation,
+            samples=options.samples,
+            seed=options.seed,
         )

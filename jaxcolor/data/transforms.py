@@ -92,6 +92,18 @@ def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
         raise _unreadable(photo, error) from error
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture that is in memory, or opened and not yet read, as ``read_image`` would give it; it is not changed.
+
+    Raises:
+      DataError: it is damaged, or its pixels have no known white.
+    """
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except _DECODE_ERRORS as error:
+        raise DataError(f"this picture cannot be used: {one_line(error)}") from error
+
+
 def read_rgb(photo: PhotoFile) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of the photo in a file, see ``read_image``."""
     return np.asarray(read_image(photo))

@@ -1,55 +1,45 @@
-"""Photo in, photo out: ab predicted on the canvas, brought to the photo's own size, joined with the photo's own L."""
+"""Photo in, photo out: colors, plausible colors of objects, and other results, for photos in any of their forms."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float64, UInt8
 
-from jaxcolor import color
-from jaxcolor.batch import Batch
-from jaxcolor.boxes import best_scores, clean_boxes
-from jaxcolor.color import Gamut
+from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
-from jaxcolor.data.collate import collate
-from jaxcolor.data.transforms import example
-from jaxcolor.data.types import Example
-from jaxcolor.inference.upsample import Upsampling, check_upsampling, upsampled
+from jaxcolor.hints import Hint, PlacedHints, Real
+from jaxcolor.inference.photos import PhotoInput, Prepared, dropped_message, prepare
+from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
+from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
-from jaxcolor.runtime.compile_options import prediction_options, shardings
+from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights import native
 from jaxcolor.weights.reference import WeightsError
 
-Colors = Callable[[networks.Variables, Batch], Float[jax.Array, "B S S 2"]]
+SAMPLES = 4
+"""How many results ``Colorizer.sample`` makes unless told otherwise."""
 
 
-def full_and_fused_ab(config: ModelConfig) -> tuple[Colors, Colors]:
-    """From the three trees and a batch the ab of its photos: without boxes, and with."""
-    nets = networks.build(config)
+class Palettes(NamedTuple):
+    """The plausible colors of one photo's objects."""
 
-    def full_ab(variables: networks.Variables, batch: Batch) -> jax.Array:
-        return networks.run_full(nets, variables, networks.picture(batch.full_rgb, config).inputs).ab
-
-    def fused_ab(variables: networks.Variables, batch: Batch) -> jax.Array:
-        # Of a prediction only this is used, so the full tree is not computed for photos that have boxes.
-        return networks.predict(nets, variables, batch).fused_ab
-
-    return full_ab, fused_ab
+    boxes: list[ObjectColors]
+    """Of each box given, in the order given; without colors for one that is not usable."""
+    points: list[ObjectColors]
+    """Of each point given: what lies around it."""
 
 
 class Colorizer:
     """Colors gray photos (color ones too: only their L* is read).
 
-    Compiles once for each rounded number of photos and of crops in a call (``rounded_up``), never for a photo's size.
+    Compiles once for each rounded number of photos and of crops in a call (``rounded_up``), never for a photo's size;
+    photos with hints are another program than photos without.
     """
 
     def __init__(
@@ -60,25 +50,32 @@ class Colorizer:
         cuda_graphs: bool = False,
         *,
         upsampling: Upsampling = "luma_slope",
-        saturation: float = 1.0,
+        saturation: Real = 1.0,
+        vivid: Real = 0.0,
+        saturation_curve: SaturationCurve | None = None,
     ) -> None:
         """Put the variables on the default device.
 
         Args:
           config: of the networks.
-          variables: the three trees, or ``full`` alone: then boxes are not used.
+          variables: the three trees, or ``full`` alone: then boxes are not cut out.
           boxes_per_photo: the best boxes by score that are used.
           cuda_graphs: launch the kernels of a call as CUDA graphs, those that do not depend on each other side by side
             (elsewhere than on GPUs no difference); docs/performance.md says what it brings.
-          upsampling: of ab from the canvas to the photo's size, see ``join``.
+          upsampling: of ab from the canvas to the photo's size, see ``upsample.join``.
           saturation: factor of the chroma, 0 is gray; each call can have its own.
+          vivid: 0, safe: the first output head's color; up to 1: as strong as real colors (``models.decoding``). Each
+            call can have its own.
+          saturation_curve: for ``vivid`` where the networks have no class head.
 
         Raises:
           WeightsError: there is no tree ``full``.
-          UserError: there is no such upsampling, or the saturation is negative or not finite.
+          UserError: there is no such upsampling, the saturation is negative or not finite, or ``vivid`` is not from 0
+            to 1, or above 0 with neither a class head nor a curve.
         """
         check_upsampling(upsampling)
-        _check_saturation(saturation)
+        check_saturation(float(saturation))
+        check_vivid(float(vivid), config, saturation_curve)
         if "full" not in variables:
             raise WeightsError(
                 f"weights of {', '.join(variables) or 'nothing'} alone cannot color; tree full is missing"
@@ -86,13 +83,12 @@ class Colorizer:
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.upsampling: Upsampling = upsampling
-        self.saturation = saturation
-        self.uses_boxes = all(tree in variables for tree in networks.TREES)
-        kept = networks.frozen(variables, config)
-        default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
-        self._variables = jax.device_put(kept, shardings(kept, default))
-        options = prediction_options(cuda_graphs)
-        self._full_ab, self._fused_ab = (jax.jit(f, compiler_options=options) for f in full_and_fused_ab(config))
+        self.saturation = float(saturation)
+        self.vivid = float(vivid)
+        self.saturation_curve = saturation_curve
+        self._predictor = Predictor(config, variables, cuda_graphs)
+        self.uses_boxes = self._predictor.uses_crops
+        """Whether boxes are cut out for the instance network; palettes and samples use them in any case."""
 
     @classmethod
     def from_pretrained(
@@ -102,12 +98,22 @@ class Colorizer:
         cuda_graphs: bool = False,
         *,
         upsampling: Upsampling = "luma_slope",
-        saturation: float = 1.0,
+        saturation: Real = 1.0,
+        vivid: Real | None = None,
     ) -> Colorizer:
-        """A colorizer with the weights of a released file; further arguments as those of the class.
+        """A colorizer with the weights of a file of ours; further arguments as those of the class.
+
+        Args:
+          path: a ``.safetensors`` file.
+          boxes_per_photo: see the class.
+          cuda_graphs: see the class.
+          upsampling: see the class.
+          saturation: see the class.
+          vivid: None: as the file's field ``decode`` says.
 
         Raises:
           OSError, WeightsError: the file cannot be read, or is none of ours.
+          UserError: see the class.
         """
         weights = native.load(path)
         return cls(
@@ -117,127 +123,235 @@ class Colorizer:
             cuda_graphs,
             upsampling=upsampling,
             saturation=saturation,
+            vivid=parse_decode(weights.decode) if vivid is None else vivid,
+            saturation_curve=weights.saturation_curve,
         )
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether palettes and samples can be had."""
+        return has_classes(self.config)
 
     def __call__(
         self,
-        photo: UInt8[np.ndarray, "H W 3"],
+        photo: PhotoInput,
         boxes: Any = None,
         scores: Any = None,
+        hints: Sequence[Hint] | None = None,
         *,
-        saturation: float | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
     ) -> UInt8[np.ndarray, "H W 3"]:
         """One photo; see ``many``."""
-        return self.many([photo], [boxes], [scores], saturation=saturation)[0]
+        return self.many([photo], [boxes], [scores], [hints], vivid=vivid, saturation=saturation)[0]
 
     def many(
         self,
-        photos: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        photos: Sequence[PhotoInput],
         boxes: Sequence[Any] | None = None,
         scores: Sequence[Any] | None = None,
+        hints: Sequence[Sequence[Hint] | None] | None = None,
         *,
-        saturation: float | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
     ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """Color photos of any sizes, in one call of the networks for those with boxes and one for those without.
 
         Args:
-          photos: upright sRGB, 0 to 255; gray ones have three equal channels.
+          photos: paths, PIL images, or NumPy or JAX arrays (H, W) or (H, W, 3) of uint8 or uint16: sRGB, upright.
           boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None. Boxes are clipped to the photo; those
-            that cannot be cropped (NaN, inverted, outside, of no size) are left out.
+            that cannot be cropped (NaN, inverted, outside, of no size) are left out, with one warning a call.
           scores: for each photo one score a box, or None: then the first boxes are the best.
+          hints: for each photo colors that are given at points or for objects, or None. An object's number is its row
+            in ``boxes``. They are shown to the full-image network, and to the instance network in the crops that they
+            lie in; later ones lie over earlier ones.
+          vivid: 0 to 1; None: the one given to the class.
           saturation: factor of the chroma; None: the one given to the class.
 
         Returns:
           Each photo at its own size, its L* kept to 0.5: where sRGB has no room for a color, it gets less chroma.
 
         Raises:
-          ValueError: lists of different lengths, or arrays of another form.
-          UserError: the saturation is negative or not finite.
+          ValueError: lists of different lengths, what is no photo, or boxes or scores of another form.
+          UserError: a file that cannot be read, a hint that cannot be placed, ``vivid`` or a saturation out of range.
         """
-        saturation = self.saturation if saturation is None else saturation
-        _check_saturation(saturation)
-        boxes = [None] * len(photos) if boxes is None else boxes
-        scores = [None] * len(photos) if scores is None else scores
-        if not len(photos) == len(boxes) == len(scores):
-            raise ValueError(f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores: not the same")
-        examples = [self._example(*each) for each in zip(photos, boxes, scores, strict=True)]
-        ab: list[Any] = [None] * len(photos)
-        for with_boxes, predict in ((True, self._fused_ab), (False, self._full_ab)):
-            rows = [i for i, e in enumerate(examples) if (len(e.scores) > 0) == with_boxes]
-            if rows:
-                predicted = jax.device_get(predict(self._variables, self._batch([examples[i] for i in rows])))
-                for i, one in zip(rows, predicted, strict=False):  # what follows the photos only fills up
-                    ab[i] = one
+        vivid, saturation = self._strengths(vivid, saturation)
+        prepared = self._prepare(photos, boxes, scores, hints)
+        return self._join(prepared, [photo.hints for photo in prepared], vivid, saturation)
+
+    def palette(
+        self,
+        photo: PhotoInput,
+        boxes: Any = None,
+        scores: Any = None,
+        hints: Sequence[Hint] | None = None,
+        *,
+        points: Any = (),
+    ) -> Palettes:
+        """The plausible colors of one photo's objects; see ``palettes``."""
+        return self.palettes([photo], [boxes], [scores], [hints], points=[points])[0]
+
+    def palettes(
+        self,
+        photos: Sequence[PhotoInput],
+        boxes: Sequence[Any] | None = None,
+        scores: Sequence[Any] | None = None,
+        hints: Sequence[Sequence[Hint] | None] | None = None,
+        *,
+        points: Sequence[Any] | None = None,
+    ) -> list[Palettes]:
+        """The plausible colors of each box and of clicked points, with their probabilities, in sRGB.
+
+        A few well separated modes of the class head's distribution over the object, the rebalancing of its training
+        undone: a color of probability 0.3 is meant to be right for three objects of ten. One call of the networks for
+        photos with boxes and one for those without.
+
+        Args:
+          photos: see ``many``.
+          boxes: see ``many``; all of them get colors, also those beyond ``boxes_per_photo``.
+          scores: see ``many``.
+          hints: see ``many``; what is given already.
+          points: for each photo x, y in its pixels, (N, 2); None: none.
+
+        Raises:
+          ValueError: see ``many``; or points of another form.
+          UserError: see ``many``; a point outside its photo; weights without a class head.
+        """
+        prepared = self._prepare(photos, boxes, scores, hints)
+        at: Sequence[Any] = [()] * len(prepared) if points is None else points
+        if len(at) != len(prepared):
+            raise ValueError(f"{len(prepared)} photos, {len(at)} sets of points: not the same")
+        checked = [_checked_points(photo, of_photo) for photo, of_photo in zip(prepared, at, strict=True)]
+        result = []
+        for photo, found in zip(prepared, self._predictor.palettes(prepared, checked), strict=True):
+            of_boxes = dict(zip(photo.rows.tolist(), found, strict=False))
+            in_order = [of_boxes.get(row, NO_COLORS) for row in range(photo.given)]
+            result.append(Palettes(in_order, found[len(photo.rows) :]))
+        return result
+
+    def sample(
+        self,
+        photo: PhotoInput,
+        boxes: Any = None,
+        count: int = SAMPLES,
+        seed: int = 0,
+        *,
+        scores: Any = None,
+        hints: Sequence[Hint] | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
+    ) -> list[UInt8[np.ndarray, "H W 3"]]:
+        """Different results for one photo; see ``samples``."""
+        return self.samples(
+            [photo], [boxes], count, seed, scores=[scores], hints=[hints], vivid=vivid, saturation=saturation
+        )[0]
+
+    def samples(
+        self,
+        photos: Sequence[PhotoInput],
+        boxes: Sequence[Any] | None = None,
+        count: int = SAMPLES,
+        seed: int = 0,
+        *,
+        scores: Sequence[Any] | None = None,
+        hints: Sequence[Sequence[Hint] | None] | None = None,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
+    ) -> list[list[UInt8[np.ndarray, "_ _ 3"]]]:
+        """Results that differ object by object and are coherent inside each, the most probable first.
+
+        One color of its palette is drawn for each object and for the background (``palette.draw_object_colors``), shown
+        to the networks as hints at a few points inside, and regressed. A photo goes through the networks once for its
+        distribution and once for each result, all photos at a time.
+
+        Args:
+          photos: see ``many``.
+          boxes: see ``many``; the ``boxes_per_photo`` best are the objects.
+          count: how many results.
+          seed: from 0; the same gives the same.
+          scores: see ``many``.
+          hints: see ``many``; they hold in all results.
+          vivid: see ``many``.
+          saturation: see ``many``.
+
+        Returns:
+          For each photo ``count`` results; fewer where its objects have fewer combinations of plausible colors.
+
+        Raises:
+          ValueError: see ``many``.
+          UserError: see ``many``; ``count`` below 1, a seed below 0 or beyond 32 bits, weights without a class head.
+        """
+        vivid, saturation = self._strengths(vivid, saturation)
+        if count < 1 or not 0 <= seed < 1 << 32:
+            raise UserError(f"{count} samples of seed {seed}: at least 1, of a seed from 0 to {(1 << 32) - 1}")
+        prepared = self._prepare(photos, boxes, scores, hints)
+        drawn = self._predictor.alternatives(prepared, count, seed)
+        results: list[list[np.ndarray]] = [[] for _ in prepared]
+        for number in range(max(map(len, drawn), default=0)):
+            rows = [i for i, of_photo in enumerate(drawn) if number < len(of_photo)]
+            given = [drawn[i][number] for i in rows]
+            for i, one in zip(rows, self._join([prepared[i] for i in rows], given, vivid, saturation), strict=True):
+                results[i].append(one)
+        return results
+
+    def _strengths(self, vivid: Real | None, saturation: Real | None) -> tuple[float, float]:
+        """Those of a call."""
+        vivid = self.vivid if vivid is None else float(vivid)
+        saturation = self.saturation if saturation is None else float(saturation)
+        check_vivid(vivid, self.config, self.saturation_curve)
+        check_saturation(saturation)
+        return vivid, saturation
+
+    def _prepare(
+        self,
+        photos: Sequence[PhotoInput],
+        boxes: Sequence[Any] | None,
+        scores: Sequence[Any] | None,
+        hints: Sequence[Sequence[Hint] | None] | None,
+    ) -> list[Prepared]:
+        none = [None] * len(photos)
+        boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
+        if not len(photos) == len(boxes) == len(scores) == len(hints):
+            counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
+            raise ValueError(f"{counts}: not the same")
+        prepared = [
+            prepare(
+                *each,
+                where=f"photo {number}" if len(photos) > 1 else "photo",
+                side=self.config.side,
+                boxes_per_photo=self.boxes_per_photo,
+                with_crops=self.uses_boxes,
+            )
+            for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
+        ]
+        message = dropped_message(prepared)
+        if message:
+            warnings.warn(message, UserWarning, stacklevel=3)
+        return prepared
+
+    def _join(
+        self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
+    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        """The photos in color, given hints."""
+        found = self._predictor.colors(photos, hints, annealed=vivid > 0 and self.has_classes)
         return [
-            join(photo, one, upsampling=self.upsampling, saturation=saturation)
-            for photo, one in zip(photos, ab, strict=True)
+            join(
+                photo.rgb,
+                mix_vivid(colors.ab, colors.annealed, self.saturation_curve, vivid),
+                upsampling=self.upsampling,
+                saturation=saturation,
+            )
+            for photo, colors in zip(photos, found, strict=True)
         ]
 
-    def _example(self, photo: np.ndarray, boxes: Any, scores: Any) -> Example:
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-            raise ValueError(f"a photo is (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
-        raw = np.zeros((0, 4)) if boxes is None or not np.size(boxes) else np.asarray(boxes, np.float64)
-        if raw.ndim != 2 or raw.shape[1] != 4:
-            raise ValueError(f"boxes are (N, 4), not {raw.shape}")
-        order = -np.arange(len(raw), dtype=np.float64) if scores is None else np.asarray(scores, np.float64)
-        if order.shape != (len(raw),):
-            raise ValueError(f"{len(raw)} boxes but scores of shape {order.shape}")
-        if not self.uses_boxes:
-            raw, order = raw[:0], order[:0]
-        clean = clean_boxes(raw, order, (photo.shape[1], photo.shape[0]))
-        kept = order[clean.kept].astype(np.float32)
-        best = best_scores(kept, self.boxes_per_photo)
-        return example(Image.fromarray(photo), clean.boxes[best], kept[best], self.config.side)
 
-    def _batch(self, examples: Sequence[Example]) -> Batch:
-        """Filled up to rounded numbers, so that few shapes are compiled and little of the work is for nothing."""
-        crops = rounded_up(sum(len(e.scores) for e in examples))
-        filled = [*examples, *[None] * (rounded_up(len(examples)) - len(examples))]
-        return collate(filled, device_count=1, capacity=crops, side=self.config.side, with_full=True)[0]
-
-
-def rounded_up(count: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ..., less than a third of which is then filling; 0 stays 0."""
-    if not count:
-        return 0
-    power = 1 << (count - 1).bit_length()
-    return power * 3 // 4 if count <= power * 3 // 4 else power
-
-
-def _check_saturation(saturation: float) -> None:
-    if not (math.isfinite(saturation) and saturation >= 0):
-        raise UserError(f"saturation {saturation}: must be finite and at least 0")
-
-
-def join(
-    photo: UInt8[np.ndarray, "H W 3"],
-    ab: Float[np.ndarray, "S S 2"],
-    *,
-    upsampling: Upsampling = "luma_slope",
-    saturation: float = 1.0,
-    gamut: Gamut = "chroma",
-) -> UInt8[np.ndarray, "H W 3"]:
-    """A photo's own L* with normalized ab from the canvas.
-
-    Works in strips: beside photo and result it takes a few megabytes, and 5 kB a row for a canvas of 256.
-
-    Args:
-      photo: sRGB, 0 to 255; only its L* is read.
-      ab: about -1 to 1.
-      upsampling: ``luma_slope`` keeps colors inside the photo's edges; ``bilinear``, as evaluation and the reference.
-      saturation: factor of the chroma; 0 is gray.
-      gamut: what becomes of colors that sRGB does not have. ``chroma``: less of it, at the same L* (to 0.5, of which
-        most is 8 bits' rounding) and hue. ``clip``: channels are clipped, as in evaluation and the reference.
-
-    Raises:
-      UserError: there is no such upsampling or gamut mapping, or the saturation is negative or not finite.
-    """
-    check_upsampling(upsampling)
-    if gamut not in get_args(Gamut):
-        raise UserError(f"gamut {gamut!r}: must be {' or '.join(get_args(Gamut))}")
-    _check_saturation(saturation)
-    wanted = color.saturate(np.asarray(ab, np.float32) * np.float32(color.AB_SCALE), saturation)
-    result = np.empty_like(photo)
-    for rows, lab in upsampled(photo, wanted, upsampling):
-        result[rows] = color.quantize_rgb(color.lab_to_rgb(color.fit_gamut(lab) if gamut == "chroma" else lab))
-    return result
+def _checked_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:
+    at = np.asarray(points, np.float64) if np.size(points) else np.zeros((0, 2))
+    if at.ndim != 2 or at.shape[1] != 2:
+        raise ValueError(f"points are (N, 2), not {at.shape}")
+    outside = np.flatnonzero(~((at >= 0) & (at < np.array(photo.size))).all(axis=1))
+    if len(outside):
+        x, y = at[outside[0]].tolist()
+        width, height = photo.size
+        raise UserError(f"point {outside[0]} at {x:g}, {y:g}: outside the photo, which is {width} x {height} pixels")
+    return at

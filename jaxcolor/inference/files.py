@@ -1,9 +1,10 @@
-"""Color photos on disk: which ones, their boxes, where results are written, what is reported of those that fail."""
+"""Color photos on disk: which ones, their boxes and hints, where results are written, and which of them failed."""
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +15,15 @@ from tqdm import tqdm
 
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
 from jaxcolor.data.boxes.registry import open_store
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb
+from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError
+
+_SHEET_TILE = (320, 320)
 
 
 class Job(NamedTuple):
@@ -28,6 +33,7 @@ class Job(NamedTuple):
     output: Path
     boxes: Boxes | None
     """None: there is no box file or entry."""
+    hints: tuple[Hint, ...] = ()
 
     @property
     def has_boxes(self) -> bool:
@@ -45,6 +51,11 @@ def colorize_files(
     boxes_per_photo: int,
     batch_size: int,
     replace: bool,
+    hints: Path | None = None,
+    vivid: float | None = None,
+    saturation: float = 1.0,
+    samples: int = 0,
+    seed: int = 0,
 ) -> None:
     """Color photos, and those of folders, into ``<output>/<stem>.png``.
 
@@ -59,24 +70,42 @@ def colorize_files(
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
       replace: overwrite results that exist.
+      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read.
+      vivid: see ``Colorizer``; None: as the weights' field ``decode`` says.
+      saturation: factor of the chroma.
+      samples: so many different results of each photo besides, ``<stem>.sample1.png`` and on, the most probable first,
+        and a contact sheet of all, ``<stem>.samples.png``; 0: none.
+      seed: of the samples.
 
     Raises:
       UserError: nothing to do, results that would overwrite something or each other, settings that make no sense, a
-        box store that cannot be opened; at the end, if any photo failed.
+        box store that cannot be opened, hints that cannot be used; at the end, if any photo failed.
     """
     if boxes_per_photo < 1 or batch_size < 1:
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
+    if samples < 0 or not 0 <= seed < 1 << 32:
+        raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
     paths = plan(photos, output)
-    existing = [path for path in paths.values() if path.exists()]
+    written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
+    existing = [path for path in written if path.exists()]
     if existing and not replace:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UserError(f"{existing[0]}{others}: exists; give --force to replace it")
+    if len(set(written)) < len(written):
+        twice = next(path for path in written if written.count(path) > 1)
+        raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
+    hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
     store = None if boxes is None else open_store(boxes)
-    colorizer = Colorizer.from_pretrained(weights, boxes_per_photo)
+    colorizer = Colorizer.from_pretrained(weights, boxes_per_photo, vivid=vivid, saturation=saturation)
+    if samples and not colorizer.has_classes:
+        raise UserError(f"--samples: {weights} has no class head, from whose distribution samples are drawn")
     failures = _Failures()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
+    jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
+    for job in jobs:
+        _check_hints(job)
     without = sum(job.boxes is None for job in jobs)
     if not colorizer.uses_boxes:
         print(f"{weights} holds the full-image network only: boxes are not used", file=sys.stderr)
@@ -85,24 +114,77 @@ def colorize_files(
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):
-            rgb: dict[Path, np.ndarray] = {}
-            for job in batch:
-                try:
-                    rgb[job.photo] = read_rgb(job.photo)
-                except DataError as error:
-                    failures.add(error)
-            readable = [job for job in batch if job.photo in rgb]
-            results = colorizer.many(
-                [rgb[job.photo] for job in readable],
-                [job.boxes.boxes if job.boxes else None for job in readable],
-                [job.boxes.scores if job.boxes else None for job in readable],
-            )
-            for job, result in zip(readable, results, strict=True):
-                _write(job.output, result)
+            _color_batch(colorizer, batch, failures, samples, seed)
             bar.update(len(batch))
     print(f"{len(paths) - failures.count} photos colored into {output}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
+
+
+def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures, samples: int, seed: int) -> None:
+    """Color the photos of a batch that can be read, and write their results."""
+    rgb: dict[Path, np.ndarray] = {}
+    for job in batch:
+        try:
+            rgb[job.photo] = read_rgb(job.photo)
+        except DataError as error:
+            failures.add(error)
+    jobs = [job for job in batch if job.photo in rgb]
+    pictures = [rgb[job.photo] for job in jobs]
+    boxes = [job.boxes.boxes if job.boxes else None for job in jobs]
+    scores = [job.boxes.scores if job.boxes else None for job in jobs]
+    hints = [job.hints for job in jobs]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        results = colorizer.many(pictures, boxes, scores, hints)
+    for warning in caught:
+        tqdm.write(f"warning: {warning.message}", file=sys.stderr)
+    for job, result in zip(jobs, results, strict=True):
+        _write(job.output, result)
+    if not samples or not jobs:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the same boxes
+        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints)
+    for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
+        *places, sheet = _sample_paths(job.output, samples)
+        for place, alternative in zip(places, alternatives, strict=False):
+            _write(place, alternative)
+        for place in places[len(alternatives) :]:  # of an earlier run that found more
+            place.unlink(missing_ok=True)
+        if len(alternatives) < samples:
+            tqdm.write(
+                f"{job.photo}: {len(alternatives)} of {samples} samples; its objects have no more plausible colors",
+                file=sys.stderr,
+            )
+        captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
+        tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
+        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)))
+
+
+def _check_hints(job: Job) -> None:
+    """Refuse hints outside their photo before anything is computed."""
+    if not job.hints:
+        return
+    try:
+        size = read_size(job.photo)
+    except DataError:
+        return  # named when it is read
+    place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
+
+
+def _sample_paths(result: Path, samples: int) -> list[Path]:
+    """Where a photo's samples and their contact sheet go."""
+    if not samples:
+        return []
+    names = [*(f"sample{number}" for number in range(1, samples + 1)), "samples"]
+    return [result.with_name(f"{result.stem}.{name}.png") for name in names]
+
+
+def _thumbnail(rgb: np.ndarray) -> Image.Image:
+    image = Image.fromarray(rgb)
+    image.thumbnail(_SHEET_TILE)
+    return image
 
 
 class _Failures:

@@ -3,8 +3,9 @@
 Arrays are named by tree, collection and path (``full/params/conv1_1/kernel``); the reference's arrays that no
 computation reads are stored beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost when
 they are exported again. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the
-``ModelConfig``, which trees there are, and a note. Arrays are float32, also for ``compute_dtype`` bfloat16, whose
-parameters are float32; for ``compute_dtype`` float64 they are float64. No other type is written or read.
+``ModelConfig``, which trees there are, a note, how colors are decoded by default, and a saturation curve or null.
+Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for ``compute_dtype`` float64
+they are float64. No other type is written or read.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import jaxcolor
+from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.config_io import from_dict, to_dict
+from jaxcolor.models import decoding
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.models.networks import TREES
 from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format; a file of another one is refused."""
 
 METADATA_KEY = "jaxcolor"
@@ -58,6 +62,10 @@ class NativeWeights(NamedTuple):
     unused: dict[str, dict[str, np.ndarray]]
     """Tree -> reference key -> array that no computation reads."""
     note: str
+    decode: str = decoding.SAFE
+    """How colors are shown where nobody says otherwise: ``safe`` or ``vivid:0.5`` (``models.decoding``)."""
+    saturation_curve: SaturationCurve | None = None
+    """For ``vivid`` without a class head."""
 
     @property
     def trees(self) -> tuple[str, ...]:
@@ -71,6 +79,8 @@ def save(
     variables: Mapping[str, Any],
     unused: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     note: str = "",
+    decode: str = decoding.SAFE,
+    saturation_curve: SaturationCurve | None = None,
 ) -> None:
     """Write a file, whole or not at all; an existing one is replaced.
 
@@ -80,11 +90,14 @@ def save(
       variables: one or more trees -> {"params": …, "batch_stats": …}, NumPy or JAX arrays.
       unused: tree -> reference key -> array that no computation reads (``weights.reference``).
       note: free text: where the weights are from.
+      decode: the default of command and API: ``safe``, or ``vivid:0.5``.
+      saturation_curve: from ``color.calibrate_saturation``; ``vivid`` needs it where there is no class head.
 
     Raises:
       ConfigError: ``config`` is not a config that could be read again.
       OSError: the file cannot be written.
-      WeightsError: trees that there are not, or arrays missing, left over, of another shape or type, or not finite.
+      WeightsError: trees that there are not, or arrays missing, left over, of another shape or type, or not finite; a
+        ``decode`` that there is not or that these weights cannot do, or a curve that is none.
     """
     path = Path(path)
     from_dict(ModelConfig, to_dict(config), "model")
@@ -98,12 +111,16 @@ def save(
     described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
     trees = [tree for tree in TREES if tree in variables]
     _refuse(where, _problems(config, trees, described) or _not_finite(arrays))
+    curve = None if saturation_curve is None else saturation_curve._asdict()
+    _read_decoding(where, config, decode, curve)
     about = {
         "format": FORMAT,
         "version": jaxcolor.__version__,
         "config": to_dict(config),
         "trees": trees,
         "note": note,
+        "decode": decode,
+        "saturation_curve": curve,
     }
     # In C order: safetensors 0.8.0 writes the memory of any other array as it is, silently scrambled (its issue 825),
     # and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
@@ -126,7 +143,8 @@ def load(path: str | Path) -> NativeWeights:
         pass
     try:
         with safe_open(path, framework="np") as file:
-            config, trees, note = _read_about(path, file.metadata() or {})
+            about = _read_about(path, file.metadata() or {})
+            config, trees = about.config, list(about.trees)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
             described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
             _refuse(f"{path}: does not hold the weights that its config describes", _problems(config, trees, described))
@@ -141,11 +159,11 @@ def load(path: str | Path) -> NativeWeights:
         if name.startswith(f"{_UNUSED}/"):
             _, tree, key = name.split("/", 2)
             unused[tree][key] = array
-    return NativeWeights(config, {tree: variables[tree] for tree in trees}, unused, note)
+    return about._replace(variables={tree: variables[tree] for tree in trees}, unused=unused)
 
 
-def _read_about(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, list[str], str]:
-    """Config, trees and note from the metadata."""
+def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
+    """What the metadata says of a file; its trees and arrays are empty yet."""
     if METADATA_KEY not in metadata:
         raise WeightsError(
             f"{path}: not a weights file of jaxcolor: there is no config in its metadata "
@@ -174,7 +192,21 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> tuple[ModelConfig, l
             f"{path}: its config makes no networks here ({error}); it was written by jaxcolor {about.get('version')}, "
             f"this is {jaxcolor.__version__}"
         ) from error
-    return config, trees, note
+    decode, curve = about.get("decode"), about.get("saturation_curve")
+    kept = _read_decoding(f"{path}: its metadata", config, decode, curve)
+    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept)
+
+
+def _read_decoding(where: str, config: ModelConfig, decode: Any, curve: Any) -> SaturationCurve | None:
+    """The curve, of a ``decode`` that such weights can do."""
+    try:
+        if not isinstance(decode, str):
+            raise UserError(f"decode {decode!r}: must be a text")
+        found = decoding.curve_from_json(curve)
+        decoding.check_vivid(decoding.parse_decode(decode), config, found)
+    except UserError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    return found
 
 
 def _named_arrays(where: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from jaxcolor.evaluation.predictors import Checkpoint, check_names
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.run import compare, evaluate_files
 from jaxcolor.evaluation.scorer import OBJECTS_PER_GROUP, Scorer, Truth, choose, score
-from jaxcolor.inference.colorizer import join
+from jaxcolor.inference.upsample import join
 from jaxcolor.models.networks import build, picture, run_full
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT

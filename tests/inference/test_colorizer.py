@@ -1,9 +1,10 @@
 """Photo in, photo out: the Colorizer, and the command on files."""
 
 import dataclasses
-import inspect
 import logging
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from PIL import Image
 from jaxcolor import color
 from jaxcolor.cli import main
 from jaxcolor.config import FusionConfig
-from jaxcolor.inference import colorizer as colorizer_module
-from jaxcolor.inference.colorizer import Colorizer, join, rounded_up
+from jaxcolor.inference import predict as predict_module
+from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.inference.predict import rounded_up
+from jaxcolor.inference.upsample import join
 from jaxcolor.weights import native
 from tests.small import FEW, photo, quick_compiles, variables
 
@@ -101,14 +104,14 @@ def test_compiled_once_for_all_sizes(colorizer: Colorizer, caplog: pytest.LogCap
 
 def test_kernels_are_kept_in_the_type_of_the_computation() -> None:
     config = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
-    kept = Colorizer(config, calm())._variables["full"]["params"]["conv1_1"]
+    kept = Colorizer(config, calm())._predictor.variables["full"]["params"]["conv1_1"]
     assert (kept["kernel"].dtype, kept["bias"].dtype) == (jnp.bfloat16, np.float32)
 
 
 @pytest.mark.parametrize("boxes", [None, [[5, 5, 40, 30]]], ids=["without boxes", "with"])
 def test_both_programs_are_compiled_with_the_options(monkeypatch: pytest.MonkeyPatch, boxes: Any) -> None:
     """One that XLA refuses by name, so that it is seen whether it is told."""
-    monkeypatch.setattr(colorizer_module, "prediction_options", lambda cuda_graphs: {f"xla_graphs_{cuda_graphs}": "1"})
+    monkeypatch.setattr(predict_module, "prediction_options", lambda cuda_graphs: {f"xla_graphs_{cuda_graphs}": "1"})
     colorizer = Colorizer(CONFIG, calm(), cuda_graphs=True)
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_graphs_True"):
         colorizer(gray_photo(64, 48), boxes)
@@ -139,11 +142,25 @@ class TestBoxes:
     def test_unusable_ones_are_left_out(self, colorizer: Colorizer) -> None:
         good = [5, 5, 30, 40]
         expected = colorizer(self.GIVEN, [good])
-        np.testing.assert_array_equal(colorizer(self.GIVEN, [*self.UNUSABLE, good]), expected)
+        said = "7 of 8 boxes cannot be used (2 not finite, 2 inverted, 1 outside, 2 no size)"
+        with pytest.warns(UserWarning, match=re.escape(said)):
+            found = colorizer(self.GIVEN, [*self.UNUSABLE, good])
+        np.testing.assert_array_equal(found, expected)
 
     @pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), UNUSABLE])
     def test_none_left_is_a_photo_without(self, colorizer: Colorizer, boxes: Any) -> None:
-        np.testing.assert_array_equal(colorizer(self.GIVEN, boxes), colorizer(self.GIVEN))
+        with pytest.warns(UserWarning, match="7 of 7") if len(boxes) else nullcontext():
+            found = colorizer(self.GIVEN, boxes)
+        np.testing.assert_array_equal(found, colorizer(self.GIVEN))
+
+    def test_one_warning_for_all_photos_of_a_call(self, colorizer: Colorizer) -> None:
+        boxes = [[[0.1, 0.2, 0.5, 0.9]], None, [[5, 5, 30, 40], [0, 0, np.nan, 9]], [[0, 0, 1, 1]]]
+        with pytest.warns(UserWarning, match="boxes") as caught:
+            colorizer.many([self.GIVEN] * 4, boxes)
+        assert [str(warning.message) for warning in caught] == [
+            "2 of 4 boxes cannot be used (1 not finite, 1 no size); "
+            "boxes are in pixels; those of 2 of 4 photos are between 0 and 1, like shares of the photo"
+        ]
 
     def test_the_best_by_score_or_else_the_first(self) -> None:
         one_box = Colorizer(CONFIG, calm(), boxes_per_photo=1)
@@ -151,9 +168,12 @@ class TestBoxes:
         each = [one_box(self.GIVEN, [box]) for box in boxes]
         np.testing.assert_array_equal(one_box(self.GIVEN, boxes), each[0])
         np.testing.assert_array_equal(one_box(self.GIVEN, boxes, [0.2, 0.9, 0.5]), each[1])
-        np.testing.assert_array_equal(one_box(self.GIVEN, boxes, [0.2, np.nan, 0.5]), each[2])
+        with pytest.warns(UserWarning, match="1 of 3 boxes cannot be used"):
+            np.testing.assert_array_equal(one_box(self.GIVEN, boxes, [0.2, np.nan, 0.5]), each[2])
         # A score of a box that cannot be cropped does not go to another.
-        np.testing.assert_array_equal(one_box(self.GIVEN, [self.UNUSABLE[0], *boxes], [1, 0.2, 0.3, 0.1]), each[1])
+        with pytest.warns(UserWarning, match="1 of 4 boxes cannot be used"):
+            found = one_box(self.GIVEN, [self.UNUSABLE[0], *boxes], [1, 0.2, 0.3, 0.1])
+        np.testing.assert_array_equal(found, each[1])
 
     @pytest.mark.parametrize(
         ("boxes", "scores", "message"),
@@ -186,13 +206,6 @@ def test_the_full_tree_alone_will_do(colorizer: Colorizer) -> None:
     assert not only_full.uses_boxes
     given = gray_photo(30, 44)
     np.testing.assert_array_equal(only_full(given, [[2, 2, 20, 20]]), colorizer(given))
-
-
-@pytest.mark.parametrize("wrong", [np.zeros((4, 4)), np.zeros((4, 4, 4)), np.zeros((4, 4, 3), np.float32)])
-def test_what_is_no_photo_is_refused(colorizer: Colorizer, wrong: np.ndarray) -> None:
-    unchecked = inspect.unwrap(Colorizer.many)  # users have no type checker
-    with pytest.raises(ValueError, match=r"a photo is \(H, W, 3\) uint8, not "):
-        unchecked(colorizer, [wrong])
 
 
 def test_counts_are_rounded_up_by_less_than_a_half() -> None:

@@ -1,7 +1,7 @@
 """Which boxes ``jaxcolor colorize`` hands to the networks; the networks themselves are left out."""
 
 import json
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -28,13 +28,13 @@ def colour(photos, monkeypatch, tmp_path):
     """Colours the photos; returns the boxes that the networks were given, by photo."""
     given = {}
 
-    def many(pictures, boxes, scores):
+    def many(pictures, boxes, scores, hints):
         for picture, corners in zip(pictures, boxes, strict=True):
             given["ab"[picture[0, 0, 0]]] = None if corners is None else corners.tolist()
         return pictures
 
-    fake = SimpleNamespace(uses_boxes=True, many=many)
-    monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_: fake)
+    fake = Mock(spec=module.Colorizer, uses_boxes=True, many=many)
+    monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
 
     def run(boxes=None, missing_boxes="none"):
         options = {"boxes_per_photo": 8, "batch_size": 2, "replace": True}

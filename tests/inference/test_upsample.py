@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxcolor import color
-from jaxcolor.inference.colorizer import Colorizer, join
-from jaxcolor.inference.upsample import Upsampling, luma_slope, reduced, strips, upsampled
+from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.inference.upsample import Upsampling, join, luma_slope, reduced, strips, upsampled
 from jaxcolor.runtime.errors import UserError
 from tests.small import FEW, photo, quick_compiles, variables
 

@@ -12,6 +12,7 @@ import pytest
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models import networks
 from jaxcolor.weights import native, reference
@@ -64,7 +65,8 @@ def test_names_and_metadata(path, small):
     with safe_open(path, framework="np") as file:
         about = json.loads(file.metadata()["jaxcolor"])
         keys = set(file.keys())
-    assert about["format"] == 1
+    assert about["format"] == native.FORMAT == 2
+    assert (about["decode"], about["saturation_curve"]) == ("safe", None)
     assert about["trees"] == ["full", "instance", "fusion"]
     assert about["config"]["fusion"]["layers"] == ["conv1_2", "conv8_up"]
     assert {
@@ -73,6 +75,23 @@ def test_names_and_metadata(path, small):
         "fusion/params/trunk/conv1_1/kernel",
         "reference_unused/full/a.num_batches_tracked",
     } <= keys
+
+
+@pytest.mark.parametrize("decode", ["safe", "vivid:0.5", "vivid:1"])
+def test_how_colors_are_decoded(path, small, decode):
+    curve = SaturationCurve((0.0, 10.0, 20.5), (0.0, 15.0, 15.0))
+    native.save(path, SMALL, {"full": small["full"]}, decode=decode, saturation_curve=curve)
+    loaded = native.load(path)
+    assert (loaded.decode, loaded.saturation_curve) == (decode, curve)
+
+
+@pytest.mark.parametrize("decode", ["", "vivid", "vivid:0", "vivid:1.5", "vivid:nan", "vivid:-1", "Safe"])
+def test_no_such_way_to_decode(path, small, decode):
+    with pytest.raises(WeightsError, match=r"not written: decode .*: must be 'safe', or 'vivid:V'"):
+        native.save(path, SMALL, {"full": small["full"]}, decode=decode)
+    with pytest.raises(WeightsError, match=r"not written: vivid 0\.5: these weights have neither"):
+        native.save(path, SMALL, {"full": small["full"]}, decode="vivid:0.5")
+    assert not list(path.parent.iterdir())
 
 
 def test_some_trees(path, small):
@@ -246,12 +265,18 @@ def test_arrays_of_a_tree_that_the_metadata_does_not_name(path, small):
 @pytest.mark.parametrize(
     ("about", "said"),
     [
-        ({"format": 2, "version": "9.9"}, r"format 2, written by jaxcolor 9.9; jaxcolor \S+ reads format 1"),
+        ({"format": 1, "version": "9.9"}, r"format 1, written by jaxcolor 9.9; jaxcolor \S+ reads format 2"),
         ({"format": None}, "format None"),
         ({"trees": ["whole"]}, r"trees \['whole'\] in its metadata; known: full, instance, fusion"),
         ({"trees": []}, "known: full, instance, fusion"),
         ({"trees": ["full", "full"]}, "known: full, instance, fusion"),
         ({"note": None}, "note or config in its metadata is of a wrong type"),
+        ({"decode": "loud"}, "decode 'loud': must be 'safe', or 'vivid:V'"),
+        ({"decode": None}, "decode None: must be a text"),
+        ({"decode": "vivid:0.5"}, "vivid 0.5: these weights have neither a class head"),
+        ({"saturation_curve": {"predicted": [0, 2, 1], "wanted": [0, 1, 2]}}, "saturation_curve: must be lists"),
+        ({"saturation_curve": {"predicted": [0, 1]}}, "saturation_curve: must be lists"),
+        ({"saturation_curve": [1]}, "saturation_curve: must be lists"),
         ({"config": [1]}, "note or config in its metadata is of a wrong type"),
         ({"config": {"depth": 3}, "version": "9.9"}, "model.depth: no such field.*written by jaxcolor 9.9, this is"),
         ({"config": {"width": "wide"}}, "model.width: 'wide' is not of type float"),

@@ -1,0 +1,310 @@
+"""What the networks say of prepared photos: colors on the canvas, palettes of objects, hints for other results.
+
+Photos with crops and photos without go through the networks in one call of each kind. Programs are compiled once for
+each rounded number of photos, crops and objects in a call (``rounded_up``), never for a photo's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import Float, Float32, Int, Int32, UInt8
+
+from jaxcolor import color
+from jaxcolor.batch import PADDING, Batch
+from jaxcolor.boxes import level_boxes
+from jaxcolor.config import ModelConfig
+from jaxcolor.data.collate import collate
+from jaxcolor.hints import (
+    OBJECT_SHARE,
+    RADIUS_SHARE,
+    BatchHints,
+    Hints,
+    PlacedHints,
+    hints_in_boxes,
+    hints_on_canvas,
+)
+from jaxcolor.inference.alternatives import Alternatives, alternatives
+from jaxcolor.inference.palette import Palette, box_masks, object_palettes
+from jaxcolor.inference.photos import Prepared
+from jaxcolor.models import networks
+from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, has_classes
+from jaxcolor.registries import OUTPUTS
+from jaxcolor.runtime.compile_options import prediction_options, shardings
+from jaxcolor.runtime.errors import UserError
+
+_POINT_CELLS = 3
+"""Side of the square around a clicked point whose distribution is read, in cells of the class head's grid."""
+
+
+class Colors(NamedTuple):
+    """Normalized ab on the canvas, of one photo or of a batch."""
+
+    ab: Float[Any, "*B S S 2"]
+    """Of the first output head."""
+    annealed: Float[Any, "*B S S 2"] | None
+    """Of the class head, where it was asked for."""
+
+
+class ObjectColors(NamedTuple):
+    """The plausible colors of one object, the most probable first."""
+
+    rgb: UInt8[np.ndarray, "K 3"]
+    """SRGB at the object's mean L*."""
+    probability: Float32[np.ndarray, " K"]
+    """Of all the colors that are nearest to each of these; sums to 1."""
+    ab: Float32[np.ndarray, "K 2"]
+    """Normalized ab."""
+
+
+NO_COLORS = ObjectColors(np.zeros((0, 3), np.uint8), np.zeros(0, np.float32), np.zeros((0, 2), np.float32))
+
+
+class _Distribution(NamedTuple):
+    """How frequent colors are at each cell of the class head's grid, and the L there."""
+
+    logits: Float[jax.Array, "B h w 529"]
+    luminance: Float[jax.Array, "B h w"]
+
+
+def color_function(config: ModelConfig) -> Callable[..., Colors]:
+    """A function of the three trees, a batch and its hints, and of two flags that are static.
+
+    ``fused``: the dual-branch model, otherwise the full-image network alone. ``annealed``: the class head's color too.
+    """
+    nets = networks.build(config)
+
+    def colors(
+        variables: networks.Variables,
+        batch: Batch,
+        hints: BatchHints | None = None,
+        *,
+        fused: bool,
+        annealed: bool = False,
+    ) -> Colors:
+        _, found = _run(nets, variables, batch, hints, fused)
+        return Colors(found.ab, annealed_ab(found.outputs, found.ab.shape[1:3]) if annealed else None)
+
+    return colors
+
+
+def _run(
+    nets: networks.Networks, variables: networks.Variables, batch: Batch, hints: BatchHints | None, fused: bool
+) -> tuple[networks.LabBatch, Any]:
+    """The batch as the networks see it, and what the fusion or the full-image network makes of it."""
+    lab = networks.to_lab(batch, nets.full.config, hints)
+    if fused:
+        return lab, networks.run_fused(nets, variables, lab)
+    return lab, networks.run_full(nets, variables, lab.full.inputs)
+
+
+def _distribution(
+    nets: networks.Networks, variables: networks.Variables, batch: Batch, hints: BatchHints | None, fused: bool
+) -> _Distribution:
+    """Whose distribution palettes and samples read: the fusion trunk's where a photo has crops, else the full tree's.
+
+    The instance network's own, pasted into the boxes, would be another choice; here is where it is made.
+    """
+    lab, found = _run(nets, variables, batch, hints, fused)
+    logits = found.outputs[CLASS_HEAD].frequencies
+    images, side = logits.shape[:2]
+    luminance = lab.full.luminance.reshape(images, side, lab.full.luminance.shape[1] // side, side, -1)
+    return _Distribution(logits, luminance.mean(axis=(2, 4)))
+
+
+def _palette_function(config: ModelConfig) -> Callable[..., Palette]:
+    nets = networks.build(config)
+
+    def palettes(
+        variables: networks.Variables,
+        batch: Batch,
+        hints: BatchHints | None,
+        boxes: Int[jax.Array, "N 4"],
+        box_to_image: Int[jax.Array, " N"],
+        *,
+        fused: bool,
+    ) -> Palette:
+        found = _distribution(nets, variables, batch, hints, fused)
+        masks = box_masks(boxes, found.logits.shape[1])
+        return object_palettes(found.logits, masks, box_to_image, found.luminance)
+
+    return palettes
+
+
+def _alternatives_function(config: ModelConfig) -> Callable[..., Alternatives]:
+    nets = networks.build(config)
+
+    def draw(
+        key: jax.Array,
+        variables: networks.Variables,
+        batch: Batch,
+        hints: BatchHints | None,
+        boxes: Int[jax.Array, "N 4"],
+        box_to_image: Int[jax.Array, " N"],
+        *,
+        fused: bool,
+        count: int,
+    ) -> Alternatives:
+        found = _distribution(nets, variables, batch, hints, fused)
+        return alternatives(key, *found, boxes, box_to_image, count)
+
+    return draw
+
+
+class Predictor:
+    """The networks on the default device, compiled when they are needed."""
+
+    def __init__(self, config: ModelConfig, variables: networks.Variables, cuda_graphs: bool) -> None:
+        """Puts the variables on the device; ``cuda_graphs`` as in ``Colorizer``."""
+        self.config = config
+        self.uses_crops = all(tree in variables for tree in networks.TREES)
+        kept = networks.frozen(variables, config)
+        default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
+        self.variables = jax.device_put(kept, shardings(kept, default))
+        options = prediction_options(cuda_graphs)
+        self._colors = jax.jit(color_function(config), static_argnames=("fused", "annealed"), compiler_options=options)
+        self._palettes = jax.jit(_palette_function(config), static_argnames="fused", compiler_options=options)
+        self._alternatives = jax.jit(
+            _alternatives_function(config), static_argnames=("fused", "count"), compiler_options=options
+        )
+
+    def colors(self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], annealed: bool) -> list[Colors]:
+        """The ab of each photo with such hints; ``annealed``: the class head's too."""
+        found: list[Any] = [None] * len(photos)
+        for fused, rows in _kinds(photos):
+            batch, given = self._inputs([photos[i] for i in rows], [hints[i] for i in rows])
+            colors = jax.device_get(self._colors(self.variables, batch, given, fused=fused, annealed=annealed))
+            for place, i in enumerate(rows):  # what follows the photos only fills up
+                found[i] = Colors(*(None if ab is None else ab[place] for ab in colors))
+        return found
+
+    def palettes(
+        self, photos: Sequence[Prepared], points: Sequence[Float[np.ndarray, "_ 2"]]
+    ) -> list[list[ObjectColors]]:
+        """The colors of each photo's usable boxes, all of them, and then of its points (x, y in pixels)."""
+        self._need_classes()
+        cells = [
+            np.concatenate([self._cells(photo, photo.boxes), self._point_cells(photo, of_photo)])
+            for photo, of_photo in zip(photos, points, strict=True)
+        ]
+        found: list[list[ObjectColors]] = [[] for _ in photos]
+        for fused, rows in _kinds(photos):
+            boxes, owner = _packed([cells[i] for i in rows])
+            if not (owner >= 0).any():
+                continue
+            inputs = self._inputs([photos[i] for i in rows], [photos[i].hints for i in rows])
+            palette = jax.device_get(self._palettes(self.variables, *inputs, boxes, owner, fused=fused))
+            for n in np.flatnonzero(owner >= 0):
+                there = palette.valid[n]
+                rgb = color.quantize_rgb(palette.rgb[n, there])
+                found[rows[owner[n]]].append(ObjectColors(rgb, palette.probability[n, there], palette.ab[n, there]))
+        return found
+
+    def alternatives(self, photos: Sequence[Prepared], count: int, seed: int) -> list[list[PlacedHints]]:
+        """For each photo the hints of up to ``count`` results, the most probable first; its own lie over them."""
+        self._need_classes()
+        key = jax.random.key(seed)
+        found: list[list[PlacedHints]] = [[] for _ in photos]
+        for fused, rows in _kinds(photos):
+            kind = [photos[i] for i in rows]
+            boxes, owner = _packed([self._cells(photo, photo.boxes[photo.used]) for photo in kind])
+            inputs = self._inputs(kind, [photo.hints for photo in kind])
+            drawn = self._alternatives(key, self.variables, *inputs, boxes, owner, fused=fused, count=count)
+            drawn = jax.device_get(drawn)
+            for place, i in enumerate(rows):
+                objects = np.concatenate([[len(owner) + place], np.flatnonzero(owner == place)])
+                found[i] = [
+                    self._placed(photos[i], drawn, int(result), objects)
+                    for result in np.flatnonzero(drawn.valid[:, place])
+                ]
+        return found
+
+    def _placed(self, photo: Prepared, drawn: Alternatives, result: int, objects: Int[np.ndarray, " n"]) -> PlacedHints:
+        """The hints of one result: the background, then the photo's objects, then what a person gave."""
+        boxes = np.concatenate([[[0, 0, *photo.size]], photo.boxes[photo.used]]).astype(np.float64)
+        sides = boxes[1:, 2:] - boxes[1:, :2]
+        radius = np.full(len(boxes), RADIUS_SHARE * max(photo.size))
+        radius[1:] = np.minimum(radius[1:], OBJECT_SHARE * sides.min(axis=1))
+        cells, shown, ab = (np.asarray(a)[result, objects] for a in (drawn.cells, drawn.shown, drawn.ab))
+        xy = (cells + 0.5) * (np.array(photo.size) / self._grid_side)
+        # The cells of a small object reach out of its box.
+        xy = np.clip(xy, boxes[:, None, :2], np.nextafter(boxes[:, None, 2:], 0))
+        which = np.nonzero(shown)[0]
+        return PlacedHints(
+            np.concatenate([xy[shown], photo.hints.xy]),
+            np.concatenate([radius[which], photo.hints.radius]),
+            np.concatenate([ab[which], photo.hints.ab]),
+        )
+
+    @property
+    def _grid_side(self) -> int:
+        return self.config.side >> int(OUTPUTS.get(CLASS_HEAD).level)
+
+    def _cells(self, photo: Prepared, boxes: Int32[np.ndarray, "N 4"]) -> Int32[np.ndarray, "N 4"]:
+        """x0, y0, width, height of boxes on the class head's grid."""
+        level = OUTPUTS.get(CLASS_HEAD).level
+        return level_boxes(boxes, photo.size, self.config.side)[:, level]
+
+    def _point_cells(self, photo: Prepared, points: Float[np.ndarray, "N 2"]) -> Int32[np.ndarray, "N 4"]:
+        """The squares around points."""
+        side = self._grid_side
+        cell = np.minimum(np.floor(points / np.array(photo.size) * side), side - 1)
+        start, end = np.maximum(cell - _POINT_CELLS // 2, 0), np.minimum(cell + _POINT_CELLS // 2 + 1, side)
+        return np.concatenate([start, end - start], axis=1).astype(np.int32)
+
+    def _need_classes(self) -> None:
+        if not has_classes(self.config):
+            raise UserError(
+                "palettes and samples need a distribution of colors, which these weights do not predict; train with "
+                "--config.model.outputs=\"('regression','classes')\""
+            )
+
+    def _inputs(self, photos: Sequence[Prepared], hints: Sequence[PlacedHints]) -> tuple[Batch, BatchHints | None]:
+        """Filled up to rounded numbers, so that few shapes are compiled and little of the work is for nothing."""
+        side, given = self.config.side, None
+        crops = rounded_up(sum(len(photo.example.scores) for photo in photos))
+        examples = [photo.example for photo in photos]
+        filled = [*examples, *[None] * (rounded_up(len(photos)) - len(photos))]
+        batch = collate(filled, device_count=1, capacity=crops, side=side, with_full=True)[0]
+        if any(len(placed.xy) for placed in hints):
+            full = [hints_on_canvas(placed, photo.size, side) for photo, placed in zip(photos, hints, strict=True)]
+            # In the order of ``collate``, which drops none: photo by photo.
+            crop = [hints_in_boxes(placed, photo.crop_boxes, side) for photo, placed in zip(photos, hints, strict=True)]
+            stacked = Hints(*(np.stack(arrays) for arrays in zip(*full, strict=True)))
+            packed = Hints(*(np.concatenate(arrays) for arrays in zip(*crop, strict=True)))
+            given = BatchHints(_filled_up(stacked, len(filled)), _filled_up(packed, crops))
+        return batch, given
+
+
+def _kinds(photos: Sequence[Prepared]) -> Iterator[tuple[bool, list[int]]]:
+    """Whether they have crops, and which photos those are; kinds of which there are none are left out."""
+    for with_crops in (True, False):
+        rows = [i for i, photo in enumerate(photos) if (len(photo.example.scores) > 0) == with_crops]
+        if rows:
+            yield with_crops, rows
+
+
+def _packed(boxes: Sequence[Int32[np.ndarray, "_ 4"]]) -> tuple[Int32[np.ndarray, "N 4"], Int32[np.ndarray, " N"]]:
+    """The boxes of photos on one axis and the photo of each, filled up to a rounded number."""
+    together = np.concatenate(boxes)
+    empty = rounded_up(len(together)) - len(together)
+    owner = np.repeat(np.arange(len(boxes), dtype=np.int32), [len(of_photo) for of_photo in boxes])
+    return np.pad(together, [(0, empty), (0, 0)]), np.pad(owner, (0, empty), constant_values=PADDING)
+
+
+def _filled_up(hints: Hints, length: int) -> Hints:
+    """Pictures without a hint after those that there are."""
+    return Hints(*(np.pad(a, [(0, length - len(a)), (0, 0), (0, 0), (0, 0)]) for a in hints))
+
+
+def rounded_up(count: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ..., less than a third of which is then filling; 0 stays 0."""
+    if not count:
+        return 0
+    power = 1 << (count - 1).bit_length()
+    return power * 3 // 4 if count <= power * 3 // 4 else power
