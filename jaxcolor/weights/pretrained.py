@@ -86,9 +86,7 @@ def _differences(tree: str, theirs: ModelConfig, ours: ModelConfig) -> list[str]
 def _from_reference(path: Path, config: Config) -> NativeWeights:
     """The authors' files name no config: what their code fixes is compared, the rest is as the run wants it."""
     loaded = reference.load(path, config.start_form)
-    model = ModelConfig(
-        side=config.model.side, compute_dtype=config.model.compute_dtype, hint_mask=loaded.hint_mask
-    )
+    model = ModelConfig(side=config.model.side, compute_dtype=config.model.compute_dtype, hint_mask=loaded.hint_mask)
     dtype = parameter_type(config.model)
     # In C order, since the translation gives views of transposed kernels; float64 holds every float32.
     # Tree by tree: JAX would sort them.

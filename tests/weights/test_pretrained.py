@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-import numpy as np
 import pytest
 
 from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig
