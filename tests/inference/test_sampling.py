@@ -20,6 +20,7 @@ from tests import small
 
 SIDE = 32
 MODEL = dataclasses.replace(small.FEW, side=SIDE, outputs=("regression", "classes"))
+PLACE, SHOW = jax.jit(sampling.place_points), jax.jit(sampling.object_hints)
 BOXES = [[[0, 0, 16, 16], [4, 4, 12, 12]], [], [[20, 8, 32, 32]]]
 
 
@@ -60,15 +61,16 @@ def test_samples_are_the_hinted_predictions_whatever_else_is_in_the_batch(variab
     nets = networks.build(MODEL)
     lab = networks.to_lab(batch(), MODEL)
 
+    objects, palettes = jax.tree.map(jnp.asarray, (found.objects, found.palettes))
+
     def by_hand(v: Any, choice: jax.Array, ab: jax.Array) -> jax.Array:
         first = sampling.colored(nets, v, lab)
-        points = sampling.place_points(first.frequencies, lab, found.objects, found.palettes)
+        points = sampling.place_points(first.frequencies, lab, objects, palettes)
         hints = sampling.object_hints(points, lab, choice, ab)
         return networks.predict(nets, v, batch(), hints).ab
 
-    one = 1
-    expected = jax.jit(by_hand)(variables, found.draws.choice[one], found.draws.ab[one])
-    np.testing.assert_allclose(found.ab[one], expected, atol=2e-5)
+    expected = jax.jit(by_hand)(variables, found.draws.choice[1], found.draws.ab[1])
+    np.testing.assert_allclose(found.ab[1], expected, atol=2e-5)
 
 
 def lab_batch(of: Batch) -> LabBatch:
@@ -99,11 +101,11 @@ def test_objects_show_their_colors_in_their_boxes_and_smaller_ones_on_top() -> N
     assert objects.crop_to_image.tolist() == [0, 0, 2, -1, -1, 0, 1, 2]
     assert objects.boxes[5:].tolist() == [[0, 0, SIDE, SIDE]] * 3
     frequencies = distribution(np.full((3, 8, 8), 0.5))
-    points = sampling.place_points(frequencies, lab, objects, palettes(8, WARM, COLD))
+    points = PLACE(frequencies, lab, objects, palettes(8, WARM, COLD))
     np.testing.assert_allclose(points.evidence[6], 1, atol=1e-3)  # a photo without boxes: 16 points
     assert (np.asarray(points.evidence[3]) == -1).all()  # padding
     ab = jnp.arange(8, dtype=jnp.float32)[:, None] / 10 + jnp.array([[0.01, 0.02]])
-    hints = sampling.object_hints(points, lab, jnp.zeros(8, jnp.int32), ab)
+    hints = SHOW(points, lab, jnp.zeros(8, jnp.int32), ab)
     shown, mask = np.asarray(hints.full.ab[..., 0]), np.asarray(hints.full.mask[..., 0])
     assert (shown[~mask] == 0).all()
     inner, outer = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
@@ -127,9 +129,9 @@ def test_a_color_is_shown_where_it_is_plausible() -> None:
     objects = sampling.batch_objects(lab)
     warm = np.zeros((1, 8, 8))
     warm[:, 4:] = 1  # the lower half of the background
-    points = sampling.place_points(distribution(warm), lab, objects, palettes(2, WARM, COLD))
+    points = PLACE(distribution(warm), lab, objects, palettes(2, WARM, COLD))
     for choice, half in ((0, slice(16, 32)), (1, slice(0, 16))):
-        hints = sampling.object_hints(points, lab, jnp.full(2, choice), jnp.array([WARM, WARM]))
+        hints = SHOW(points, lab, jnp.full(2, choice), jnp.array([WARM, WARM]))
         rows = np.flatnonzero(np.asarray(hints.full.mask[0, ..., 0]).any(axis=1))
         assert len(rows)
         assert set(rows) <= set(range(SIDE)[half])
@@ -141,8 +143,8 @@ def test_a_color_that_fits_nowhere_is_shown_where_it_fits_best() -> None:
     warm = np.zeros((1, 8, 8))
     warm[0, 0, 3:5] = 1e-3  # none of the points lies here, but next to them
     warm[0, 1, 1] = 1e-4
-    points = sampling.place_points(distribution(warm), lab, objects, palettes(2, WARM, COLD))
-    hints = sampling.object_hints(points, lab, jnp.zeros(2, jnp.int32), jnp.array([WARM, WARM]))
+    points = PLACE(distribution(warm), lab, objects, palettes(2, WARM, COLD))
+    hints = SHOW(points, lab, jnp.zeros(2, jnp.int32), jnp.array([WARM, WARM]))
     assert np.argwhere(np.asarray(hints.full.mask[0, ..., 0])).tolist() == [[4, 4]]
 
 
