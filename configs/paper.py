@@ -2,7 +2,7 @@
 
 Command: ``python train.py --config configs/paper.py --workdir runs/paper --config.data.data_dir=TFDS
 --config.data.boxes_path=TRAIN.boxes --config.start_from=siggraph17-df00044c.pth``. The start is the file of the
-``colorizers`` package (richzhang/colorization), whose hint mask of 0 is allowed for; TFDS holds the prepared
+``colorizers`` package (richzhang/colorization), whose hint mask is ``model.hint_mask`` here; TFDS holds the prepared
 imagenet2012, TRAIN.boxes are detections on its gray train photos (docs/data.md). Set
 ``--config.data.index_path=FILE`` to start faster the next time. Reading the .pth file needs PyTorch
 (``pip install -e '.[torch]'``).
@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     return to_config_dict(
         Config(
             name="paper",
-            model=ModelConfig(compute_dtype="bfloat16"),
+            model=ModelConfig(compute_dtype="bfloat16", hint_mask="siggraph17"),
             data=data,
             full=StageConfig(steps=0, epochs=2.0, batch_size=16, learning_rate=1e-5),
             instance=StageConfig(steps=0, epochs=5.0, batch_size=16, learning_rate=5e-5),

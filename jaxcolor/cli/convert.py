@@ -45,7 +45,7 @@ def add_convert(subparsers: Subparsers) -> None:
         choices=("auto", "reference", "siggraph17"),
         default="auto",
         help="what one .pth file is: of the reference (hint mask -0.5 without a hint) or of the colorizers package's "
-        "siggraph17 (mask 0). Default: what its name or checksum tells",
+        "siggraph17 (mask 0), which the file keeps as model.hint_mask. Default: what its name or checksum tells",
     )
     parser.add_argument("--note", default="", help="free text kept in the file, e.g. where the weights are from")
     parser.add_argument("--force", action="store_true", help="replace what exists of OUTPUT")
@@ -78,15 +78,15 @@ def _from_reference(options: argparse.Namespace) -> None:
     from jaxcolor.weights import native, reference
 
     weights = reference.load(options.source, options.form)
-    note = "; ".join(text for text in (options.note, weights.note) if text)
-    native.save(options.output, ModelConfig(), weights.variables, weights.unused, note)
+    config = ModelConfig(hint_mask=weights.hint_mask)
+    native.save(options.output, config, weights.variables, weights.unused, options.note)
     print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB)")
     for tree, variables in weights.variables.items():
         kept = weights.unused[tree]
         line = f"  {tree}: {count_parameters(variables['params']):,} parameters"
         print(f"{line}; {len(kept)} unused arrays kept ({_summary(kept)})" if kept else line)
-    if weights.note:
-        print(f"  {weights.note}")
+    if weights.hint_mask != ModelConfig().hint_mask:
+        print(f"  trained with the hint mask of {weights.hint_mask}: training goes on with model.hint_mask set to it")
 
 
 def _to_reference(source: Path, folder: Path, force: bool) -> None:

@@ -65,6 +65,18 @@ def add_data(subparsers: Subparsers) -> None:
     )
     pack.set_defaults(run=pack_data)
 
+    prior = actions.add_parser(
+        "prior",
+        help="measure how frequent colors are, for the class head",
+        description="Count the colors of photos, reduced to 64 x 64 pixels: the share of each of the 529 ab bins, with "
+        "which training weighs rare colors (config.objective.prior) where config.model.outputs has classes.",
+    )
+    add_photos(prior)
+    prior.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .npz file to write")
+    prior.add_argument("--count", metavar="N", type=int, default=0, help="of the first N photos alone (default: all)")
+    prior.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    prior.set_defaults(run=measure_prior_data, misused=prior.error)
+
 
 def prepare_data(options: argparse.Namespace) -> None:
     """Prepare ``options.name`` and print what there is and how to train on it."""
@@ -123,6 +135,29 @@ def pack_data(options: argparse.Namespace) -> None:
     if photos.skipped:
         print(f"{len(photos.skipped)} photos left out, named above", file=sys.stderr)
     _print_config(str(options.output), split)
+
+
+def measure_prior_data(options: argparse.Namespace) -> None:
+    """Measure the prior of ``options.photos``, write it and print what it holds."""
+    # NumPy would append the suffix that is not there.
+    if options.output.suffix != ".npz":
+        options.misused(f"FILE {str(options.output)!r} does not end in .npz")
+    if options.count < 0:
+        options.misused(f"--count {options.count}: must be at least 0")
+
+    from jaxcolor.data.sources.registry import make_source
+    from jaxcolor.runtime.atomic import refuse_existing
+    from jaxcolor.training.prior import SIDE, measure_prior, save_prior
+
+    if not options.force:
+        refuse_existing(options.output)
+    config = photos_config(options, missing_boxes="none")
+    source = make_source(config, SIDE)
+    photos = min(options.count or len(source), len(source))
+    prior = measure_prior(source, config, options.count)
+    save_prior(options.output, prior, source.describe())
+    print(f"{options.output}: {(prior > 0).sum()} of {len(prior)} colors in {photos:,} photos")
+    print(f"to train with it: --config.objective.prior={options.output}")
 
 
 def _print_result(path: Path, splits: dict[str, int], size: int, seconds: float) -> None:

@@ -16,17 +16,29 @@ import numpy as np
 from jaxcolor.batch import Batch
 from jaxcolor.data.eval_targets import EvalTargets
 from jaxcolor.data.loader import LoadedBatch
+from jaxcolor.evaluation import color_choice
 from jaxcolor.evaluation.controls import photo_of_crop
 from jaxcolor.evaluation.metrics import fid, inception, registry
 from jaxcolor.evaluation.predictions import Predictions
-from jaxcolor.evaluation.predictors import CONTROLS, INSTANCE, SYSTEMS, TRUTH, Predictors, without_donors
-from jaxcolor.evaluation.protocol import describe
+from jaxcolor.evaluation.predictors import (
+    CONTROLS,
+    INSTANCE,
+    OWN_SYSTEMS,
+    SYSTEMS,
+    TRUTH,
+    Predictors,
+    without_donors,
+)
+from jaxcolor.evaluation.protocol import describe, describe_choice
 from jaxcolor.evaluation.report import failures
 from jaxcolor.evaluation.report.contact_sheet import fitted
 from jaxcolor.evaluation.results import Objects, Results, Shown
 from jaxcolor.evaluation.scorer import Scorer, Truth
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT, Devices
+
+SAMPLED_PHOTOS = 6
+"""Photos whose samples are kept to look at, from the first."""
 
 
 class _Row(NamedTuple):
@@ -47,6 +59,10 @@ class _Row(NamedTuple):
     """What the photo looks like in gray."""
     chroma: float
     """Mean chroma of the true photo."""
+    hinted: dict[str, dict[str, float]]
+    """By system and number of points (``color_choice.hint_scores``)."""
+    sampled: dict[str, Any]
+    """``color_choice.sample_rows``; empty where nothing is drawn."""
 
 
 class _Batch(NamedTuple):
@@ -58,6 +74,8 @@ class _Batch(NamedTuple):
     chroma: np.ndarray
     pictures: dict[str, Any]
     failures: failures.Measured | None
+    hinted: color_choice.Scores
+    sampled: color_choice.SampleScores | None
 
 
 class _Tally:
@@ -81,6 +99,8 @@ class Evaluator:
         predictions: Sequence[Predictions] = (),
         threads: int = 1,
         truth_statistics: fid.Statistics | None = None,
+        hint_points: Sequence[int] = (),
+        samples: int = 0,
     ) -> None:
         """What takes part.
 
@@ -91,6 +111,8 @@ class Evaluator:
           predictions: result pictures of others.
           threads: how many read these.
           truth_statistics: what FID needs of the true photos, where it is known.
+          hint_points: numbers of random points of true color with which the studied weights are measured again.
+          samples: results drawn of each photo, where those weights have a class head.
         """
         self.predictors = predictors
         self.scorer = scorer
@@ -99,6 +121,8 @@ class Evaluator:
         self.threads = threads
         self.truth_statistics = truth_statistics
         """Known from the end of ``evaluate`` on, if FID is measured."""
+        self.hint_points = tuple(hint_points) if predictors.has_hints else ()
+        self.samples = samples if predictors.has_samples else 0
         self.tally = _Tally()
 
     def pictures(
@@ -117,8 +141,8 @@ class Evaluator:
             self.tally.resized[prediction.name] = self.tally.resized.get(prediction.name, 0) + found.resized
         return pictures
 
-    def measure(self, loaded: LoadedBatch) -> _Batch:
-        """All numbers of a batch; what is not there, or has no meaning, is NaN."""
+    def measure(self, loaded: LoadedBatch, number: int = 0) -> _Batch:
+        """All numbers of batch ``number``; what is not there, or has no meaning, is NaN."""
         batch, targets = loaded.batch, loaded.compared
         if targets is None:
             raise ValueError("a batch without the ground truth; eval_batches makes it where compare_at is given")
@@ -138,7 +162,11 @@ class Evaluator:
         main = next((colors[system] for system in ("fused", "full") if system in colors), None)
         found = None if main is None else failures.measure(batch, main, self.devices)
         of_truth, chroma = self.scorer.of_truth(truth)
-        return _Batch({**scores, TRUTH: of_truth}, objects, truth, chroma, pictures, found)
+        numbers = color_choice.photo_numbers(batch, number, self.devices)
+        choosing = (self.predictors, self.scorer, truth, batch, numbers)
+        hinted = color_choice.hint_scores(*choosing, self.hint_points)
+        sampled = color_choice.sample_scores(*choosing, self.samples, self.devices) if self.samples else None
+        return _Batch({**scores, TRUTH: of_truth}, objects, truth, chroma, pictures, found, hinted, sampled)
 
     def _undefined(self, loaded: LoadedBatch, batch: Batch) -> dict[str, np.ndarray]:
         """System -> photos of the batch for which it says nothing, bool (B,)."""
@@ -159,9 +187,11 @@ class Evaluator:
             sums = self.tally.features.get(name, fid.no_photos(inception.WIDTH))
             self.tally.features[name] = fid.add(sums, self.scorer.features(truth, rgb)[there])
 
-    def show(self, loaded: LoadedBatch, measured: _Batch, places: np.ndarray) -> list[Shown]:
+    def show(
+        self, loaded: LoadedBatch, pictures: Mapping[str, Any], scores: Mapping[str, Any], places: Any
+    ) -> list[Shown]:
         """The photos at these places of the batch, with all their pictures; native ones fitted into the canvas."""
-        host = {name: self.devices.fetch(rgb, SPLIT) for name, rgb in measured.pictures.items()}
+        host = {name: self.devices.fetch(rgb, SPLIT) for name, rgb in pictures.items()}
         targets = loaded.compared
         assert targets is not None
         host[TRUTH] = targets.rgb
@@ -174,9 +204,19 @@ class Evaluator:
             share = np.array([width, height]) / max(width, height)
             boxes = np.rint(level_boxes[owner == i] * np.concatenate([share, share])).astype(np.int32)
             panels = {name: fitted(rgb[i, :height, :width], side) for name, rgb in host.items()}
-            psnr = {name: float(measured.scores[name]["psnr"][i]) for name in measured.pictures}
+            psnr = {name: float(scores[name]["psnr"][i]) for name in pictures if name in scores}
             shown.append(Shown(loaded.names[i], boxes, panels, psnr))
         return shown
+
+    def show_samples(
+        self, loaded: LoadedBatch, sampled: color_choice.SampleScores, places: np.ndarray
+    ) -> list[color_choice.SampledPhoto]:
+        """The photos at these places of the batch, with their samples."""
+        named = {str(i): rgb for i, rgb in enumerate(sampled.pictures)}
+        return [
+            color_choice.SampledPhoto(s.name, s.boxes, s.panels[TRUTH], tuple(s.panels[name] for name in named))
+            for s in self.show(loaded, named, {}, places)
+        ]
 
     def rows(self, number: int, loaded: LoadedBatch, measured: _Batch) -> list[_Row]:
         """One for each valid photo of the batch."""
@@ -187,6 +227,8 @@ class Evaluator:
         of_row: dict[int, list[int]] = {}
         for place, row in enumerate(measured.truth.object_rows.tolist()):
             of_row.setdefault(row, []).append(place)
+        sampled = measured.sampled
+        of_samples = [] if sampled is None else color_choice.sample_rows(sampled, batch, self.devices)
         to_canvas = batch.full_rgb.shape[1] / np.sqrt(targets.size.prod(axis=1))
         return [
             _Row(
@@ -202,6 +244,8 @@ class Evaluator:
                 ],
                 *self._failures(loaded, targets, measured.failures, owner, i),
                 float(measured.chroma[i]),
+                {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.hinted.items()},
+                of_samples[i] if of_samples else {},
             )
             for i in np.flatnonzero(batch.is_real).tolist()
         ]
@@ -242,12 +286,16 @@ def evaluate(
     devices, tally = evaluator.devices, evaluator.tally
     rows: list[_Row] = []
     shown: list[Shown] = []
+    drawn: list[color_choice.SampledPhoto] = []
     for number, loaded in enumerate(batches):
-        measured = evaluator.measure(loaded)
+        measured = evaluator.measure(loaded, number)
         valid = np.flatnonzero(loaded.batch.is_real)
         rows += evaluator.rows(number, loaded, measured)
         if len(shown) < shown_photos and devices.is_first:
-            shown += evaluator.show(loaded, measured, valid[: shown_photos - len(shown)])
+            places = valid[: shown_photos - len(shown)]
+            shown += evaluator.show(loaded, measured.pictures, measured.scores, places)
+        if measured.sampled is not None and len(drawn) < SAMPLED_PHOTOS and devices.is_first:
+            drawn += evaluator.show_samples(loaded, measured.sampled, valid[: SAMPLED_PHOTOS - len(drawn)])
         tally.dropped += loaded.dropped_crops
         tally.skipped += len(loaded.skipped)
         tally.reduced += loaded.compared.reduced if loaded.compared is not None else 0
@@ -259,9 +307,12 @@ def evaluate(
         raise UserError("there is no photo to evaluate")
     names = [prediction.name for prediction in evaluator.predictions]
     missing = {name: sorted(m for share in shares for m in share[5].get(name, [])) for name in names}
-    protocol = describe(evaluator.scorer, tuple(evaluator.predictors.systems), evaluator.predictors.controls)
+    own = evaluator.predictors
+    protocol = describe(evaluator.scorer, tuple(own.systems), own.controls, own.vivid_temperature)
     protocol["reduced_photos"] = sum(share[3] for share in shares)
     protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
+    if evaluator.hint_points or evaluator.samples:
+        protocol |= describe_choice(evaluator.hint_points, evaluator.samples)
     scores, truth = _scores(merged, evaluator)
     return Results(
         tuple(row.name for row in merged),
@@ -278,6 +329,15 @@ def evaluate(
         _facets(merged),
         np.array([row.chroma for row in merged]),
         {**registry.builtin_columns(), **registry.columns(evaluator.scorer.choice.measured)},
+        {
+            s: {m: np.array([row.hinted[s][m] for row in merged]) for m in evaluator.scorer.choice.metrics}
+            for s in merged[0].hinted
+        },
+        color_choice.merged(
+            [row.sampled for row in merged], color_choice.best_of_metrics(evaluator.scorer), tuple(drawn)
+        )
+        if merged[0].sampled
+        else None,
     )
 
 
@@ -296,7 +356,7 @@ def _scores(
     rows: Sequence[_Row], evaluator: Evaluator
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Scores of every system, in the order of reading, and what was measured of the true photos."""
-    order = (*SYSTEMS, *evaluator.predictors.systems, *(p.name for p in evaluator.predictions), *CONTROLS)
+    order = (*OWN_SYSTEMS, *evaluator.predictors.systems, *(p.name for p in evaluator.predictions), *CONTROLS)
     scores = {
         system: {m: np.array([row.scores[system][m] for row in rows]) for m in evaluator.scorer.choice.metrics}
         for system in dict.fromkeys(order)  # in this order: jit sorts the keys

@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxcolor import resample
 from jaxcolor.batch import Batch
 from jaxcolor.config import ModelConfig
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
-from jaxcolor.models.fusion import membership
+from jaxcolor.hints import BatchHints
+from jaxcolor.inference import sampling
+from jaxcolor.models.backbone import BackboneOutput
+from jaxcolor.models.fusion import FusionOutput, membership
+from jaxcolor.models.hint_simulation import crop_hints, random_points
 from jaxcolor.models.networks import (
     TREES,
     Networks,
@@ -22,15 +27,21 @@ from jaxcolor.models.networks import (
     build,
     frozen,
     picture,
-    predict,
     run_full,
+    run_fused,
     run_instance,
+    to_lab,
 )
+from jaxcolor.models.outputs import ab_distribution
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
 SYSTEMS = ("gray", "full", "fused")
 """ab = 0; the full-image network alone; the dual-branch model (the full tree where a photo has no boxes)."""
+VIVID = ("full_vivid", "fused_vivid")
+"""The same two, decoded from the distribution of the class head, where the weights have one."""
+OWN_SYSTEMS = ("gray", "full", "full_vivid", "fused", "fused_vivid")
+"""All of these, in the order of reading."""
 CONTROLS = ("no_boxes", "other_crops")
 """The dual-branch model with all crops taken away, and with another photo's crops in their place."""
 INSTANCE = "instance"
@@ -39,6 +50,10 @@ TRUTH = "truth"
 
 Colors = dict[str, Float[jax.Array, "B S S 2"]]
 """System -> normalized ab."""
+HINT_SEED = 0
+"""Of the random points that show true color: a photo's depend on it and on the photo's number alone."""
+SAMPLE_SEED = 0
+"""Of the samples, likewise."""
 
 
 class Checkpoint(NamedTuple):
@@ -61,6 +76,11 @@ class Checkpoint(NamedTuple):
         return "instance" in self.variables
 
     @property
+    def has_classes(self) -> bool:
+        """Whether there is a distribution over colors."""
+        return "classes" in self.model.outputs
+
+    @property
     def systems(self) -> tuple[str, ...]:
         """The systems that it brings, controls apart.
 
@@ -73,7 +93,9 @@ class Checkpoint(NamedTuple):
             raise UserError(f"{whose}cannot evaluate without the tree 'full'; the weights hold {held}")
         if self.name:
             return (self.name,)
-        return SYSTEMS[1:] if self.has_fusion else SYSTEMS[1:2]
+        there = {*(SYSTEMS[1:] if self.has_fusion else SYSTEMS[1:2])}
+        there |= {f"{system}_vivid" for system in there} if self.has_classes else set()
+        return tuple(system for system in OWN_SYSTEMS if system in there)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -82,7 +104,7 @@ def check_names(names: Sequence[str]) -> None:
     Raises:
       UserError: one that is empty, is given twice, or means something else.
     """
-    taken = {*SYSTEMS, *CONTROLS, INSTANCE, TRUTH}
+    taken = {*OWN_SYSTEMS, *CONTROLS, INSTANCE, TRUTH}
     for name in names:
         if not name or name in taken:
             why = "there is one already, or it means something else" if name else "it is empty"
@@ -90,26 +112,92 @@ def check_names(names: Sequence[str]) -> None:
         taken.add(name)
 
 
-def _predict(networks: Networks, variables: Variables, batch: Batch, photo: Int[jax.Array, " M"]) -> Colors:
+def _predict(
+    networks: Networks,
+    variables: Variables,
+    batch: Batch,
+    photo: Int[jax.Array, " M"],
+    temperature: float,
+    hints: BatchHints | None = None,
+) -> Colors:
     """Colors of one device; ``photo`` is the ``crop_to_image`` that says which photos have boxes."""
-    shown = picture(jnp.asarray(batch.full_rgb), networks.full.config)
+    lab = to_lab(batch, networks.full.config, hints)
+    full = run_full(networks, variables, lab.full.inputs)
+    colors = {"full": full.ab, **_vivid("full", full, temperature)}
     if "fusion" not in variables:
-        return {"full": run_full(networks, variables, shown.inputs).ab}
-    prediction = predict(networks, variables, batch)
-    has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)
-    # Not ``prediction.ab``: a control hides boxes, and must not change what is asked of photos that never had any.
-    fused = jnp.where(has_boxes[:, None, None, None], prediction.fused_ab, prediction.full_ab)
-    return {"full": prediction.full_ab, "fused": fused}
+        return colors
+    fusion = run_fused(networks, variables, lab)
+    # Not ``predict``: a control hides boxes, and must not change what is asked of photos that never had any.
+    has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)[:, None, None, None]
+    fused = {"fused": fusion.ab, **_vivid("fused", fusion, temperature)}
+    return colors | {s: jnp.where(has_boxes, ab, colors[s.replace("fused", "full")]) for s, ab in fused.items()}
+
+
+def _vivid(system: str, found: BackboneOutput | FusionOutput, temperature: float) -> Colors:
+    """The annealed mean of the distribution of colors, where there is one: one more decoding, not one more pass."""
+    if "classes" not in found.outputs:
+        return {}
+    mean = ab_distribution.annealed_mean(found.outputs["classes"].logits, temperature)
+    return {f"{system}_vivid": resample.resize(mean, *found.ab.shape[1:3])}
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+def _compiled(model: ModelConfig, devices: Devices, temperature: float) -> Callable[..., Any]:
     """Kept, so that an evaluation every so many steps of a training run compiles once."""
 
     def predict(variables: Variables, batch: Batch, photo: jax.Array) -> tuple[Colors]:
-        return (_predict(build(model), variables, batch, photo),)
+        return (_predict(build(model), variables, batch, photo, temperature),)
 
     return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_points(model: ModelConfig, devices: Devices, count: int) -> Callable[..., Any]:
+    """Random points of the photos and in their crops; the networks are another program, the same for any count."""
+
+    def points(batch: Batch, numbers: jax.Array) -> tuple[BatchHints]:
+        true_ab = picture(batch.full_rgb, model).ab
+        hints = random_points(jax.random.key(HINT_SEED), true_ab, count, numbers=numbers)
+        return (BatchHints(hints, crop_hints(hints, batch.level_boxes[:, 0], batch.crop_to_image)),)
+
+    return devices.map(points, in_specs=(SPLIT, SPLIT), out_specs=(SPLIT,))
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_hinted(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+    def predict(variables: Variables, batch: Batch, hints: BatchHints) -> tuple[Colors]:
+        found = _predict(build(model), variables, batch, batch.crop_to_image, 1.0, hints)
+        return ({system: ab for system, ab in found.items() if system in SYSTEMS},)
+
+    return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+
+
+class Sampled(NamedTuple):
+    """Results drawn for a batch, and the palettes of its crops; on the devices."""
+
+    ab: tuple[Float[jax.Array, "B S S 2"], ...]
+    """The most probable combination of colors first."""
+    palette_ab: Float[jax.Array, "M K 2"]
+    probability: Float[jax.Array, "M K"]
+    valid: Bool[jax.Array, "M K"]
+    masks: Float[jax.Array, "M h w"]
+    """Each crop's box on the grid of the class head."""
+    true_ab: Float[jax.Array, "B h w 2"]
+    """Of the photos, on that grid."""
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_sample(model: ModelConfig, devices: Devices, count: int) -> Callable[..., Any]:
+    def sample(variables: Variables, batch: Batch, numbers: jax.Array) -> tuple[Sampled]:
+        lab = to_lab(batch, model)
+        key = jax.random.key(SAMPLE_SEED)
+        found = sampling.sample(build(model), variables, lab, key, count, numbers=numbers)
+        crops, stride = batch.crop_to_image.shape[0], lab.full.ab.shape[1] // found.objects.masks.shape[1]
+        ab, probability, valid = (x[:crops] for x in found.palettes[1:])
+        true_ab = lab.full.ab[:, ::stride, ::stride]
+        return (Sampled(tuple(found.ab), ab, probability, valid, found.objects.masks[:crops], true_ab),)
+
+    return devices.map(sample, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 
 
 @functools.lru_cache(maxsize=4)
@@ -124,7 +212,13 @@ def _compiled_instance(model: ModelConfig, devices: Devices) -> Callable[..., An
 class Predictors:
     """The checkpoints of a comparison, on the devices; one compiled program for each architecture."""
 
-    def __init__(self, checkpoints: Sequence[Checkpoint], devices: Devices, controls: bool) -> None:
+    def __init__(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        devices: Devices,
+        controls: bool,
+        vivid_temperature: float = ab_distribution.TEMPERATURE,
+    ) -> None:
         """Puts the variables on the devices.
 
         Args:
@@ -132,11 +226,13 @@ class Predictors:
           devices: where to run.
           controls: predict ``CONTROLS`` too (where the nameless one has a fused system), and what its instance
             network says alone (where it has one).
+          vivid_temperature: of ``VIVID``.
 
         Raises:
           UserError: no ``full`` tree; canvases of different sides.
         """
         self._devices = devices
+        self.vivid_temperature = vivid_temperature
         self._loaded: list[tuple[Checkpoint, Any]] = []
         self.systems = tuple(system for checkpoint in checkpoints for system in checkpoint.systems)
         for checkpoint in checkpoints:
@@ -154,6 +250,10 @@ class Predictors:
         self.controls = CONTROLS if controls and studied is not None and studied.has_fusion else ()
         self.has_instance = controls and studied is not None and studied.has_instance
         """Whether ``instance`` can be asked."""
+        self.has_hints = studied is not None
+        """Whether ``hinted`` can be asked."""
+        self.has_samples = studied is not None and studied.has_classes
+        """Whether ``sampled`` can be asked."""
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         """The ab of every system and control but gray, which is 0 everywhere: (B, S, S, 2) each, on the devices."""
@@ -173,17 +273,49 @@ class Predictors:
 
     def instance(self, batch: Batch) -> Any:
         """The ab of the nameless checkpoint's instance network for every crop, (M, S, S, 2), on the devices."""
-        checkpoint, variables = next((c, v) for c, v in self._loaded if not c.name)
+        checkpoint, variables = self._studied()
         function = _compiled_instance(checkpoint.model, self._devices)
         crops = (self._devices.split(part) for part in (batch.crop_rgb, batch.crop_to_image))
         with jax.default_matmul_precision("highest"):
             (ab,) = function(variables, *crops)
         return ab
 
+    def hinted(self, batch: Batch, numbers: Int[np.ndarray, " B"], count: int) -> dict[str, Any]:
+        """The ab of the nameless checkpoint's ``full`` and ``fused`` where random points show their true color.
+
+        Args:
+          batch: photos and crops.
+          numbers: of the photos in their data set.
+          count: points of every photo.
+
+        Returns:
+          System -> (B, S, S, 2), on the devices.
+        """
+        checkpoint, variables = self._studied()
+        own, photos = self._devices.split(batch), self._devices.split(numbers.astype(np.int32))
+        with jax.default_matmul_precision("highest"):
+            (hints,) = _compiled_points(checkpoint.model, self._devices, count)(own, photos)
+            (colors,) = _compiled_hinted(checkpoint.model, self._devices)(variables, own, hints)
+        return dict(colors)
+
+    def sampled(self, batch: Batch, numbers: Int[np.ndarray, " B"], count: int) -> Sampled:
+        """Results drawn by the nameless checkpoint, which must have a class head; arguments as of ``hinted``."""
+        checkpoint, variables = self._studied()
+        function = _compiled_sample(checkpoint.model, self._devices, count)
+        with jax.default_matmul_precision("highest"):
+            (found,) = function(variables, self._devices.split(batch), self._devices.split(numbers.astype(np.int32)))
+        sampled: Sampled = found
+        return sampled
+
+    def _studied(self) -> tuple[Checkpoint, Any]:
+        return next((c, v) for c, v in self._loaded if not c.name)
+
     def _run(self, model: ModelConfig, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
         # A measurement: TF32 or bfloat16 products on accelerators would move colors by more than 8-bit rounding.
         with jax.default_matmul_precision("highest"):
-            (colors,) = _compiled(model, self._devices)(variables, batch, self._devices.split(photo))
+            (colors,) = _compiled(model, self._devices, self.vivid_temperature)(
+                variables, batch, self._devices.split(photo)
+            )
         found: Mapping[str, Any] = colors
         return found
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from jaxcolor.evaluation.controls import COVERS
+from jaxcolor.evaluation.diversity import COVERAGE_DISTANCE
 from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
 from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
-from jaxcolor.evaluation.predictors import SYSTEMS
+from jaxcolor.evaluation.predictors import HINT_SEED, SAMPLE_SEED, SYSTEMS, VIVID
 from jaxcolor.evaluation.scorer import Choice, Scorer
 from jaxcolor.evaluation.statistics import RESAMPLES
+from jaxcolor.inference.sampling import GRID
 
 
-def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]) -> dict[str, Any]:
+def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...], temperature: float) -> dict[str, Any]:
     """The choices behind the numbers, for ``metrics.json``."""
     choice: Choice = scorer.choice
     missing = [s for s in SYSTEMS[1:] if s not in systems] if any(s in SYSTEMS for s in systems) else []
@@ -56,6 +58,10 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         if scorer.per_object and controls
         else None,
         "fused": "the fusion tree where a photo has boxes, the full tree elsewhere",
+        "vivid": f"full_vivid and fused_vivid: annealed mean of the class head's distribution at temperature "
+        f"{temperature:g}, resized bilinearly"
+        if any(system in VIVID for system in systems)
+        else None,
         "controls": {
             "no_boxes": "the fusion tree without any crop",
             "other_crops": "each crop's pixels from another photo of the same batch, boxes kept; photos of a batch in "
@@ -70,3 +76,24 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         "interval_95": f"percentile bootstrap over photos, {RESAMPLES} resamples, fixed seed",
         "precision": "products in full float32 (matmul precision highest)",
     }
+
+
+def describe_choice(hint_points: tuple[int, ...], samples: int) -> dict[str, Any]:
+    """What ``metrics.json`` says of how hints and samples were measured, of those that were."""
+    hints = {
+        "hint_points": list(hint_points),
+        "hints": "each point shows the mean true ab of 6x6 pixels of the canvas, drawn around its middle (Zhang et al. "
+        "2017) and cut out for the crops; a photo's points depend on the seed and its number alone, those for a "
+        f"smaller count are the first of those for a larger one; seed {HINT_SEED}",
+    }
+    drawn = {
+        "samples": samples,
+        "sampling": "one color of its palette for each box and for the background, shown as hints at up to "
+        f"{GRID * GRID} points of each, then regressed; combinations without replacement in proportion to their "
+        "probability, the most probable first, which is repeated where a photo has no more; best_of k: the best of "
+        f"the first k; seed {SAMPLE_SEED}",
+        "palettes": "of each box that the model was given, from the class head without its rebalancing; truth: the "
+        f"highest mode of the box's true ab; covered: a color within {COVERAGE_DISTANCE:g} of it (a*b* units); "
+        "calibration: a color happens if it is the palette's nearest to the truth",
+    }
+    return {**(hints if hint_points else {}), **(drawn if samples else {})}

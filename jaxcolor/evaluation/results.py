@@ -14,14 +14,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from jaxcolor.evaluation.color_choice import Diversity, hint_summary
 from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
 from jaxcolor.evaluation.metrics.metric import Column
 from jaxcolor.evaluation.metrics.registry import builtin_columns
-from jaxcolor.evaluation.predictors import CONTROLS, INSTANCE, SYSTEMS
+from jaxcolor.evaluation.predictors import CONTROLS, INSTANCE, OWN_SYSTEMS, SYSTEMS
 from jaxcolor.evaluation.statistics import Mean, mean_over_objects, mean_over_photos, median
 from jaxcolor.runtime.errors import UserError
 
-DIFFERENCES = (("full", "gray"), ("fused", "full"), ("fused", "no_boxes"), ("fused", "other_crops"))
+DIFFERENCES = (
+    ("full", "gray"),
+    ("full_vivid", "full"),
+    ("fused", "full"),
+    ("fused_vivid", "fused"),
+    ("fused", "no_boxes"),
+    ("fused", "other_crops"),
+)
 """And the last of ``SYSTEMS`` that there is minus every other system."""
 OBJECT_DIFFERENCES = ((INSTANCE, "full"), ("fused", INSTANCE))
 """Of objects alone."""
@@ -95,6 +103,8 @@ class Results:
         failure finder's scores (``failures.KINDS``).
       chroma: mean chroma of the true photos, (P,); empty: not measured, and no photo is taken for colorless.
       metric_columns: metric -> how it is shown; those that were measured, and all built-in ones.
+      hint_scores: ``full+10``, ``fused+10``, … -> metric -> (P,): with so many random points of true color.
+      diversity: of the results that were drawn; None: none were.
     """
 
     names: tuple[str, ...]
@@ -111,6 +121,8 @@ class Results:
     facets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     chroma: Float[np.ndarray, " C"] = dataclasses.field(default_factory=lambda: np.zeros(0))
     metric_columns: Mapping[str, Column] = dataclasses.field(default_factory=builtin_columns)
+    hint_scores: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    diversity: Diversity | None = None
 
     @property
     def colorless(self) -> Bool[np.ndarray, " P"]:
@@ -124,8 +136,8 @@ class Results:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Systems that are neither of ``SYSTEMS`` nor controls."""
-        return tuple(s for s in self.scores if s not in (*SYSTEMS, *CONTROLS))
+        """Systems that are neither of ``OWN_SYSTEMS`` nor controls."""
+        return tuple(s for s in self.scores if s not in (*OWN_SYSTEMS, *CONTROLS))
 
     @functools.cached_property
     def records(self) -> list[Record]:
@@ -240,14 +252,19 @@ class Results:
     def to_metrics(self) -> dict[str, Any]:
         """Plain JSON types, without NaN or infinity: what ``metrics.json`` holds.
 
-        ``gray``, ``full``, ``fused`` (those that the weights allow) -> the metrics, and of each its ``interval_95``,
-        the number of ``photos`` behind it, how many were ``psnr_capped``, its mean ``without_colorless`` photos and its
-        ``median``; ``per_object`` values where objects were annotated, with the same keys and ``by_size``; ``fid`` and
-        ``delta_of_mean_…`` where measured. ``others`` -> the same for every other system, ``controls`` -> for each
-        control; ``objects_only`` -> ``instance`` -> ``per_object``; ``differences`` -> ``<better>_minus_<worse>`` ->
-        metric -> paired mean; ``truth`` -> means of the true photos; ``columns`` -> how each metric is shown.
+        ``gray``, ``full``, ``fused`` and the ``…_vivid`` (those that the weights allow) -> the metrics, and of each its
+        ``interval_95``, the number of ``photos`` behind it, how many were ``psnr_capped``, its mean
+        ``without_colorless`` photos and its ``median``; ``per_object`` values where objects were annotated, with the
+        same keys and ``by_size``; ``fid`` and ``delta_of_mean_…`` where measured. ``others`` -> the same for every
+        other system, ``controls`` -> for each control; ``objects_only`` -> ``instance`` -> ``per_object``;
+        ``differences`` -> ``<better>_minus_<worse>`` -> metric -> paired mean; ``truth`` -> means of the true photos;
+        ``columns`` -> how each metric is shown. Where they were measured: ``hint_curve`` -> system -> number of points
+        -> metrics; ``diversity`` (``Diversity.summary``).
         """
-        systems = [system for system in SYSTEMS if system in self.scores]
+        systems = [system for system in OWN_SYSTEMS if system in self.scores]
+        caps = {metric: self._cap(metric) for metric in self.metrics}
+        choice: dict[str, Any] = {"hint_curve": hint_summary(self.hint_scores, caps)} if self.hint_scores else {}
+        choice |= {"diversity": self.diversity.summary(caps)} if self.diversity is not None else {}
         summaries = {system: self._summary(system) for system in self.scores}
         of_objects = self.objects.scores
         pairs = [*self._pairs(), *((b, w) for b, w in OBJECT_DIFFERENCES if b in of_objects and w in of_objects)]
@@ -270,6 +287,7 @@ class Results:
                 "missing": self.missing,
                 "columns": {key: c._asdict() for key, c in self.metric_columns.items() if key in shown},
                 "protocol": self.protocol,
+                **choice,
             }
         )
 
@@ -344,8 +362,9 @@ def strict(value: Any) -> Any:
 
 
 def flat_metrics(results: Results) -> dict[str, float]:
-    """Means as ``<system>_<metric>``, those of the last system also as ``<metric>``; NaN where there is none."""
+    """Means as ``<system>_<metric>``, those of the last of ``SYSTEMS`` also as ``<metric>``; NaN: none."""
     systems = [system for system in SYSTEMS if system in results.scores]
-    means = {f"{s}_{m}": results.mean(s, m).value for s in systems for m in results.metrics}
+    own = [system for system in OWN_SYSTEMS if system in results.scores]
+    means = {f"{s}_{m}": results.mean(s, m).value for s in own for m in results.metrics}
     named = {name: math.nan if value is None else value for name, value in means.items()}
     return {**named, **{m: named[f"{systems[-1]}_{m}"] for m in results.metrics}}

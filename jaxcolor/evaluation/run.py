@@ -78,7 +78,8 @@ class DuringTraining:
         Raises:
           DataError: the source cannot be used.
         """
-        self._config = config
+        # Again and again: without what takes a pass for each number of points and each sample.
+        self._config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, hint_points="", samples=0))
         self._source = eval_source(config, config.model)
 
     def __call__(self, variables: Variables) -> tuple[dict[str, float], Image.Image | None]:
@@ -132,7 +133,7 @@ def compare(
     check_names([*(c.name for c in checkpoints if c.name), *(p.name for p in predictions)])
     model = checkpoints[0].model if checkpoints else config.model
     devices = Devices.all(config.mapping)
-    predictors = Predictors(checkpoints, devices, controls)
+    predictors = Predictors(checkpoints, devices, controls, config.eval.vivid_temperature)
     scorer = Scorer(config.eval, model.side, devices)
     during = source is not None
     source = source if source is not None else eval_source(config, model)
@@ -158,7 +159,16 @@ def compare(
     ):
         known = fid_source(config.eval, model.side, source)
         kept = _kept_statistics(config.eval, known, devices)
-        evaluator = Evaluator(predictors, scorer, devices, predictions, config.eval.data.threads, kept)
+        evaluator = Evaluator(
+            predictors,
+            scorer,
+            devices,
+            predictions,
+            config.eval.data.threads,
+            kept,
+            config.eval.hint_counts,
+            config.eval.samples,
+        )
         results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=bar.update)
     if kept is None and evaluator.truth_statistics is not None and config.eval.fid_truth and devices.is_first:
         found = evaluator.truth_statistics

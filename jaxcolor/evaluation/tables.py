@@ -12,14 +12,16 @@ from jaxcolor.evaluation import published
 from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
 from jaxcolor.evaluation.metrics.metric import Column
 from jaxcolor.evaluation.metrics.registry import builtin_columns
-from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
+from jaxcolor.evaluation.predictors import CONTROLS, OWN_SYSTEMS, SYSTEMS
 from jaxcolor.evaluation.results import DIFFERENCES
 from jaxcolor.runtime.text import MINUS, number
 
 TITLES = {
     "gray": "gray",
     "full": "full",
+    "full_vivid": "full, vivid",
     "fused": "fused",
+    "fused_vivid": "fused, vivid",
     "no_boxes": "fused, no boxes",
     "other_crops": "fused, other crops",
     "instance": "instance network alone",
@@ -33,6 +35,10 @@ STATISTICS_TITLE = "PSNR, whole picture"
 OBJECTS_TITLE = "Each annotated object by itself"
 OBJECT_STATISTICS_TITLE = "PSNR, each annotated object"
 SIZES_TITLE = "PSNR of objects by size on the canvas"
+HINTS_TITLE = "With random points of true color"
+SAMPLES_TITLE = "Best of the first samples"
+PALETTES_TITLE = "Palettes of boxes"
+CALIBRATION_TITLE = "Calibration of palettes"
 
 
 def title(system: str) -> str:
@@ -114,7 +120,7 @@ def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
 def _summaries(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Systems in the order of reading, controls last."""
     return [
-        *((name, metrics[name]) for name in SYSTEMS if name in metrics),
+        *((name, metrics[name]) for name in OWN_SYSTEMS if name in metrics),
         *metrics.get("others", {}).items(),
         *((name, metrics["controls"][name]) for name in CONTROLS if name in metrics.get("controls", {})),
     ]
@@ -204,7 +210,7 @@ def tables(metrics: Mapping[str, Any]) -> list[Table]:
             made.append(Table(group, _columns(metrics, shown), rows, gains, _published(beside, shown)))
         if group == "Whole picture":
             made += _statistics_table(metrics, STATISTICS_TITLE, _summaries(metrics))
-    return [*made, *_object_tables(metrics, data_set)]
+    return [*made, *_object_tables(metrics, data_set), *_hint_table(metrics), *_diversity_tables(metrics)]
 
 
 def _columns(metrics: Mapping[str, Any], shown: Sequence[str]) -> tuple[Column, ...]:
@@ -279,6 +285,82 @@ def _size_table(
     ]
     headings = tuple(shown._replace(title=f"{name} ({count})") for name, count in classes.items())
     return [Table(SIZES_TITLE, headings, tuple(rows), tuple(differences))]
+
+
+def _hint_table(metrics: Mapping[str, Any]) -> list[Table]:
+    """The hint curve: a row for each system and number of points."""
+    curve = metrics.get("hint_curve", {})
+    measured = {m for of in curve.values() for means in of.values() for m in means}
+    shown = [m for m in columns(metrics) if m in measured and column_of(metrics, m).group == GROUPS[0]]
+    rows = [
+        _row(metrics, f"{system}+{count}", means, shown)._replace(title=f"{title(system)}, {count} points")
+        for system, of in curve.items()
+        for count, means in of.items()
+    ]
+    return [Table(HINTS_TITLE, _columns(metrics, shown), tuple(rows))] if rows else []
+
+
+def _diversity_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What was drawn: the best of the first k samples, palettes against the truth, and their calibration."""
+    found = metrics.get("diversity")
+    if found is None:
+        return []
+
+    def cell(described: Mapping[str, Any] | None, digits: int, scale: float = 1.0) -> Cell:
+        if described is None or described["mean"] is None:
+            return Cell(None, None, digits, False)
+        interval = _pair(described["interval_95"])
+        scaled = None if interval is None else (interval[0] * scale, interval[1] * scale)
+        return Cell(described["mean"] * scale, scaled, digits, False)
+
+    heads = _columns(metrics, list(found["best_of"]))
+    best = [
+        Row(
+            f"best_of_{k + 1}",
+            f"best of {k + 1}",
+            tuple(cell(of[k], c.digits) for of, c in zip(each, heads, strict=True)),
+        )
+        for each in [list(found["best_of"].values())]
+        for k in range(found["samples"])
+    ]
+    if found["pairwise"]:
+        apart = (cell(found["pairwise"].get(m), c.digits) for m, c in zip(found["best_of"], heads, strict=True))
+        best.append(Row("pairwise", "between two samples", tuple(apart)))
+    tables = [Table(SAMPLES_TITLE, heads, tuple(best))]
+    if not found["boxes"]:
+        return tables
+    calibration, none = found["calibration"], None
+    error = calibration["expected_error"]
+    cells = (
+        Cell(float(found["boxes"]), none, 0, False),
+        Cell(found["palette_colors"], none, 2, False),
+        cell(found["coverage"], 1, 100.0),
+        Cell(none if error is None else 100 * error, none, 1, False),
+    )
+    headings = ("boxes", "colors each", "truth covered, %", "calibration error, %")
+    tables.append(Table(PALETTES_TITLE, tuple(Column(h) for h in headings), (Row("palettes", "palettes", cells),)))
+    rows = [
+        Row(
+            f"{low:.1f}",
+            f"{100 * low:.0f} to {100 * high:.0f}%",
+            (
+                Cell(float(count), none, 0, False),
+                Cell(100 * given, none, 1, False),
+                Cell(100 * happened, none, 1, False),
+            ),
+        )
+        for low, high, count, given, happened in zip(
+            calibration["edges"],
+            calibration["edges"][1:],
+            calibration["counts"],
+            calibration["probability"],
+            calibration["frequency"],
+            strict=False,
+        )
+        if count
+    ]
+    shown = tuple(Column(h) for h in ("colors", "probability given, %", "happened, %"))
+    return [*tables, Table(CALIBRATION_TITLE, shown, tuple(rows))]
 
 
 def footnotes(metrics: Mapping[str, Any]) -> list[str]:

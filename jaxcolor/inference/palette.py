@@ -156,14 +156,19 @@ def background_masks(
 
 @functools.partial(jax.jit, static_argnames=("images", "count"))
 def draw_object_colors(
-    key: jax.Array, palettes: Palette, crop_to_image: Int[jax.Array, " N"], images: int, count: int
+    key: jax.Array,
+    palettes: Palette,
+    crop_to_image: Int[jax.Array, " N"],
+    images: int,
+    count: int,
+    numbers: Int[jax.Array, " {images}"] | None = None,
 ) -> Draws:
     """Different combinations of the objects' colors for each photo, the most probable combination first.
 
     Objects choose independently. The others are drawn without replacement in proportion to their probability, by
     stochastic beam search (Kool, van Hoof, Welling, ICML 2019): Gumbel noise on all combinations at once, of which only
-    ``count`` are ever looked at. They follow by descending probability. The same key gives the same result, whatever
-    photos or padding follow in the batch.
+    ``count`` are ever looked at. They follow by descending probability. The same key and number give the same result,
+    whatever else is in the batch.
 
     Args:
       key: from ``jax.random.key``.
@@ -171,15 +176,17 @@ def draw_object_colors(
       crop_to_image: the photo of each object; -1: padding.
       images: B, static.
       count: C, static.
+      numbers: of the photos in their data set, so that a photo's results do not depend on its batch; None: its row.
     """
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images) if numbers is None else numbers)
     logs = jnp.log(jnp.where(palettes.valid, palettes.probability, 0))
     no_choice = jnp.where(jnp.arange(logs.shape[1]) == 0, 0.0, -jnp.inf)
 
-    def of_photo(photo: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def of_photo(photo: jax.Array, its_key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         own = (crop_to_image == photo) & palettes.valid[:, 0]
-        return _draw(jax.random.fold_in(key, photo), jnp.where(own[:, None], logs, no_choice), count)
+        return _draw(its_key, jnp.where(own[:, None], logs, no_choice), own, count)
 
-    choices, log_probability, valid = jax.vmap(of_photo)(jnp.arange(images))
+    choices, log_probability, valid = jax.vmap(of_photo)(jnp.arange(images), keys)
     objects = jnp.arange(len(crop_to_image))
     choice = choices[jnp.maximum(crop_to_image, 0), :, objects].T
     rgb, ab = (values[objects, choice] for values in (palettes.rgb, palettes.ab))
@@ -187,14 +194,16 @@ def draw_object_colors(
 
 
 def _draw(
-    key: jax.Array, logs: Float[jax.Array, "N K"], count: int
+    key: jax.Array, logs: Float[jax.Array, "N K"], own: Bool[jax.Array, " N"], count: int
 ) -> tuple[Int[jax.Array, "C N"], Float[jax.Array, " C"], Bool[jax.Array, " C"]]:
     """Combinations of one photo: their choices, log probabilities, and whether there are so many."""
     objects, colors = logs.shape
     beam = jnp.where(jnp.arange(count) == 0, 0.0, -jnp.inf)
     start = (beam, beam, jnp.zeros((count, objects), jnp.int32))
     (log_probability, _, choices), _ = jax.lax.scan(
-        functools.partial(_extend, key=key, colors=colors), start, (jnp.arange(objects), logs)
+        functools.partial(_extend, key=key, colors=colors),
+        start,
+        (jnp.arange(objects), jnp.cumsum(own) - own, logs),
     )
     # Palettes begin with their most probable color.
     choices = jnp.concatenate([jnp.zeros((1, objects), jnp.int32), choices])
@@ -213,17 +222,20 @@ def _draw(
 
 
 def _extend(
-    state: tuple[jax.Array, jax.Array, jax.Array], item: tuple[jax.Array, jax.Array], key: jax.Array, colors: int
+    state: tuple[jax.Array, jax.Array, jax.Array],
+    item: tuple[jax.Array, jax.Array, jax.Array],
+    key: jax.Array,
+    colors: int,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
     """One more object: the best C of C x K continued combinations, by perturbed log probability.
 
     The perturbed log probabilities of a combination's continuations are Gumbel variables whose greatest is its own.
     """
     log_probability, perturbed, choices = state
-    place, logs = item
+    place, number, logs = item  # number: among the photo's own objects
     child = log_probability[:, None] + logs
     alive = jnp.isfinite(child)
-    noise = jax.random.gumbel(jax.random.fold_in(key, place), child.shape)
+    noise = jax.random.gumbel(jax.random.fold_in(key, number), child.shape)
     free = jnp.where(alive, child, 0) + noise
     greatest = jnp.where(alive, free, -jnp.inf).max(axis=1, keepdims=True)
     below = jnp.where(alive, free - greatest, -1)  # 0 for the greatest itself

@@ -39,8 +39,8 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
       source: its photos, for VGG16 (``weights.vgg16``), which alone needs some.
 
     Raises:
-      ConfigError: trees of another model, all of them listed with what differs; or ``start_form`` is given for a file
-        that is no ``.pth`` file.
+      ConfigError: trees of another model, all of them listed with what differs, or trained with another hint mask;
+        or ``start_form`` is given for a file that is no ``.pth`` file.
       OSError: no such file or folder.
       WeightsError: it cannot be read, or it is not known what it is.
     """
@@ -53,6 +53,11 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
         raise ConfigError(f"start_form: {config.start_form!r} is for .pth files; {path} is none")
     else:
         loaded = native.load(path)
+    if loaded.config.hint_mask != config.model.hint_mask:
+        raise ConfigError(
+            f"model.hint_mask: {config.model.hint_mask!r}, but the weights of start_from, {path}, were trained with "
+            f"{loaded.config.hint_mask!r}; set --config.model.hint_mask={loaded.config.hint_mask}"
+        )
     differences = {tree: _differences(tree, loaded.config, config.model) for tree in loaded.variables}
     if any(lines for tree, lines in differences.items() if tree != "fusion"):
         listed = [f"  {tree}: {'; '.join(lines)}" for tree, lines in differences.items() if lines]
@@ -81,7 +86,7 @@ def _differences(tree: str, theirs: ModelConfig, ours: ModelConfig) -> list[str]
 def _from_reference(path: Path, config: Config) -> NativeWeights:
     """The authors' files name no config: what their code fixes is compared, the rest is as the run wants it."""
     loaded = reference.load(path, config.start_form)
-    model = ModelConfig(side=config.model.side, compute_dtype=config.model.compute_dtype)
+    model = ModelConfig(side=config.model.side, compute_dtype=config.model.compute_dtype, hint_mask=loaded.hint_mask)
     dtype = parameter_type(config.model)
     # In C order, since the translation gives views of transposed kernels; float64 holds every float32.
     # Tree by tree: JAX would sort them.
@@ -89,4 +94,4 @@ def _from_reference(path: Path, config: Config) -> NativeWeights:
         name: jax.tree.map(lambda array: np.asarray(array, dtype, order="C"), tree)
         for name, tree in loaded.variables.items()
     }
-    return NativeWeights(model, variables, loaded.unused, loaded.note)
+    return NativeWeights(model, variables, loaded.unused, note="")

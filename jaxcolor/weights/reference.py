@@ -7,7 +7,8 @@ file is read; the translation needs NumPy alone.
 The backbone of the reference is ``siggraph17``, so a file of its full branch and the file of the ``colorizers`` package
 (richzhang/colorization) have the same keys and shapes, and nothing in their arrays says which is which. But where a
 pixel has no color hint, the reference's mask is -0.5 and that of ``colorizers`` is 0. Weights read as the wrong form
-color everything a little wrong, so the form must be known: from the file's name or checksum, or be given.
+color everything a little wrong, so the form must be known: from the file's name or checksum, or be given. The arrays
+stay as they are in either form; ``ModelConfig.hint_mask`` says which mask the networks are fed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxcolor.config import ModelConfig
+from jaxcolor.hints import HintMask
 from jaxcolor.models import networks
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights import names
@@ -37,11 +39,6 @@ Form = Literal["auto", "reference", "siggraph17"]
 SIGGRAPH_NAME = "siggraph17"
 SIGGRAPH_CHECKSUM = "df00044c"
 """First digits of the SHA-256 of the package's file: PyTorch's hub names it siggraph17-df00044c.pth."""
-MASK_CHANNEL = 3
-"""Index of the hint mask among the input channels: L, hint a, hint b, mask."""
-SIGGRAPH_NOTE = (
-    "siggraph17, whose hint mask is 0 where there is no hint and here -0.5: the mask's weights in conv1_1 were set to 0"
-)
 
 _TORCH_MISSING = "reading .pth files needs PyTorch: pip install 'jaxcolor[torch]'"
 
@@ -64,8 +61,8 @@ class Reference(NamedTuple):
     """Tree -> {"params": …, "batch_stats": …}, NumPy arrays."""
     unused: dict[str, dict[str, np.ndarray]]
     """Tree -> reference key -> array that no computation reads."""
-    note: str = ""
-    """What was changed, if anything."""
+    hint_mask: HintMask = "reference"
+    """The hint mask that the weights were trained with: what ``ModelConfig.hint_mask`` must be for them."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -193,9 +190,7 @@ def load(source: str | Path, form: Form = "auto") -> Reference:
     if not source.is_dir():
         _refuse_other_branches(source, form)
         full = variables_from_state("full", read_pth(source), str(source))
-        if _form(source, form) == "siggraph17":
-            return Reference({"full": without_mask(full.variables)}, {"full": full.unused}, SIGGRAPH_NOTE)
-        return Reference({"full": full.variables}, {"full": full.unused})
+        return Reference({"full": full.variables}, {"full": full.unused}, _form(source, form))
     if form == "siggraph17":
         raise WeightsError(f"{source}: is a folder; siggraph17 is one .pth file")
     paths = {tree: source / name for tree, name in names.REFERENCE_FILES.items()}
@@ -222,7 +217,7 @@ def _refuse_other_branches(path: Path, form: Form) -> None:
         )
 
 
-def _form(path: Path, form: Form) -> Form:
+def _form(path: Path, form: Form) -> HintMask:
     """The form of one file: as given, or by its name or checksum."""
     found = form_of(path) if form == "auto" else form
     if found is None:
@@ -234,7 +229,7 @@ def _form(path: Path, form: Form) -> Form:
     return found
 
 
-def form_of(path: Path) -> Literal["reference", "siggraph17"] | None:
+def form_of(path: Path) -> HintMask | None:
     """The form of a ``.pth`` file of the full branch; None if neither its name nor its checksum is a known one.
 
     Raises:
@@ -247,20 +242,6 @@ def form_of(path: Path) -> Literal["reference", "siggraph17"] | None:
     with open(path, "rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return "siggraph17" if checksum.startswith(SIGGRAPH_CHECKSUM) else None
-
-
-def without_mask(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables of ``siggraph17`` for our input, without a hint equal to theirs to the bit.
-
-    Their mask is 0 at every pixel and in the zero padding, so its weights never add anything. Ours is -0.5 at every
-    pixel but 0 in the padding; no bias can compensate that at the borders, but weights of 0 leave it out everywhere.
-    What is lost is how these weights respond to hints, which no stage gives.
-    """
-    flat = traverse_util.flatten_dict(dict(variables))
-    path = ("params", "conv1_1", "kernel")
-    kernel = np.array(flat[path])
-    kernel[:, :, MASK_CHANNEL] = 0
-    return traverse_util.unflatten_dict({**flat, path: kernel})
 
 
 def read_pth(path: str | Path) -> dict[str, np.ndarray]:

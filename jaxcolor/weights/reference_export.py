@@ -36,7 +36,12 @@ class WrittenFile(NamedTuple):
 
 def differences(config: ModelConfig, trees: tuple[str, ...]) -> list[str]:
     """One line for every field of a config in which the networks of ``trees`` are not the reference's."""
-    found: list[tuple[str, object, object]] = []
+    reference = ModelConfig()
+    found: list[tuple[str, object, object]] = [
+        (field, getattr(config, field), getattr(reference, field))
+        for field in ("backbone", "outputs", "hint_mask")
+        if getattr(config, field) != getattr(reference, field)
+    ]
     if config.width != 1:
         found.append(("width", config.width, 1.0))
     if config.norm != "batch":

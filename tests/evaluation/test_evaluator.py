@@ -15,8 +15,7 @@ from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS, Checkpoint, Predictors
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.scorer import Scorer
-from jaxcolor.models.backbone import network_input
-from jaxcolor.models.networks import build, predict, run_instance, to_lab
+from jaxcolor.models.networks import build, network_input, predict, run_instance, to_lab
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
 from tests.evaluation.batches import BASIC, BOXES, MODEL, SIDE, example, loaded

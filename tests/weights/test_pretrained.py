@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-import numpy as np
 import pytest
 
 from jaxcolor.config import Config, ConfigError, FusionConfig, ModelConfig
@@ -36,25 +35,28 @@ def test_a_pth_file_of_the_full_branch(reads, states, tmp_path):
     assert start.variables["full"]["params"]["conv1_1"]["kernel"].flags.c_contiguous
 
 
-def test_siggraph17(reads, tmp_path):
-    start = load_pretrained(config(tmp_path / "siggraph17-df00044c.pth"))
-    assert start.note == f"started from siggraph17-df00044c.pth ({reference.SIGGRAPH_NOTE})"
-    assert not start.variables["full"]["params"]["conv1_1"]["kernel"][:, :, 3].any()
+def test_siggraph17(reads, states, tmp_path):
+    path = tmp_path / "siggraph17-df00044c.pth"
+    start = load_pretrained(config(path, dataclasses.replace(BFLOAT, hint_mask="siggraph17")))
+    assert start.note == "started from siggraph17-df00044c.pth"
+    assert_same(start.variables["full"], reference.variables_from_state("full", states["full"]).variables)
+    with pytest.raises(ConfigError) as error:
+        load_pretrained(config(path))
+    assert str(error.value) == (
+        f"model.hint_mask: 'reference', but the weights of start_from, {path}, were trained with 'siggraph17'; "
+        "set --config.model.hint_mask=siggraph17"
+    )
 
 
 def test_the_form_can_be_said(reads, tmp_path):
-    (tmp_path / "some.pth").touch()
+    path = tmp_path / "some.pth"
+    path.touch()
     with pytest.raises(reference.WeightsError, match="say that its form is"):
-        load_pretrained(config(tmp_path / "some.pth"))
-    masks = {
-        form: load_pretrained(config(tmp_path / "some.pth", start_form=form)).variables["full"]["params"]["conv1_1"][
-            "kernel"
-        ]
-        for form in ("reference", "siggraph17")
-    }
-    assert not masks["siggraph17"][:, :, 3].any()
-    assert masks["reference"][:, :, 3].all()
-    assert np.array_equal(masks["reference"][:, :, :3], masks["siggraph17"][:, :, :3])
+        load_pretrained(config(path))
+    for form in ("reference", "siggraph17"):
+        load_pretrained(config(path, dataclasses.replace(BFLOAT, hint_mask=form), start_form=form))
+    with pytest.raises(ConfigError, match=r"set --config\.model\.hint_mask=siggraph17"):
+        load_pretrained(config(path, start_form="siggraph17"))
 
 
 @pytest.mark.parametrize(

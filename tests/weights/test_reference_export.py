@@ -279,3 +279,16 @@ def test_usage(arguments, said, capsys):
         cli.main(["convert", "--to-reference", *arguments])
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "theirs"),
+    [
+        ("hint_mask", "siggraph17", "reference"),
+        ("outputs", ("regression", "classes"), ("regression",)),
+        ("backbone", "unet", "reference"),
+    ],
+)
+def test_masks_heads_and_backbones_of_others_are_listed(field, value, theirs):
+    (line,) = reference_export.differences(ModelConfig(**{field: value}), ("full",))
+    assert line == f"model.{field} is {value!r}, the reference's is {theirs!r}"

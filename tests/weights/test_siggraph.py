@@ -1,4 +1,4 @@
-"""Weights of siggraph17: recognized, and equal under our input although their hint mask is another."""
+"""Weights of siggraph17: recognized, read as they are, and fed the hint mask that they were trained with."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from jaxcolor import cli
 from jaxcolor.config import ModelConfig
+from jaxcolor.hints import HintMask, Hints, network_hint_channels
 from jaxcolor.models import networks
-from jaxcolor.models.networks import network_input
 from jaxcolor.weights import native, reference
 from jaxcolor.weights.reference import WeightsError
-from tests.weights.conftest import flat
+from tests.weights.conftest import assert_same
 
 SIDE = 32
 
@@ -64,15 +64,11 @@ def test_unknown_files_are_not_guessed(reads, tmp_path):
     with pytest.raises(WeightsError, match=r"say that its form is 'reference' .* or 'siggraph17'") as error:
         reference.load(path)
     assert str(error.value).startswith(f"{path}: ")
-    changed = {
-        form: [
-            key
-            for key, value in flat(reference.load(path, form).variables["full"]).items()
-            if not np.array_equal(value, flat(reference.variables_from_state("full", reads).variables)[key])
-        ]
-        for form in ("reference", "siggraph17")
-    }
-    assert changed == {"reference": [], "siggraph17": ["params/conv1_1/kernel"]}
+    expected = reference.variables_from_state("full", reads).variables
+    for form in ("reference", "siggraph17"):
+        loaded = reference.load(path, form)
+        assert loaded.hint_mask == form
+        assert_same(loaded.variables["full"], expected)
 
 
 def test_what_is_said_overrules_the_name(reads, tmp_path):
@@ -88,42 +84,45 @@ def test_a_folder_is_not_siggraph17(tmp_path):
         reference.load(tmp_path, "siggraph17")
 
 
-def test_only_the_masks_weights_change(states):
-    before = reference.variables_from_state("full", states["full"]).variables
-    after = reference.without_mask(before)
-    ours, theirs = flat(after), flat(before)
-    assert ours.keys() == theirs.keys()
-    assert [key for key in ours if not np.array_equal(ours[key], theirs[key])] == ["params/conv1_1/kernel"]
-    kernel = after["params"]["conv1_1"]["kernel"]
-    assert not kernel[:, :, 3].any()
-    assert np.array_equal(kernel[:, :, :3], before["params"]["conv1_1"]["kernel"][:, :, :3])
-    assert before["params"]["conv1_1"]["kernel"][:, :, 3].all()
-
-
-def test_equal_to_pytorch_with_their_mask(torch, states, luminance):
-    """To the borders, where a bias in place of the mask's weights would be wrong."""
+@pytest.mark.parametrize("hinted", [False, True])
+def test_equal_to_pytorch_with_their_mask(torch, states, luminance, hinted):
+    """To the borders, where the zero padding is their empty hint."""
     from tests.torch_reference import Backbone
 
     network = Backbone().eval()
     network.load_state_dict({key: torch.tensor(value) for key, value in states["full"].items()}, strict=True)
-    inputs = np.concatenate([luminance, np.zeros((*luminance.shape[:-1], 3), np.float32)], axis=-1)
+    mask = np.zeros(luminance.shape, bool)
+    mask[0, 4:8, :6] = hinted
+    ab = np.where(mask, np.float32([0.3, -0.2]), 0)
+    inputs = np.concatenate([luminance, ab, mask.astype(np.float32)], axis=-1)
     with torch.no_grad():
         theirs = network(torch.tensor(inputs.transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
 
-    parts = networks.build(ModelConfig())
-    run = jax.jit(lambda tree: networks.run_full(parts, {"full": tree}, network_input(jnp.asarray(luminance))).ab)
-    as_reference = reference.variables_from_state("full", states["full"]).variables
-    np.testing.assert_allclose(run(reference.without_mask(as_reference)), theirs, rtol=0, atol=1e-5)
-    # Taken for the reference's, they are off everywhere, and a bias would leave them off at the borders.
-    assert np.abs(run(as_reference) - theirs).max() > 0.01
+    tree = {"full": reference.variables_from_state("full", states["full"]).variables}
+    hints = Hints(jnp.asarray(ab), jnp.asarray(mask))
+
+    def ours(mask: HintMask) -> np.ndarray:
+        channels = network_hint_channels(hints, mask)
+        shown = jnp.concatenate([jnp.asarray(luminance), channels], axis=-1)
+        return np.asarray(run(tree, shown))
+
+    nets = networks.build(ModelConfig())
+    run = jax.jit(lambda variables, shown: networks.run_full(nets, variables, shown).ab)
+    np.testing.assert_allclose(ours("siggraph17"), theirs, rtol=0, atol=1e-5)
+    assert np.abs(ours("reference") - theirs).max() > 0.01
 
 
-def test_the_file_says_what_was_done(reads, tmp_path, capsys):
+def test_the_file_keeps_the_mask(reads, tmp_path, capsys):
     source, output = tmp_path / "siggraph17-df00044c.pth", tmp_path / "out.safetensors"
     source.touch()
     assert cli.main(["convert", str(source), str(output), "--note", "from the package"]) == 0
-    assert reference.SIGGRAPH_NOTE in capsys.readouterr().out
+    assert "trained with the hint mask of siggraph17" in capsys.readouterr().out
     loaded = native.load(output)
+    assert loaded.config == ModelConfig(hint_mask="siggraph17")
+    assert loaded.note == "from the package"
+    assert_same(loaded.variables["full"], reference.variables_from_state("full", reads).variables)
+    # Not the reference's: its code would feed them another mask.
+    assert cli.main(["convert", "--to-reference", str(output), str(tmp_path / "back")]) == 1
     output.unlink()
-    assert loaded.note == f"from the package; {reference.SIGGRAPH_NOTE}"
-    assert not loaded.variables["full"]["params"]["conv1_1"]["kernel"][:, :, 3].any()
+    assert "model.hint_mask is 'siggraph17', the reference's is 'reference'" in capsys.readouterr().err
+    assert not (tmp_path / "back").exists()

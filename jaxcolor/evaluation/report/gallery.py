@@ -156,7 +156,8 @@ def gallery(
     # Pictures alone: nothing is measured again.
     plain = dataclasses.replace(config.eval, metrics="", lpips_squeeze="", lpips_vgg="", inception="", per_object=False)
     scorer = Scorer(plain, model.side, devices)
-    evaluator = Evaluator(Predictors(checkpoints, devices, controls), scorer, devices, predictions, plain.data.threads)
+    predictors = Predictors(checkpoints, devices, controls, plain.vivid_temperature)
+    evaluator = Evaluator(predictors, scorer, devices, predictions, plain.data.threads)
     weights = _WeightMaps(next((c for c in checkpoints if not c.name and c.has_fusion), None), devices)
     loading = eval_batches(
         source,

@@ -89,7 +89,7 @@ def as_script(value: Any) -> str:
 def embed(row: int, shown: Pictured) -> Embedded:
     """One photo's pictures and weight maps as text."""
     width, height = shown.extent
-    pictures = {system: _picture(np.ascontiguousarray(rgb[:height, :width])) for system, rgb in shown.panels.items()}
+    pictures = {system: picture_uri(np.ascontiguousarray(rgb[:height, :width])) for system, rgb in shown.panels.items()}
     description: dict[str, Any] = {
         "extent": [width, height],
         "panels": list(pictures),
@@ -112,7 +112,8 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _picture(rgb: UInt8[np.ndarray, "h w 3"]) -> str:
+def picture_uri(rgb: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A picture as a data URI: to the bit where it is small, else as JPEG without chroma subsampling."""
     image = Image.fromarray(rgb)
     if max(image.size) <= _LOSSLESS_SIDE:
         return _uri(image, "WEBP", lossless=True)

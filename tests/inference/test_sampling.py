@@ -1,0 +1,156 @@
+"""Samples: hints where an object's color fits, one call for each result, the same whatever the batch."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcolor import color
+from jaxcolor.batch import Batch
+from jaxcolor.config import ModelConfig
+from jaxcolor.inference import sampling
+from jaxcolor.inference.palette import Palette
+from jaxcolor.models import networks
+from jaxcolor.models.networks import LabBatch
+from tests import small
+
+SIDE = 32
+MODEL = dataclasses.replace(small.FEW, side=SIDE, outputs=("regression", "classes"))
+PLACE, SHOW = jax.jit(sampling.place_points), jax.jit(sampling.object_hints)
+BOXES = [[[0, 0, 16, 16], [4, 4, 12, 12]], [], [[20, 8, 32, 32]]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fast_compiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with small.quick_compiles(tmp_path_factory.getbasetemp()):
+        yield
+
+
+def batch(order: tuple[int, ...] = (0, 1, 2), capacity: int = 5) -> Batch:
+    return small.batch([small.example(i, BOXES[i], SIDE) for i in order], capacity)
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, Any]:
+    return small.variables(MODEL)
+
+
+def run(variables: dict[str, Any], of: Batch, numbers: tuple[int, ...]) -> sampling.Samples:
+    function = jax.jit(
+        lambda v, b, n: sampling.sample(
+            networks.build(MODEL), v, networks.to_lab(b, MODEL), jax.random.key(3), 3, numbers=n
+        )
+    )
+    return jax.device_get(function(variables, of, jnp.asarray(numbers)))
+
+
+def test_samples_are_the_hinted_predictions_whatever_else_is_in_the_batch(variables: dict[str, Any]) -> None:
+    found = run(variables, batch(), (0, 1, 2))
+    assert found.ab.shape == (3, 3, SIDE, SIDE, 2)
+    assert found.draws.choice.shape == (3, 5 + 3)
+    np.testing.assert_array_equal(found.draws.choice[0], 0)  # the most probable first
+    assert found.draws.valid[:, 0].all()
+    # Another order of photos, another number of places for crops.
+    other = run(variables, batch((2, 0, 1), capacity=6), (2, 0, 1))
+    np.testing.assert_allclose(other.ab[:, [1, 2, 0]], found.ab, atol=2e-5)
+
+    nets = networks.build(MODEL)
+    lab = networks.to_lab(batch(), MODEL)
+
+    objects, palettes = jax.tree.map(jnp.asarray, (found.objects, found.palettes))
+
+    def by_hand(v: Any, choice: jax.Array, ab: jax.Array) -> jax.Array:
+        first = sampling.colored(nets, v, lab)
+        points = sampling.place_points(first.frequencies, lab, objects, palettes)
+        hints = sampling.object_hints(points, lab, choice, ab)
+        return networks.predict(nets, v, batch(), hints).ab
+
+    expected = jax.jit(by_hand)(variables, found.draws.choice[1], found.draws.ab[1])
+    np.testing.assert_allclose(found.ab[1], expected, atol=2e-5)
+
+
+def lab_batch(of: Batch) -> LabBatch:
+    return networks.to_lab(of, ModelConfig(side=SIDE))
+
+
+def palettes(count: int, *colors: tuple[float, float]) -> Palette:
+    """The same two equally probable colors for every object."""
+    ab = np.tile(np.array(colors, np.float32), (count, 1, 1))
+    shape = ab.shape[:2]
+    return Palette(jnp.zeros((*shape, 3)), jnp.asarray(ab), jnp.full(shape, 1 / len(colors)), jnp.ones(shape, bool))
+
+
+WARM, COLD = (0.4, 0.4), (-0.2, -0.4)
+
+
+def distribution(warm: np.ndarray) -> jax.Array:
+    """Logits of distributions that are all at WARM with the given probability, else at COLD."""
+    index = np.asarray(color.ab_to_bin(np.array([WARM, COLD])))
+    probability = np.full((*warm.shape, color.BINS), 1e-9, np.float32)
+    probability[..., index[0]], probability[..., index[1]] = warm + 1e-9, 1 - warm + 1e-9
+    return jnp.log(jnp.asarray(probability))
+
+
+def test_objects_show_their_colors_in_their_boxes_and_smaller_ones_on_top() -> None:
+    lab = lab_batch(batch())
+    objects = sampling.batch_objects(lab)
+    assert objects.crop_to_image.tolist() == [0, 0, 2, -1, -1, 0, 1, 2]
+    assert objects.boxes[5:].tolist() == [[0, 0, SIDE, SIDE]] * 3
+    frequencies = distribution(np.full((3, 8, 8), 0.5))
+    points = PLACE(frequencies, lab, objects, palettes(8, WARM, COLD))
+    np.testing.assert_allclose(points.evidence[6], 1, atol=1e-3)  # a photo without boxes: 16 points
+    assert (np.asarray(points.evidence[3]) == -1).all()  # padding
+    ab = jnp.arange(8, dtype=jnp.float32)[:, None] / 10 + jnp.array([[0.01, 0.02]])
+    hints = SHOW(points, lab, jnp.zeros(8, jnp.int32), ab)
+    shown, mask = np.asarray(hints.full.ab[..., 0]), np.asarray(hints.full.mask[..., 0])
+    assert (shown[~mask] == 0).all()
+    inner, outer = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
+    inner[4:12, 4:12], outer[:16, :16] = True, True
+
+    def colors(of: np.ndarray) -> dict[float, int]:
+        values, counts = np.unique(of.round(2), return_counts=True)
+        return {round(float(value), 2): count for value, count in zip(values, counts.tolist(), strict=True)}
+
+    assert colors(shown[0][mask[0] & inner]) == {0.11: 16}
+    assert colors(shown[0][mask[0] & outer & ~inner]) == {0.01: 12}
+    assert colors(shown[0][mask[0] & ~outer]) == {0.51: 12}
+    assert colors(shown[1][mask[1]]) == {0.61: 16}
+    # In the crops, those of the photo that lie in them.
+    assert np.asarray(hints.crop.mask[:3]).any(axis=(1, 2, 3)).all()
+    assert not np.asarray(hints.crop.mask[3:]).any()
+
+
+def test_a_color_is_shown_where_it_is_plausible() -> None:
+    lab = lab_batch(batch((1,), capacity=1))
+    objects = sampling.batch_objects(lab)
+    warm = np.zeros((1, 8, 8))
+    warm[:, 4:] = 1  # the lower half of the background
+    points = PLACE(distribution(warm), lab, objects, palettes(2, WARM, COLD))
+    for choice, half in ((0, slice(16, 32)), (1, slice(0, 16))):
+        hints = SHOW(points, lab, jnp.full(2, choice), jnp.array([WARM, WARM]))
+        rows = np.flatnonzero(np.asarray(hints.full.mask[0, ..., 0]).any(axis=1))
+        assert len(rows)
+        assert set(rows) <= set(range(SIDE)[half])
+
+
+def test_a_color_that_fits_nowhere_is_shown_where_it_fits_best() -> None:
+    lab = lab_batch(batch((1,), capacity=1))
+    objects = sampling.batch_objects(lab)
+    warm = np.zeros((1, 8, 8))
+    warm[0, 0, 3:5] = 1e-3  # none of the points lies here, but next to them
+    warm[0, 1, 1] = 1e-4
+    points = PLACE(distribution(warm), lab, objects, palettes(2, WARM, COLD))
+    hints = SHOW(points, lab, jnp.zeros(2, jnp.int32), jnp.array([WARM, WARM]))
+    assert np.argwhere(np.asarray(hints.full.mask[0, ..., 0])).tolist() == [[4, 4]]
+
+
+def test_the_full_tree_alone(variables: dict[str, Any]) -> None:
+    nets, lab = networks.build(MODEL), networks.to_lab(batch(), MODEL)
+    found = jax.jit(lambda v: sampling.colored(nets, v, lab))({"full": variables["full"]})
+    expected = jax.jit(lambda v: networks.run_full(nets, v, lab.full.inputs).ab)(variables)
+    np.testing.assert_allclose(found.ab, expected, atol=1e-6)
+    assert found.frequencies.shape == (3, 8, 8, color.BINS)
