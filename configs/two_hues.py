@@ -34,15 +34,15 @@ def get_config() -> ConfigDict:
         Config(
             name="two_hues",
             stages=("full",),
-            model=ModelConfig(side=64, width=0.25, outputs=("regression", "classes")),
+            model=ModelConfig(side=32, width=0.25, outputs=("regression", "classes")),
             data=data,
-            full=StageConfig(steps=320, batch_size=8, learning_rate=1.5e-3, decay_start=0.6),
+            full=StageConfig(steps=700, batch_size=12, learning_rate=2e-3, schedule="cosine", warmup_steps=20),
             objective=ObjectiveConfig(classes=2.0),
             hints=HintConfig(
-                enabled=True, probability=0.5, stop_probability=0.06, min_patch=2, max_patch=4, location="uniform"
+                enabled=True, probability=0.6, stop_probability=0.06, min_patch=2, max_patch=4, location="uniform"
             ),
-            log_every=5,
-            checkpoint_every=100,
+            log_every=10,
+            checkpoint_every=350,
             eval=EvalConfig(data=held_out, photos=256),
         )
     )
