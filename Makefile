@@ -7,8 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test test-slow lint format install requirements clean
 
 demo: $(INSTALLED)  ## train the three stages on synthetic scenes, evaluate, colorize: runs/demo/report.html
-	$(BIN)/python -m jaxcolor.demo --config configs/demo.py --two_hues configs/two_hues.py \
-		--workdir runs/demo
+	$(BIN)/python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo
 
 # loadfile keeps the tests of a file, and with them what they compile and share, in one process.
 test: $(INSTALLED)  ## the fast tests

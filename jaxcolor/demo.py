@@ -2,7 +2,7 @@
 
 Trains the three stages on synthetic scenes, evaluates them on scenes that training never saw, colors some of those at
 their own size the way ``jaxcolor colorize`` does, and writes ``report.html`` and ``metrics.json``. With
-``--two_hues configs/two_hues.py``, as ``make demo`` has it, it also trains a network that offers a choice of color, and
+``--two_hues configs/two_hues.py`` it also trains a network that offers a choice of color, and
 leaves its weights as ``two_hues.safetensors``.
 """
 

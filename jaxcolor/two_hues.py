@@ -85,7 +85,7 @@ def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config
     outer = box_masks(lab.level_boxes[:, _CELL_LEVEL], cells)
     masks = jnp.concatenate(
         [
-            box_masks(_inner_half(lab.level_boxes[:, _CELL_LEVEL]), cells),
+            box_masks(_inner(lab.level_boxes[:, _CELL_LEVEL]), cells),
             background_masks(outer, lab.crop_to_image, images),
         ]
     )
@@ -111,10 +111,11 @@ def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config
     return Colored(_rgb8(lab.full.luminance, plain.ab), results[:-1], results[-1], palette)
 
 
-def _inner_half(boxes: Int[jax.Array, "M 4"]) -> Int[jax.Array, "M 4"]:
+def _inner(boxes: Int[jax.Array, "M 4"]) -> Int[jax.Array, "M 4"]:
     """The middle of boxes x0, y0, width, height: their corners are background."""
     start, size = boxes[:, :2], boxes[:, 2:]
-    return jnp.concatenate([start + size // 4, jnp.maximum(size - 2 * (size // 4), 1)], axis=1)
+    margin = (size + 1) // 3  # rounded up: a coarse grid, too, must leave cells out
+    return jnp.concatenate([start + margin, jnp.maximum(size - 2 * margin, 1)], axis=1)
 
 
 def _object_points(boxes: Int[jax.Array, "M 4"], side: int) -> Float[jax.Array, "M S S"]:

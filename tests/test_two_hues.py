@@ -1,4 +1,4 @@
-"""Two hues: that the pieces fit together, and (slow) that a trained network offers both colors."""
+"""Two hues: that the pieces fit together, and (slow) that a trained network follows hints but cannot guess."""
 
 import dataclasses
 import importlib.util
@@ -66,8 +66,10 @@ def test_hints_lie_in_objects_and_outside_of_boxes() -> None:
 
 
 @pytest.mark.slow
-def test_trained_network_offers_both_colors(tmp_path: Path) -> None:
+def test_trained_network_follows_hints(tmp_path: Path) -> None:
     trained = config()
-    measured = two_hues.measure(trained, train.train(trained, tmp_path))
-    numbers = measured.metrics
+    numbers = two_hues.measure(trained, train.train(trained, tmp_path)).metrics
     print(numbers)
+    # A single answer cannot beat gray; the true colors at five points of each object do, by 5 dB when measured.
+    assert numbers["psnr_mean"] < numbers["psnr_gray"] + 0.3
+    assert numbers["psnr_given"] > numbers["psnr_gray"] + 3

@@ -32,7 +32,7 @@ object's two colors +c and -c, |c| = C, an answer p costs
 in the mean over coins. The best single answer is the mean of the two, p = 0: gray, wrong by 28 units of ab* in every
 object. A sample, +c or -c with probability 1/2, costs 0 or 4 C^2, in the mean 2 C^2, twice the mean's error; but one of
 the two samples that there are is right. In sRGB, averaged over lightness, hue and pattern, the mean's PSNR is 17.4 dB
-and the wrong hue's 11.5 dB (over whole objects, outline included, some tenths to 2 dB more); the right one's is limited
+and the wrong hue's 11.5 dB (over whole objects, outline included, 1 to 2 dB more); the right one's is limited
 by what a network can do, and by rounding. A palette of the two colors with 50% each covers every object and is
 calibrated. The training loss is nearly L1, under which all p between the two colors cost the same to about 1%: nothing
 pulls a regression to the middle, but wherever it ends it has at least the squared error above.

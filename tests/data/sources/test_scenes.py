@@ -134,7 +134,7 @@ class TestTwoHues:
             photo = lightness(scene.photo.rgb) - lightness(twin.photo.rgb)
             canvas = lightness(resize(scene.photo.rgb, SIDE)) - lightness(resize(twin.photo.rgb, SIDE))
             assert np.abs(photo).max() < 0.45  # steps of 8 bits
-            assert np.abs(canvas).max() < 0.6
+            assert np.abs(canvas).max() < 0.8  # single pixels of outlines
             assert np.abs(canvas).mean() < 0.05
 
     def test_coarse_patterns_show_on_the_canvas(self):
