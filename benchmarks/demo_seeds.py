@@ -1,7 +1,7 @@
-"""The README's table: the demo once for each seed, PSNR of every system, seconds of training.
+"""The README's table and that of two hues: the demo once for each seed, its numbers, seconds of training.
 
 Command: ``python benchmarks/demo_seeds.py --seeds 0 1 2 --workdir runs/seeds``. A seed that has run is not run again.
-Writes ``WORKDIR/demo_seeds.json`` and prints a Markdown table.
+Writes ``WORKDIR/demo_seeds.json`` and prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -22,14 +22,25 @@ ROWS = {"gray": ("gray",), "full": ("full",), "fused": ("fused",)} | {
     f"fused, {name.replace('_', ' ')}": ("controls", name) for name in ("no_boxes", "other_crops")
 }
 METRICS = ("psnr", "psnr_objects", "psnr_background")
+TWO_HUES = {
+    "gray, the best single answer": "psnr_gray",
+    "mean (regression)": "psnr_mean",
+    "most probable sample": "psnr_first",
+    "best of 4 samples": "psnr_best",
+    "true colors as hints": "psnr_given",
+    "palette coverage": "coverage",
+    "calibration error": "calibration_error",
+}
 
 
 def run_seed(seed: int, folder: Path) -> dict[str, Any]:
     """The metrics of a demo whose every seed is ``seed``."""
     path = folder / "metrics.json"
     if not path.exists():
-        seeds = [f"--config.{name}={seed}" for name in ("seed", "data.seed", "eval.data.seed")]
+        flags = ("config", "two_hues")
+        seeds = [f"--{flag}.{name}={seed}" for flag in flags for name in ("seed", "data.seed", "eval.data.seed")]
         command = [sys.executable, "-m", "jaxcolor.demo", "--config", "configs/demo.py", "--workdir", str(folder)]
+        command += ["--two_hues", "configs/two_hues.py"]
         subprocess.run([*command, *seeds], cwd=ROOT, check=True)
     metrics: dict[str, Any] = json.loads(path.read_text())
     return metrics
@@ -59,6 +70,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
         "train_seconds": {seed: m["train_seconds"] for seed, m in runs.items()},
         "table": table,
+        "two_hues": {seed: m["two_hues"] for seed, m in runs.items()},
     }
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "demo_seeds.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -66,6 +78,11 @@ def main() -> None:
     for title, of_metric in table.items():
         cells = (" / ".join(f"{v:.1f}" for v in by_seed.values()) for by_seed in of_metric.values())
         print(f"| {title} | {' | '.join(cells)} |")
+    print("\n| two hues (seeds " + ", ".join(map(str, runs)) + ") | |\n|---|---|")
+    for title, name in TWO_HUES.items():
+        unit, scale = (" dB", 1) if name.startswith("psnr") else ("%", 100)
+        values = [f"{scale * m['two_hues'][name]:.1f}" for m in runs.values()]
+        print(f"| {title} | {' / '.join(values)}{unit} |")
     print("train seconds:", result["train_seconds"])
 
 

@@ -92,7 +92,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
-    """Synthetic scenes whose objects can be told apart only in the crop."""
+    """Synthetic scenes; by default objects whose color shows only in the crop."""
 
     min_objects: int = 2
     max_objects: int = 4
@@ -103,6 +103,11 @@ class ScenesConfig:
     """Whether objects may overlap; the later one lies on top."""
     length: int = 1_000_000
     """How many scenes there are before they repeat."""
+    patterns: Literal["fine", "coarse"] = "fine"
+    """Surface patterns, which tell an object's class: ``fine``, lost on the canvas, or ``coarse``, seen there too."""
+    hues: Literal[1, 2] = 1
+    """Equally probable hues of a class. 1: the class tells the color. 2: a fair coin, which gray does not show, decides
+    between two opposite hues."""
 
 
 @dataclasses.dataclass(frozen=True)

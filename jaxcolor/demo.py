@@ -1,13 +1,16 @@
-"""The demo: ``python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo``, or ``make demo``.
+"""The demo: ``make demo``, or ``python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo``.
 
 Trains the three stages on synthetic scenes, evaluates them on scenes that training never saw, colors some of those at
-their own size the way ``jaxcolor colorize`` does, and writes ``report.html`` and ``metrics.json``.
+their own size the way ``jaxcolor colorize`` does, and writes ``report.html`` and ``metrics.json``. With
+``--two_hues configs/two_hues.py`` it also trains a network that offers a choice of color, and
+leaves its weights as ``two_hues.safetensors``.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import jax
@@ -17,8 +20,9 @@ from ml_collections import config_flags
 from PIL import Image
 
 import jaxcolor
-from jaxcolor import color
+from jaxcolor import color, two_hues
 from jaxcolor.config import Config
+from jaxcolor.config_io import from_dict
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.evaluation import run, table_formats
 from jaxcolor.evaluation.predictors import Checkpoint
@@ -30,14 +34,23 @@ COLORIZED = 8
 """Held-back scenes written out and colored at their own size."""
 
 
-def run_demo(config: Config, workdir: Path) -> None:
-    """Train, evaluate, colorize, report; a demo that was stopped goes on."""
+TWO_HUES_FILE = "two_hues.safetensors"
+
+
+def run_demo(config: Config, workdir: Path, choice: Config | None = None) -> None:
+    """Train, evaluate, colorize, report; a demo that was stopped goes on.
+
+    Args:
+      config: of the three stages.
+      workdir: of everything.
+      choice: of the network for scenes with two hues; None: without.
+    """
     trees = train.train(config, workdir, run.DuringTraining(config) if config.eval_every else None)
     results = run.measure(config, config.model, trees)
     metrics = run.write_results(results, workdir)
     seconds = json.loads((workdir / train.SUMMARY_FILE).read_text())["train_seconds"]
     metrics["train_seconds"] = round(sum(seconds.values()), 1)
-    run.write_json(workdir / "metrics.json", metrics)
+    run.write_json(workdir / run.METRICS_FILE, metrics)
 
     photos = write_photos(config, workdir / "photos")
     colorize_files(
@@ -60,14 +73,35 @@ def run_demo(config: Config, workdir: Path) -> None:
         "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}, Python {platform.python_version()}",
         "seeds": f"initialization {config.seed}, training scenes {config.data.seed}",
     }
+    chosen = None if choice is None else train_two_hues(choice, workdir)
     path = workdir / run.REPORT_FILE
     source = run.eval_source(config, config.model)
     studied = [Checkpoint("", config.model, trees)]
     run.write_page(
-        config, studied, source=source, results=results, metrics=metrics, path=path, curves=curves, facts=facts
+        config,
+        studied,
+        source=source,
+        results=results,
+        metrics=metrics,
+        path=path,
+        curves=curves,
+        facts=facts,
+        sections={} if chosen is None else {"Two hues": two_hues.section(chosen)},
     )
     print(table_formats.markdown(metrics))
-    print(f"\nreport: {path}\nmetrics: {workdir / 'metrics.json'}\ncolored scenes: {workdir / 'colorized'}")
+    if chosen is not None:
+        run.write_json(workdir / run.METRICS_FILE, metrics | {"two_hues": chosen.metrics})
+        print("\ntwo hues: " + ", ".join(f"{name} {value:g}" for name, value in chosen.metrics.items()))
+    print(f"\nreport: {path}\nmetrics: {workdir / run.METRICS_FILE}\ncolored scenes: {workdir / 'colorized'}")
+
+
+def train_two_hues(config: Config, workdir: Path) -> two_hues.Measured:
+    """Train in ``<workdir>/two_hues``, leave ``two_hues.safetensors`` and ``two_hues.png``, measure."""
+    trees = train.train(config, workdir / "two_hues")
+    shutil.copyfile(workdir / "two_hues" / train.WEIGHTS_FILE, workdir / TWO_HUES_FILE)
+    measured = two_hues.measure(config, trees)
+    two_hues.sheet(measured.rows).save(workdir / "two_hues.png")
+    return measured
 
 
 def write_photos(config: Config, folder: Path) -> Path:
@@ -85,5 +119,12 @@ def write_photos(config: Config, folder: Path) -> Path:
 
 if __name__ == "__main__":
     CONFIG = config_flags.DEFINE_config_file("config", help_string="A config file of configs/.", lock_config=True)
+    TWO_HUES = config_flags.DEFINE_config_file("two_hues", help_string="The config of two_hues.", lock_config=True)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything that the demo makes; a demo in it goes on.")
-    program.run("jaxcolor.demo", lambda config: run_demo(config, Path(str(WORKDIR.value))), CONFIG, required=[WORKDIR])
+
+    def work(config: Config) -> None:
+        """The whole demo, with the values of the flags."""
+        choice = None if TWO_HUES.value is None else from_dict(Config, TWO_HUES.value.to_dict())
+        run_demo(config, Path(str(WORKDIR.value)), choice)
+
+    program.run("jaxcolor.demo", work, CONFIG, required=[WORKDIR])

@@ -32,7 +32,7 @@ def config(name: str, *variant: str) -> Config:
 
 
 def test_which_there_are() -> None:
-    assert set(RECIPES) == {"coco_stuff", "demo", "imagenet", "paper", "photos", "reference", "smoke"}
+    assert set(RECIPES) == {"coco_stuff", "demo", "imagenet", "paper", "photos", "reference", "smoke", "two_hues"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -51,7 +51,7 @@ def test_the_manual(name: str) -> None:
             value = getattr(value, part)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"two_hues"}))
 def test_the_three_stages(name: str) -> None:
     recipe = config(name)
     assert [stage.name for stage in stages_of(recipe)] == ["full", "instance", "fusion"]
@@ -60,6 +60,15 @@ def test_the_three_stages(name: str) -> None:
         assert bool(stage.steps) != bool(stage.epochs)
     assert recipe.full.trained == recipe.instance.trained == "all"
     assert recipe.fusion.trained == ("fusion" if name == "paper" else "fusion_and_output")
+
+
+def test_two_hues_is_one_network_that_takes_hints() -> None:
+    recipe = config("two_hues")
+    assert [stage.name for stage in stages_of(recipe)] == ["full"]
+    assert recipe.hints.enabled
+    assert recipe.model.outputs == ("regression", "classes")
+    assert (recipe.data.split, recipe.eval.data.split) == ("train", "held_out")
+    assert recipe.data.scenes == recipe.eval.data.scenes
 
 
 def test_reference_is_as_released() -> None:

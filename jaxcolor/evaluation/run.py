@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from markupsafe import Markup
 from PIL import Image
 from tqdm import tqdm
 
@@ -258,6 +259,7 @@ def write_page(
     controls: bool = True,
     curves: Curves | None = None,
     facts: Mapping[str, str] | None = None,
+    sections: Mapping[str, Markup] | None = None,
 ) -> None:
     """The report of what ``compare`` found; of several processes all must call it, and the first one writes.
 
@@ -272,6 +274,7 @@ def write_page(
       controls: whether controls were measured.
       curves: of the training before (``report.write_report``).
       facts: what else a reader wants to know.
+      sections: further parts of the page: heading -> HTML.
 
     Raises:
       UserError: photos that changed since.
@@ -281,7 +284,17 @@ def write_page(
     shown = gallery(config, checkpoints, predictions, source=source, results=results, rows=rows, controls=controls)
     if jax.process_index() == 0:
         title = f"jaxcolor: {config.name or 'evaluation'}"
-        write_report(path, title, results, to_dict(config), metrics=metrics, pictured=shown, curves=curves, facts=facts)
+        write_report(
+            path,
+            title,
+            results,
+            to_dict(config),
+            metrics=metrics,
+            pictured=shown,
+            curves=curves,
+            facts=facts,
+            sections=sections,
+        )
     else:
         deque(shown, maxlen=0)
 

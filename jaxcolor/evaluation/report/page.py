@@ -36,6 +36,7 @@ def write_report(
     pictured: Iterable[Pictured] = (),
     curves: Curves | None = None,
     facts: Mapping[str, str] | None = None,
+    sections: Mapping[str, Markup] | None = None,
 ) -> None:
     """Write a report of an evaluation, and of the training before it where its curves are given.
 
@@ -48,6 +49,7 @@ def write_report(
       pictured: photos of ``results`` to show (``gallery.gallery``); all others show their scores.
       curves: training loss of each stage, in the order of training; stages without points are left out.
       facts: what else a reader wants to know, such as durations and the machine: name -> text.
+      sections: further parts of the page: heading -> HTML.
 
     Raises:
       ValueError: a pictured photo is not one of ``results``.
@@ -75,6 +77,7 @@ def write_report(
             data=Markup(as_script(page_data(results, embedded))),
             pictures=[(e.row, Markup(e.text)) for e in embedded],
             facts=facts or {},
+            sections=sections or {},
             config=json.dumps(strict(config), indent=2, ensure_ascii=False),
         )
     )

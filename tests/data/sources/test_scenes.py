@@ -95,6 +95,85 @@ class TestWhatGrayTells:
         assert min(pairs) > 30
 
 
+def two_hues(**fields):
+    return source(hues=2, patterns="coarse", min_objects=2, max_objects=2, min_object_side=0.4, **fields)
+
+
+class TestTwoHues:
+    def test_a_fair_coin_for_each_object(self):
+        heads = np.array([two_hues(max_object_side=0.45).scene(index).hues for index in range(400)])
+        assert heads.shape == (400, 2)
+        # Four standard errors of 400 tosses.
+        assert (np.abs(heads.mean(axis=0) - 0.5) < 0.1).all()
+        assert abs((heads[:, 0] == heads[:, 1]).mean() - 0.5) < 0.1
+
+    def test_class_fixes_two_opposite_hues_of_one_chroma(self):
+        seen = {}
+        for index in range(60):
+            scene = two_hues(max_object_side=0.45).scene(index)
+            lab = np.asarray(rgb_to_lab(unit_rgb(scene.photo.rgb)))
+            for number, pair in enumerate(zip(scene.classes.tolist(), scene.hues.tolist(), strict=True)):
+                seen.setdefault(pair, []).append(np.median(lab[scene.object_map == number][:, 1:], axis=0))
+        assert len(seen) == 2 * len(CLASSES)
+        centers = {pair: np.mean(values, axis=0) for pair, values in seen.items()}
+        assert max(np.ptp(values, axis=0).max() for values in seen.values()) < 1
+        for (kind, hue), center in centers.items():
+            assert np.linalg.norm(center) == pytest.approx(28, abs=0.5)
+            np.testing.assert_allclose(centers[kind, 1 - hue], -center, atol=0.5)
+        apart = [np.linalg.norm(a - b) for one, a in centers.items() for other, b in centers.items() if one < other]
+        assert min(apart) > 15
+
+    def test_gray_does_not_know_the_coin(self):
+        for index in range(10):
+            scenes = two_hues(max_object_side=0.45)
+            scene = scenes.scene(index)
+            twin = scenes.scene(index, hues=(1 - scene.hues).tolist())
+            inside = scene.object_map >= 0
+            assert (scene.photo.rgb != twin.photo.rgb)[inside].mean() > 0.8
+            np.testing.assert_array_equal(scene.photo.rgb[~inside], twin.photo.rgb[~inside])
+            photo = lightness(scene.photo.rgb) - lightness(twin.photo.rgb)
+            canvas = lightness(resize(scene.photo.rgb, SIDE)) - lightness(resize(twin.photo.rgb, SIDE))
+            assert np.abs(photo).max() < 0.45  # steps of 8 bits
+            assert np.abs(canvas).max() < 0.8  # single pixels of outlines
+            assert np.abs(canvas).mean() < 0.05
+
+    def test_coarse_patterns_show_on_the_canvas(self):
+        rows, kinds, coins = [], [], []
+        for index in range(300):
+            scene = two_hues(max_object_side=0.45).scene(index)
+            canvas = lightness(resize(scene.photo.rgb, SIDE))
+            for number, (x0, y0, x1, y1) in enumerate(scene.photo.boxes.tolist()):
+                x, y = (round((low + high) / 8) - 8 for low, high in ((x0, x1), (y0, y1)))
+                rows.append(spectrum(canvas[y : y + 16, x : x + 16]))
+                kinds.append(scene.classes[number])
+                coins.append(scene.hues[number])
+        features = np.array(rows)
+        assert probe_accuracy(features, np.array(kinds)) > 0.9
+        assert probe_accuracy(features, np.array(coins)) < 0.5 + 4 * 0.5 / np.sqrt(len(kinds) / 2)
+
+    def test_whatever_one_answers_costs_as_much_as_gray(self):
+        scenes = two_hues(max_object_side=0.45)
+        scene = scenes.scene(0)
+        both = [rgb_to_lab(unit_rgb(scenes.scene(0, hues=[hue, hue]).photo.rgb))[..., 1:] for hue in (0, 1)]
+        inside = scene.object_map >= 0
+
+        def cost(answer):
+            return np.mean([np.square(answer - ab)[inside].sum(axis=-1).mean() for ab in both])
+
+        gray = cost(0 * both[0])
+        assert cost(both[0]) == pytest.approx(2 * gray, rel=1e-3)
+        for share in (0.3, 0.9):
+            assert cost(share * both[0] + (1 - share) * both[1]) > gray
+
+    def test_default_scenes_know_nothing_of_coins(self):
+        assert not source().scene(0).hues.any()
+
+    @pytest.mark.parametrize("hues", [[0], [0, 2], [0, 0, 0]])
+    def test_hues_that_do_not_fit(self, hues):
+        with pytest.raises(ValueError, match="a scene of 2 objects needs as many numbers from 0 to 1"):
+            two_hues(max_object_side=0.45).scene(0, hues)
+
+
 class TestScene:
     def test_is_a_source(self):
         scenes = source()
