@@ -68,8 +68,11 @@ def load_prior(path: str | Path) -> Float[np.ndarray, " 529"]:
         raise ConfigError(
             f"objective.prior: {path}: cannot be read as a file of `jaxcolor data prior`: {error}"
         ) from error
-    if prior.shape != (color.BINS,) or not np.isfinite(prior).all():
-        raise ConfigError(f"objective.prior: {path}: {prior.shape} numbers, and not {color.BINS} shares of colors")
+    shares = prior.shape == (color.BINS,) and (prior >= 0).all() and abs(prior.sum() - 1) < 1e-4  # NaN is no share
+    if not shares:
+        raise ConfigError(
+            f"objective.prior: {path}: {prior.shape} numbers, and not {color.BINS} shares of colors that sum to 1"
+        )
     return prior
 
 
