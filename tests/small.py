@@ -63,7 +63,7 @@ def variables(config: ModelConfig = MODEL, seed: int = 0) -> dict[str, Any]:
         if path[-1] == "kernel":
             fan_in = 4 * like.shape[-1] if path[-2].endswith("_up") else np.prod(like.shape[:-1])
             draws *= np.sqrt(2 / fan_in)
-        elif path[-1] in ("scale", "var"):
+        elif path[-1] in ("scale", "var", "class_weights"):
             draws = np.exp(0.2 * draws)
         else:
             draws *= 0.1

@@ -62,7 +62,7 @@ def load_prior(path: str | Path) -> Float[np.ndarray, " 529"]:
       ConfigError: it is missing, or no file of ``save_prior``.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             prior = np.asarray(arrays["prior"], np.float64)
     except Exception as error:  # zip, zlib and NumPy each have their own
         raise ConfigError(
