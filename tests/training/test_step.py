@@ -28,6 +28,7 @@ from tests.training.steps import (
 )
 
 
+@pytest.mark.slow  # test_step_outputs compares the mappings with every loss on
 @pytest.mark.parametrize("stage", ["full", "fusion"])  # instance is full on other pictures
 def test_both_mappings_give_the_same_bits(stage: str) -> None:
     given = examples(gray_photos=GRAY, gray_crops=(3, *GRAY))
