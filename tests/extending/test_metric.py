@@ -91,7 +91,7 @@ def test_it_is_measured_and_shown_everywhere(tmp_path: Path) -> None:
         ("tests.extending.test_metric:MISSING", "has no attribute MISSING"),
         (
             "fid",
-            r"fid needs weights, whose file config\.eval\.inception names: give those of pytorch-fid's InceptionV3",
+            r"fid needs weights, whose file config\.eval\.inception names: give those of pytorch-fid",
         ),
     ],
 )
