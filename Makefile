@@ -21,7 +21,7 @@ lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)  ## mend style and format
+format: $(INSTALLED)  ## fix style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -39,6 +39,8 @@ requirements:  ## resolve the pins anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.txt
 	uv pip compile --universal --generate-hashes --no-emit-index-url --extra prepare -c requirements.txt pyproject.toml \
 		-o requirements-prepare.txt
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-deps --python-version 3.11 requirements-ci.in \
+		-o requirements-ci.txt
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) runs/demo build *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -482,3 +482,6 @@ class Config:
         _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
         measured = not self.keep_best or self.eval_every > 0
         _require(measured, "keep_best", repr(self.keep_best), "empty unless eval_every measures that metric")
+        heads = [getattr(self.objective, name, 1.0) for name in self.model.outputs]
+        if not any((*heads, self.objective.perceptual, self.objective.colorfulness)):
+            raise ConfigError(f"objective: the losses of {self.model.outputs} have weights that are all 0")

@@ -56,13 +56,18 @@ def picture_loss(
       ab: the first head's color, normalized.
       picture: the ground truth.
       vgg: needed where ``perceptual`` has a weight.
+
+    Raises:
+      ValueError: ``vgg`` is missing.
     """
     terms: list[tuple[float, Any]] = [
         (getattr(config, name, 1.0), functools.partial(OUTPUTS.get(name).loss, output, picture.ab))
         for name, output in outputs.items()
     ]
     terms.append((config.colorfulness, lambda: colorfulness_loss(ab, picture.ab)))
-    if config.perceptual and vgg is not None:
+    if config.perceptual:
+        if vgg is None:
+            raise ValueError("the perceptual loss needs VGG16's parameters")
         side = config.perceptual_side
         terms.append((config.perceptual, lambda: perceptual(vgg, picture.luminance, ab, picture.ab, side)))
     weighted = [loss() if weight == 1 else weight * loss() for weight, loss in terms if weight]

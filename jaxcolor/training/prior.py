@@ -62,14 +62,17 @@ def load_prior(path: str | Path) -> Float[np.ndarray, " 529"]:
       ConfigError: it is missing, or no file of ``save_prior``.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             prior = np.asarray(arrays["prior"], np.float64)
     except Exception as error:  # zip, zlib and NumPy each have their own
         raise ConfigError(
             f"objective.prior: {path}: cannot be read as a file of `jaxcolor data prior`: {error}"
         ) from error
-    if prior.shape != (color.BINS,) or not np.isfinite(prior).all():
-        raise ConfigError(f"objective.prior: {path}: {prior.shape} numbers, and not {color.BINS} shares of colors")
+    shares = prior.shape == (color.BINS,) and (prior >= 0).all() and abs(prior.sum() - 1) < 1e-4  # NaN is no share
+    if not shares:
+        raise ConfigError(
+            f"objective.prior: {path}: {prior.shape} numbers, and not {color.BINS} shares of colors that sum to 1"
+        )
     return prior
 
 

@@ -29,7 +29,7 @@ WAY = [
     "collate.py",
     "loader.py",
 ]
-BELOW = ("runtime", "color", "boxes", "resample", "registries", "config", "batch", "data")
+BELOW = ("runtime", "registries", "color", "boxes", "resample", "config", "batch", "data")
 """What the data room may import of the package."""
 
 
@@ -87,8 +87,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "runtime").rglob("*.py")), ids=lambda path: path.name)
 def test_runtime_imports_nothing_above_it(path: Path) -> None:
-    # program.py parses config flags
-    allowed = {"runtime", "config", "config_io"} if path.name == "program.py" else {"runtime"}
+    allowed = {"runtime", "config", "config_io"} if path.name == "program.py" else {"runtime"}  # it parses config flags
     assert {name.split(".")[1] for name in imports(path)} <= allowed
 
 

@@ -180,7 +180,7 @@ def assert_close(found: Results, expected: Results) -> None:
         np.testing.assert_allclose(found.chroma, expected.chroma, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+@pytest.mark.parametrize("mapping", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_the_same_numbers_on_eight_devices(variables: dict[str, Any], results: Results, mapping: str) -> None:
     assert_close(run(variables, 8, 8, mapping), results)
 

@@ -49,6 +49,22 @@ def test_loops_count_as_often_as_they_run() -> None:
     assert count_flops(loop, shape(4, 4)) == 6 * 2 * 4**3
 
 
+def test_what_no_result_needs_does_not_count() -> None:
+    """Within a jitted function, too; but what a loop carries is needed by its next round."""
+
+    @jax.jit
+    def both(x: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x @ k, conv(x[None, ..., None], k[:1, :1, None, None])
+
+    products = 2 * 4**3
+    assert count_flops(lambda x, k: both(x, k)[0] + 0 * (k @ k).shape[0], shape(4, 4), shape(4, 4)) == products
+
+    def loop(x: jax.Array) -> jax.Array:
+        return lax.scan(lambda carry, _: (carry @ x, carry), x, length=6)[1]
+
+    assert count_flops(loop, shape(4, 4)) == 6 * products
+
+
 @pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
 def test_of_mapped_functions_one_device_counts(mapping: str) -> None:
     devices = Devices.all(mapping, jax.devices()[:4])

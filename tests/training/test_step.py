@@ -1,9 +1,6 @@
 """One step of each stage: on eight devices, on one, by both mappings, with pictures that do not count."""
 
 import dataclasses
-import functools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,111 +9,26 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxcolor.batch import Batch
-from jaxcolor.config import Config, OptimizerConfig, StageConfig
-from jaxcolor.data.collate import collate
-from jaxcolor.data.types import Example
+from jaxcolor.config import OptimizerConfig, StageConfig
 from jaxcolor.models import networks
-from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.accumulate import sum_over_parts
-from jaxcolor.training.optimizer import make_optimizer
-from tests.small import FEW, SIDE, example, gray, variables
-
-PHOTOS = 16
-CONFIG = Config(
-    model=FEW,
-    full=StageConfig(steps=100, learning_rate=1e-3),
-    instance=StageConfig(steps=100, learning_rate=1e-3),
-    fusion=StageConfig(steps=100, learning_rate=1e-3, trained="fusion_and_output"),
+from tests.small import FEW, variables
+from tests.training.steps import (
+    ALL,
+    CONFIG,
+    GRAY,
+    PHOTOS,
+    Result,
+    assert_same_bits,
+    changed,
+    examples,
+    packed,
+    run,
 )
-GRAY = (0, 1, 2, 5, 9, 14)
-"""Of 16 photos, two to a device: the first device has no valid one, others one or two."""
 
 
-def examples(gray_photos: Sequence[int] = (), gray_crops: Sequence[int] = ()) -> list[Example]:
-    """Each photo with one or two boxes."""
-    result = []
-    for photo in range(PHOTOS):
-        e = example(photo, [[1, 1, 9, 9], [3, 3, 15, 16]][: 1 + photo % 2])
-        assert e.full_rgb is not None
-        full = gray(e.full_rgb) if photo in gray_photos else e.full_rgb
-        result.append(e._replace(full_rgb=full, crop_rgb=gray(e.crop_rgb) if photo in gray_crops else e.crop_rgb))
-    return result
-
-
-def packed(stage: str, given: Sequence[Example], groups: int) -> Batch:
-    """As the data loader makes it for that stage; ``groups`` are devices, or parts of what they hold."""
-    if stage == "instance":
-        given = [e._replace(crop_rgb=e.crop_rgb[:1], level_boxes=e.level_boxes[:1], scores=e.scores[:1]) for e in given]
-    capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // groups
-    batch, _ = collate(given, device_count=groups, capacity=capacity, side=SIDE, with_full=stage != "instance")
-    return batch
-
-
-class Result(NamedTuple):
-    before: step.TrainState
-    after: step.TrainState
-    scalars: list[step.Scalars]
-
-    def gradients(self) -> dict[str, np.ndarray]:
-        """After one step of Adam from zero its first moment is (1 - b1) x the gradient."""
-        return {name: moment / (1 - CONFIG.optimizer.b1) for name, moment in self.after.opt_state.rule[0].mu.items()}
-
-
-class Compiled(NamedTuple):
-    devices: Devices
-    before: step.TrainState
-    step: Any
-
-
-@functools.cache
-def compiled(stage: str, mapping: str, count: int, config: Config) -> Compiled:
-    devices = Devices.all(mapping, jax.devices()[:count])
-    chosen, settings = stages.STAGES[stage], stages.stage_config(config, stages.STAGES[stage])
-    optimizer = make_optimizer(config, settings)
-    before = step.make_state(variables(config.model)[stage], optimizer, settings)
-    mapped = devices.map(
-        step.make_step(config, chosen, optimizer),
-        in_specs=(REPLICATED, REPLICATED, SPLIT),
-        out_specs=(REPLICATED, REPLICATED),
-        donate=(0,),
-    )
-    return Compiled(devices, before, mapped)
-
-
-def run(
-    stage: str,
-    given: Sequence[Example],
-    mapping: str = "shard_map",
-    count: int = 8,
-    steps: int = 1,
-    config: Config = CONFIG,
-    then: Sequence[Sequence[Example]] = (),
-) -> Result:
-    """``steps`` steps on the photos given, then one on each of ``then``."""
-    devices, before, function = compiled(stage, mapping, count, config)
-    accumulate = stages.stage_config(config, stages.STAGES[stage]).accumulate
-    trees = variables(config.model)
-    state = devices.replicate(before)
-    frozen = devices.replicate(networks.frozen({t: trees[t] for t in stages.STAGES[stage].frozen}, config.model))
-    scalars = []
-    for each in [given] * steps + list(then):
-        batch = packed(stage, each, count * accumulate)
-        state, reported = function(state, frozen, devices.split(batch))
-        scalars.append(devices.fetch(reported))
-    return Result(before, devices.fetch(state), scalars)
-
-
-ALL = pytest.mark.parametrize("stage", list(stages.STAGES))
-
-
-def assert_same_bits(ours: Any, theirs: Any) -> None:
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
+@pytest.mark.slow  # test_step_outputs compares the mappings with every loss on
 @pytest.mark.parametrize("stage", ["full", "fusion"])  # instance is full on other pictures
 def test_both_mappings_give_the_same_bits(stage: str) -> None:
     given = examples(gray_photos=GRAY, gray_crops=(3, *GRAY))
@@ -236,11 +148,6 @@ def test_networks_without_statistics_train_too() -> None:
     result = run("instance", examples(), config=config, count=1)
     assert np.isfinite(result.scalars[0].loss)
     assert result.after.variables["batch_stats"] == {}
-
-
-def changed(config: Config, stage: str, **settings: Any) -> Config:
-    """With other settings of one stage."""
-    return dataclasses.replace(config, **{stage: dataclasses.replace(getattr(config, stage), **settings)})
 
 
 def assert_one_step_agrees(ours: Result, theirs: Result, rtol: float) -> None:
