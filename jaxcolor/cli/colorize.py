@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes
+from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -24,6 +24,7 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos coloured at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="replace pictures that exist")
+    add_import(parser)
     parser.set_defaults(run=colorize)
 
 
