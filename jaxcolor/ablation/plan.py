@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flax import traverse_util
+
 from jaxcolor.config import Config, ConfigError, ModelConfig
 from jaxcolor.config_io import from_dict, setting_differences, to_dict
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
-from jaxcolor.training.stages import partition
+from jaxcolor.training.stages import is_trained
 
 SHARED = "shared"
 """Folder of the stages that are trained once for all variants."""
@@ -178,5 +180,5 @@ def trains(config: Config) -> bool:
 @functools.lru_cache(maxsize=32)
 def _has_trained(model: ModelConfig, trained: str) -> bool:
     """Whether the fusion tree has parameters that stage fusion trains; fusion strategies may have none."""
-    parameters = networks.abstract(model)["fusion"]["params"]
-    return bool(partition(parameters, trained, backbone_class(model).output_layers)[0])
+    paths = traverse_util.flatten_dict(networks.abstract(model)["fusion"]["params"])
+    return any(is_trained(path, trained, backbone_class(model).output_layers) for path in paths)

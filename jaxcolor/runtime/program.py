@@ -24,7 +24,9 @@ from jaxcolor.runtime.registry import import_modules
 T = TypeVar("T")
 
 _IMPORT = flags.DEFINE_multi_string(
-    "import", [], "MODULE: import it first, for weights that name code in it (what the config names is imported anyway)."
+    "import",
+    [],
+    "MODULE: import it first, for weights that name code in it; what the config names needs none.",
 )
 
 

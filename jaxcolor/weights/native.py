@@ -6,8 +6,8 @@ they are exported again. The file's metadata holds one JSON text under ``jaxcolo
 ``ModelConfig``, which trees there are, and a note. Arrays are float32, also for ``compute_dtype`` bfloat16, whose
 parameters are float32; for ``compute_dtype`` float64 they are float64. No other type is written or read.
 
-The ``ModelConfig`` may name code by a dotted path (a backbone, an output head, a fusion strategy of the user's). Reading
-a file imports none: it is used if the process has imported it, and refused otherwise.
+The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
+file imports none of it: what the process has imported already is used, other files are refused.
 """
 
 from __future__ import annotations

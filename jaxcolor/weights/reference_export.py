@@ -37,6 +37,8 @@ class WrittenFile(NamedTuple):
 def differences(config: ModelConfig, trees: tuple[str, ...]) -> list[str]:
     """One line for every field of a config in which the networks of ``trees`` are not the reference's."""
     found: list[tuple[str, object, object]] = []
+    if config.backbone != "reference":
+        found.append(("backbone", config.backbone, "reference"))
     if config.width != 1:
         found.append(("width", config.width, 1.0))
     if config.norm != "batch":

@@ -19,7 +19,6 @@ import pytest
 from flax import traverse_util
 from PIL import Image
 
-from jaxcolor import Colorizer
 from jaxcolor.ablation.plan import Ablation, Variant
 from jaxcolor.ablation.run import run_ablation
 from jaxcolor.config import Config, DataConfig, EvalConfig, FusionConfig, ModelConfig, StageConfig
@@ -30,6 +29,7 @@ from jaxcolor.data.types import Boxes, Photo
 from jaxcolor.evaluation.metrics import Metric
 from jaxcolor.evaluation.metrics.masking import extent_mask, masked_mean
 from jaxcolor.evaluation.run import evaluate_files
+from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.models import ops
 from jaxcolor.models.backbone import Backbone, Fuse, Layers, Tap
 from jaxcolor.models.fusion import FusionStrategy, FusionWeights, Instances, box_mask_weights
@@ -125,7 +125,7 @@ class Corners:
 
 
 class Squares:
-    """Data source: bright squares that are all of one color, on gray; boxes from a store."""
+    """Data source: orange squares on gray, which fill a quarter of their box; boxes from a store."""
 
     def __init__(self, config: DataConfig, side: int) -> None:
         self._store = open_store(Path(config.boxes_path), config.boxes_format)
@@ -139,7 +139,7 @@ class Squares:
             raise IndexError(index)
         found = self._store.read(f"square{index}")
         image = Image.new("RGB", (self._side, self._side), (90 + 4 * index,) * 3)
-        image.paste((230, 120, 40), tuple(int(x) for x in found.boxes[0]))
+        image.paste((230, 120, 40), tuple(int(x) // 2 for x in found.boxes[0]))
         return Photo(f"square{index}", image, *found, truth_boxes=found.boxes)
 
     def picture(self, index: int, least_side: int | None = None) -> Photo:
@@ -228,7 +228,9 @@ def test_a_finished_run_is_read_from_its_checkpoints(finished: Finished) -> None
 
 
 def test_the_workdir_of_another_model_is_refused(finished: Finished) -> None:
-    other = dataclasses.replace(finished.config, model=dataclasses.replace(MODEL, backbone="unet", outputs=("classes",)))
+    other = dataclasses.replace(
+        finished.config, model=dataclasses.replace(MODEL, backbone="unet", outputs=("classes",))
+    )
     with pytest.raises(CheckpointError, match=r"model\.backbone: '.*:Shallow' -> 'unet'"):
         train.train(other, finished.workdir)
 
