@@ -1,13 +1,15 @@
-"""Ablation of the backbone: the reference's, with dilation and BatchNorm, against a U-Net (``models/unet.py``).
+"""Ablation of the backbone: the reference's, with BatchNorm and with GroupNorm, and a U-Net (``models/unet.py``).
 
 Command: ``python -m jaxcolor.ablation --config configs/ablation/backbone.py --workdir runs/backbone
 --config.base.data.path=COCO --config.base.eval.data.path=COCO``, where COCO is the folder with COCO 2017's downloads
 (docs/data.md). On synthetic scenes: ``--config configs/ablation/backbone.py:scenes``, without paths.
 Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
-Hours: expected, 7.9 for each of the two variants and seeds as in configs/coco_stuff.py. ``:scenes``: HOURS.
-Numbers: expected, none known: nobody ran this on COCO. ``:scenes``: measured, in docs/ablation.md.
+Hours: expected, 7.9 for each of the three variants and seeds as in configs/coco_stuff.py. ``:scenes``: expected, 0.06
+for each, as configs/demo.py, whose training it is.
+Numbers: expected, none known: nobody ran this to its end. What stage full did on scenes is in docs/ablation.md.
 
-No variant can start from the other's weights, so each trains all three stages, and nothing is shared.
+No variant can start from another's weights, so each trains all three stages, and nothing is shared. The U-Net has
+GroupNorm and no dilation; ``reference_group`` tells apart what the norm does and what the layers do.
 """
 
 from ml_collections import ConfigDict
@@ -18,6 +20,7 @@ from jaxcolor.config_io import to_config_dict
 
 VARIANTS = (
     Variant("reference"),
+    Variant("reference_group", {"model.norm": "group"}),
     Variant("unet", {"model.backbone": "unet"}),
 )
 
