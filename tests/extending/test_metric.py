@@ -89,7 +89,7 @@ def test_it_is_measured_and_shown_everywhere(tmp_path: Path) -> None:
         (f"{PATH},tests.extending.test_metric:METRIC", None),
         ("tests.extending.test_metric:NO_METRIC", r"NO_METRIC is no jaxcolor\.evaluation\.metrics\.Metric but a str"),
         ("tests.extending.test_metric:MISSING", "has no attribute MISSING"),
-        ("fid", r"fid needs the weights of InceptionV3; config\.eval\.inception names them"),
+        ("fid", r"fid needs weights, whose file config\.eval\.inception names"),
     ],
 )
 def test_what_names_no_metric(asked: str, message: str | None) -> None:
