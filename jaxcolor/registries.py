@@ -5,7 +5,14 @@ Fusion strategies, backbones, output heads, data sources and box stores are foun
 add one of each.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from jaxcolor.runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from jaxcolor.config import ModelConfig
 
 SOURCES = Registry(
     "data source",
@@ -31,27 +38,56 @@ BOX_STORES = Registry(
 """``data.boxes_format``: callables (path) -> ``data.boxes.base.BoxStore``."""
 
 BACKBONES = Registry(
-    "model.backbone",
+    "backbone",
     {"reference": "jaxcolor.models.backbone:Siggraph17", "unet": "jaxcolor.models.unet:UNet"},
+    base="jaxcolor.models.backbone:Backbone",
 )
-"""Subclasses of ``models.backbone.Backbone``."""
+"""``model.backbone``: subclasses of ``models.backbone.Backbone``."""
 
 OUTPUTS = Registry(
-    "model.outputs",
+    "output head",
     {
         "regression": "jaxcolor.models.outputs.regression:Regression",
         "classes": "jaxcolor.models.outputs.classes:Classes",
     },
+    base="jaxcolor.models.outputs:OutputHead",
 )
-"""Subclasses of ``models.outputs.OutputHead``."""
+"""``model.outputs``: subclasses of ``models.outputs.OutputHead``."""
 
 FUSION_STRATEGIES = Registry(
-    "model.fusion.strategy",
+    "fusion strategy",
     {
         "learned": "jaxcolor.models.fusion:Learned",
         "box_mask": "jaxcolor.models.fusion:BoxMask",
         "truth_mask": "jaxcolor.models.fusion:TruthMask",
         "gated": "jaxcolor.models.gated:Gated",
     },
+    base="jaxcolor.models.fusion:FusionStrategy",
 )
-"""Subclasses of ``models.fusion.FusionStrategy``."""
+"""``model.fusion.strategy``: subclasses of ``models.fusion.FusionStrategy``."""
+
+
+def _model_parts(model: ModelConfig) -> list[tuple[Registry, str]]:
+    """What a model is put together from."""
+    outputs = [(OUTPUTS, name) for name in model.outputs]
+    return [(BACKBONES, model.backbone), *outputs, (FUSION_STRATEGIES, model.fusion.strategy)]
+
+
+def import_parts(model: ModelConfig) -> None:
+    """Imports what a run's own config names, so that mistakes show before anything is computed.
+
+    Raises:
+      UserError: a part that cannot be found (``Registry.get``).
+    """
+    for registry, name in _model_parts(model):
+        registry.get(name)
+
+
+def check_parts_imported(model: ModelConfig) -> None:
+    """Checks that a config found in a file names nothing but built-in parts and what this process has imported.
+
+    Raises:
+      NotImportedError: the file alone asks for it (``Registry.check_imported``).
+    """
+    for registry, name in _model_parts(model):
+        registry.check_imported(name)

@@ -1,4 +1,4 @@
-"""Ablation of the weighting: predicted weight maps, box masks, annotated instance masks (the paper's section 4).
+"""Ablation of the weighting: a softmax of predicted maps, gates, box masks, annotated masks (the paper's section 4).
 
 Command: ``python -m jaxcolor.ablation --config configs/ablation/weighting.py --workdir runs/weighting
 --config.base.data.path=COCO --config.base.eval.data.path=COCO``, where COCO is the folder with COCO 2017's downloads
@@ -6,13 +6,14 @@ Command: ``python -m jaxcolor.ablation --config configs/ablation/weighting.py --
 --config.base.start_from=WEIGHTS``. On synthetic scenes, to see that it works:
 ``--config configs/ablation/weighting.py:scenes``, without paths.
 Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
-Hours: expected, 6.1 for stages full and instance as in configs/coco_stuff.py, then 1.8 for each of the three variants
+Hours: expected, 6.1 for stages full and instance as in configs/coco_stuff.py, then 1.8 for each of the four variants
 and seeds. ``:scenes``: measured, 0.05 (187 s, with other work on the machine).
 Numbers: expected, none known: the paper's table could not be looked up, and nobody ran this. ``:scenes`` trains too
 little to show anything.
 
-All variants use annotated boxes, since only these have masks; each has room for the same crops. The variants by masks
-have no weight heads: what they train is the output block alone, which ``learned`` trains as well.
+All variants use annotated boxes, since only these have masks; each has room for the same crops. ``gated``, which the
+paper does not have, has the heads of ``learned`` and a sigmoid for each instance (``models/gated.py``). The variants by
+masks have no weight heads: what they train is the output block alone, which the others train as well.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +24,7 @@ from jaxcolor.config_io import to_config_dict
 
 VARIANTS = (
     Variant("learned"),
+    Variant("gated", {"model.fusion.strategy": "gated"}),
     Variant("box_mask", {"model.fusion.strategy": "box_mask"}),
     Variant("truth_mask", {"model.fusion.strategy": "truth_mask", "data.masks": True, "eval.data.masks": True}),
 )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxcolor.config import Config, ConfigError
+from flax import traverse_util
+
+from jaxcolor.config import Config, ConfigError, ModelConfig
 from jaxcolor.config_io import from_dict, setting_differences, to_dict
+from jaxcolor.models import networks
+from jaxcolor.models.backbone import backbone_class
+from jaxcolor.training.stages import is_trained
 
 SHARED = "shared"
 """Folder of the stages that are trained once for all variants."""
@@ -165,8 +171,14 @@ def _data(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trains(config: Config) -> bool:
-    """Whether a variant trains anything: stage fusion can have no steps, or only weight heads that are not there."""
+    """Whether a variant trains anything: stage fusion can have no steps, or nothing of its tree to train."""
     if config.stages != FUSION_ALONE:
         return True
-    heads = config.model.fusion.strategy == "learned" and config.model.fusion.layers != "none"
-    return bool(config.fusion.steps or config.fusion.epochs) and (heads or config.fusion.trained != "fusion")
+    return bool(config.fusion.steps or config.fusion.epochs) and _has_trained(config.model, config.fusion.trained)
+
+
+@functools.lru_cache(maxsize=32)
+def _has_trained(model: ModelConfig, trained: str) -> bool:
+    """Whether the fusion tree has parameters that stage fusion trains; fusion strategies may have none."""
+    paths = traverse_util.flatten_dict(networks.abstract(model)["fusion"]["params"])
+    return any(is_trained(path, trained, backbone_class(model).output_layers) for path in paths)

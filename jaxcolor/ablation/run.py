@@ -23,6 +23,7 @@ from jaxcolor.config import Config, ConfigError
 from jaxcolor.data.types import DataError
 from jaxcolor.evaluation.run import DuringTraining, eval_source, measure
 from jaxcolor.models import networks
+from jaxcolor.registries import import_parts
 from jaxcolor.runtime.atomic import write_text
 from jaxcolor.training import train
 from jaxcolor.training.compatibility import tree_digests
@@ -79,6 +80,8 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
       UserError: see ``training.train.train`` and ``evaluation.run.measure``.
     """
     variants = plan(ablation)
+    for config in (ablation.base, *(variant.config for variant in variants)):
+        import_parts(config.model)  # weights may then name them
     runs = [
         _Run(variant, seed, workdir / variant.name / f"seed{seed}")
         for seed in range(ablation.seeds)

@@ -19,6 +19,7 @@ from jaxcolor.cli.data import add_data
 from jaxcolor.cli.parsing import Subparsers
 from jaxcolor.cli.study import add_study
 from jaxcolor.runtime.errors import exit_status
+from jaxcolor.runtime.registry import import_modules
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
       SystemExit: after ``--help`` or ``--version`` (0), or for arguments that cannot be understood (2).
     """
     options = build_parser().parse_args(arguments)
-    return exit_status(f"jaxcolor {options.command}", lambda: options.run(options))
+
+    def work() -> None:
+        import_modules(getattr(options, "modules", ()))
+        options.run(options)
+
+    return exit_status(f"jaxcolor {options.command}", work)
 
 
 def build_parser() -> argparse.ArgumentParser:

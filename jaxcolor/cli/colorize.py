@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes
+from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -50,6 +50,7 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos colored at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="replace pictures that exist")
+    add_import(parser)
     parser.set_defaults(run=colorize)
 
 

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.cli.parsing import Subparsers, add_import
 
 _SUFFIX = ".safetensors"
 
@@ -49,6 +49,7 @@ def add_convert(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--note", default="", help="free text kept in the file, e.g. where the weights are from")
     parser.add_argument("--force", action="store_true", help="replace what exists of OUTPUT")
+    add_import(parser)
     parser.set_defaults(run=convert, misused=parser.error)
 
 

@@ -78,3 +78,15 @@ def add_missing_boxes(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="data.missing_boxes: what a photo without an entry means, an error or no boxes (default: error)",
     )
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """``--import``, which ``cli.main`` obeys before the command runs."""
+    parser.add_argument(
+        "--import",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        dest="modules",
+        help="import it first: for weights that name code in it, a backbone or fusion strategy of your own. Repeatable",
+    )

@@ -36,6 +36,7 @@ from jaxcolor.evaluation.results import Results, flat_metrics, strict
 from jaxcolor.evaluation.scorer import Scorer
 from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.models.networks import Variables
+from jaxcolor.registries import import_parts
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.weights.native import load
@@ -343,6 +344,7 @@ def evaluate_files(
       OSError: a file cannot be read, or the results cannot be written.
       UserError: a file, a folder, a name or the source cannot be used; nothing to measure.
     """
+    import_parts(config.model)  # what the user's own config names, weights may name too
     files = {"": weights} if weights is not None else {}
     loaded = [read_checkpoint(name, path) for name, path in {**files, **(checkpoints or {})}.items()]
     folders = [Predictions(name, folder) for name, folder in (predictions or {}).items()]

@@ -19,8 +19,15 @@ from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
 from jaxcolor.runtime.distributed import ProcessFlags
 from jaxcolor.runtime.errors import UserError, exit_status
+from jaxcolor.runtime.registry import import_modules
 
 T = TypeVar("T")
+
+_IMPORT = flags.DEFINE_multi_string(
+    "import",
+    [],
+    "MODULE: import it first, for weights that name code in it; what the config names needs none.",
+)
 
 
 def run(
@@ -53,6 +60,7 @@ def run(
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
             if processes is not None:
                 processes.start()
+            import_modules(_IMPORT.value)
             work(from_dict(kind, config.value.to_dict()))
 
         sys.exit(exit_status(name, checked))

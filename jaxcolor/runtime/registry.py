@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxcolor.runtime.errors import UserError, one_line
@@ -13,18 +15,24 @@ from jaxcolor.runtime.errors import UserError, one_line
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
+class NotImportedError(UserError):
+    """A part that a file names and that this process has not imported: a file must not decide what is executed."""
+
+
 class Registry:
     """Parts of one kind by name. Nothing is imported before ``get`` asks for it."""
 
-    def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, str], base: str = "") -> None:
         """Keeps the names.
 
         Args:
           kind: what the parts are, for messages: ``data source``.
           builtin: the dotted path, ``package.module:Attribute``, of each name that the package brings along.
+          base: dotted path of the class that all parts are subclasses of; empty: they are whatever the caller takes.
         """
         self.kind = kind
         self.builtin = dict(builtin)
+        self.base = base
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,8 +61,8 @@ class Registry:
           name: a built-in name, or a dotted path ``my_code.module:Name``.
 
         Raises:
-          UserError: there is no such name, module or attribute, or importing the module fails. Errors while importing
-            the package's own modules are raised as they are: those are bugs.
+          UserError: there is no such name, module or attribute, importing the module fails, or the part is no subclass
+            of ``base``. Errors while importing the package's own modules are raised as they are: those are bugs.
         """
         self.check_name(name)
         module_name, _, attribute = self.builtin.get(name, name).partition(":")
@@ -71,7 +79,52 @@ class Registry:
                 hint = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise UserError(f"{self.kind} {name!r}: module {module_name} has no attribute {attribute}{hint}")
             found = getattr(found, part)
+        if name not in self.builtin and not self._is_part(found):
+            what = f"the class {found.__qualname__}" if isinstance(found, type) else f"of type {type(found).__name__}"
+            raise UserError(f"{self.kind} {name!r}: is {what}, which is no subclass of {self.base.replace(':', '.')}")
         return found
+
+    def check_imported(self, name: str) -> None:
+        """Checks that ``get`` would execute nothing of the user's: for names that a file gives, and not the user.
+
+        Args:
+          name: as ``check_name`` takes it. Built-in names pass; a dotted path must lead to a part of this kind in a
+            module that is imported already.
+
+        Raises:
+          NotImportedError: it does not.
+        """
+        if name in self.builtin:
+            return
+        module_name, _, attribute = name.partition(":")
+        found: Any = sys.modules.get(module_name)
+        for part in attribute.split("."):
+            found = inspect.getattr_static(found, part, None)  # a module's __getattr__ could import others
+        if module_name not in sys.modules or found is None or not self._is_part(found):
+            raise NotImportedError(
+                f"{name}; import {module_name} first (jaxcolor colorize --import {module_name})"
+                if module_name not in sys.modules
+                else f"{name}, and the module {module_name} of this process has no such {self.kind}"
+            )
+
+    def _is_part(self, found: Any) -> bool:
+        if not self.base:
+            return True
+        module_name, _, attribute = self.base.partition(":")
+        return isinstance(found, type) and issubclass(found, getattr(importlib.import_module(module_name), attribute))
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports the user's own modules (``--import``), so that weights may name what is in them.
+
+    Raises:
+      UserError: one cannot be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module of the user's may raise anything
+            raise UserError(f"--import {name}: {_import_failure(name, error)}") from error
 
 
 def _import_failure(module_name: str, error: Exception) -> str:

@@ -15,6 +15,7 @@ from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
+from jaxcolor.registries import import_parts
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
@@ -143,6 +144,7 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
     if config.eval_every and measure is None:
         raise ValueError("config.eval_every asks for evaluations, and there is no function to measure with")
     parse_profile_steps(config.profile_steps)
+    import_parts(config.model)
     if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
         # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
         raise ConfigError(

@@ -6,6 +6,9 @@ they are exported again. The file's metadata holds one JSON text under ``jaxcolo
 ``ModelConfig``, which trees there are, a note, how colors are decoded by default, and a saturation curve or null.
 Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for ``compute_dtype`` float64
 they are float64. No other type is written or read.
+
+The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
+file imports none of it: what the process has imported already is used, other files are refused.
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ from jaxcolor.config_io import from_dict, to_dict
 from jaxcolor.models import decoding
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.models.networks import TREES
+from jaxcolor.registries import check_parts_imported
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.registry import NotImportedError
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
 
 FORMAT = 2
@@ -134,7 +139,8 @@ def load(path: str | Path) -> NativeWeights:
     Raises:
       OSError: no such file, or it cannot be read.
       WeightsError: not a safetensors file, without our metadata or of another format, a config that cannot be
-        used, or arrays missing, left over, of another shape or type (all listed), or not finite.
+        used or that names code which this process has not imported, or arrays missing, left over, of another shape or
+        type (all listed), or not finite.
     """
     path = Path(path)
     if path.is_dir():
@@ -186,7 +192,10 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
         raise WeightsError(f"{path}: note or config in its metadata is of a wrong type")
     try:
         config = from_dict(ModelConfig, values, "model")
+        check_parts_imported(config)
         tree_shapes(config)  # fails for values that are of the right type but make no networks
+    except NotImportedError as error:
+        raise WeightsError(f"{path}: weights need {error}") from error
     except (ArithmeticError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: its config makes no networks here ({error}); it was written by jaxcolor {about.get('version')}, "

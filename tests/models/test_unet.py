@@ -1,17 +1,25 @@
 """Another backbone in one file: its taps fuse, its heads read it, and it is trained as the reference's is."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolor.config import ConfigError, FusionConfig, ModelConfig
+from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, ModelConfig, StageConfig
 from jaxcolor.models import networks
 from jaxcolor.models.fusion import fused_taps
 from jaxcolor.models.unet import UNet
-from tests.small import SIDE, batch, example, variables
+from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.training import train
+from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.stages import STAGES
+from jaxcolor.training.step import TrainState, make_state, make_step
+from tests.small import SIDE, batch, example, gray, quick_compiles, variables
 
 MODEL = ModelConfig(side=SIDE, width=0.0625, backbone="unet")
 BATCH = batch([example(0, [[1, 1, 9, 9], [3, 3, 15, 16]]), example(1)], capacity=2)
@@ -64,3 +72,72 @@ def test_there_is_no_class_head_that_nobody_trains() -> None:
     for tree in ("full", "instance"):
         assert "classes" in networks.abstract(with_classes)[tree]["params"]
     assert "classes" in networks.abstract(with_classes)["fusion"]["params"]["trunk"]
+
+
+CONFIG = Config(
+    model=MODEL,
+    stages=("full",),
+    data=DataConfig(source="scenes"),
+    full=StageConfig(steps=4, batch_size=8, learning_rate=1e-3),
+    checkpoint_every=2,
+    log_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def _quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with quick_compiles(tmp_path_factory.getbasetemp()):
+        yield
+
+
+def assert_same_bits(ours: Any, theirs: Any) -> None:
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def trained(mapping: str, masked_seed: int, steps: int = 2) -> TrainState:
+    """Two devices, two photos each: the last of each is gray, so that it is not valid."""
+    devices = Devices.all(mapping, jax.devices()[:2])
+    optimizer = make_optimizer(CONFIG, CONFIG.full)
+    step = devices.map(
+        make_step(CONFIG, STAGES["full"], optimizer),
+        in_specs=(REPLICATED, REPLICATED, SPLIT),
+        out_specs=(REPLICATED, REPLICATED),
+    )
+    photos = [example(0), example(masked_seed), example(1), example(masked_seed + 1)]
+    for place in (1, 3):
+        photos[place] = photos[place]._replace(full_rgb=gray(np.asarray(photos[place].full_rgb)))
+    state = devices.replicate(make_state(variables(MODEL)["full"], optimizer, CONFIG.full, UNet.output_layers))
+    for _ in range(steps):
+        state, scalars = step(state, {}, devices.split(batch(photos, capacity=0, devices=2)))
+        assert devices.fetch(scalars).valid == 2
+    found: TrainState = devices.fetch(state)
+    return found
+
+
+@pytest.mark.usefixtures("_quick")
+def test_pictures_that_do_not_count_leave_no_trace() -> None:
+    """GroupNorm normalizes each picture by itself, so masks need not reach it; and both mappings are one program."""
+    first = trained("shard_map", masked_seed=10)
+    assert_same_bits(trained("shard_map", masked_seed=20), first)
+    assert_same_bits(trained("pmap", masked_seed=10), first)
+    moved = jax.tree.map(lambda a, b: (a != b).any(), first.variables["params"], variables(MODEL)["full"]["params"])
+    assert all(jax.tree.leaves(moved))
+
+
+def test_pictures_are_normalized_by_themselves() -> None:
+    inputs = networks.picture(jnp.asarray(BATCH.full_rgb), MODEL).inputs
+    tree = variables(MODEL)["full"]
+    alone = UNet(MODEL).apply(tree, inputs[:1], train=True, valid=jnp.ones(1, bool)).ab
+    together = UNet(MODEL).apply(tree, inputs.at[1].mul(5), train=True, valid=jnp.array([True, False])).ab
+    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+    np.testing.assert_allclose(UNet(MODEL).apply(tree, inputs[:1]).ab, alone, atol=1e-6)  # as in inference
+
+
+@pytest.mark.usefixtures("_quick")
+def test_resuming_is_exact(tmp_path: Path) -> None:
+    whole = train.train(CONFIG, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "full" / "4")
+    assert_same_bits(train.train(CONFIG, tmp_path / "resumed"), whole)
