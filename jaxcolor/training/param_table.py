@@ -88,7 +88,8 @@ def _size(value: Any) -> int:
 
 def _remarks(stage: Stage, trees: Mapping[str, Any], groups: Mapping[_Group, Mapping[str, int]]) -> list[str]:
     remarks = []
-    if any("classes" in sizes for sizes in groups.values()):
+    has_weights = "classes" in trees[stage.name].get("batch_stats", {})  # of colors: only a trained head has them
+    if any("classes" in sizes for sizes in groups.values()) and not has_weights:
         remarks.append("  classes: no loss reads it, its gradient is 0")
     if trees[stage.name].get("batch_stats"):
         state = "are fixed" if stage.name == "fusion" else "are updated"
