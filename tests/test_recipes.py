@@ -32,7 +32,17 @@ def config(name: str, *variant: str) -> Config:
 
 
 def test_which_there_are() -> None:
-    assert set(RECIPES) == {"coco_stuff", "demo", "imagenet", "paper", "photos", "reference", "smoke", "two_hues"}
+    assert set(RECIPES) == {
+        "coco_stuff",
+        "default_weights",
+        "demo",
+        "imagenet",
+        "paper",
+        "photos",
+        "reference",
+        "smoke",
+        "two_hues",
+    }
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -51,7 +61,7 @@ def test_the_manual(name: str) -> None:
             value = getattr(value, part)
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"two_hues"}))
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"default_weights", "two_hues"}))
 def test_the_three_stages(name: str) -> None:
     recipe = config(name)
     assert [stage.name for stage in stages_of(recipe)] == ["full", "instance", "fusion"]
@@ -60,6 +70,14 @@ def test_the_three_stages(name: str) -> None:
         assert bool(stage.steps) != bool(stage.epochs)
     assert recipe.full.trained == recipe.instance.trained == "all"
     assert recipe.fusion.trained == ("fusion" if name == "paper" else "fusion_and_output")
+
+
+def test_default_weights_are_one_network_so_far() -> None:
+    recipe = config("default_weights")
+    assert [stage.name for stage in stages_of(recipe)] == ["full"]
+    assert (recipe.start_from, recipe.data.cache) == ("vgg16", "device")
+    assert recipe.hints.enabled
+    assert recipe.model.outputs == ("regression", "classes")
 
 
 def test_two_hues_is_one_network_that_takes_hints() -> None:

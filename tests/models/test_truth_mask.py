@@ -126,8 +126,8 @@ class TestNetwork:
 
 
 def test_fusion_nowhere_is_the_trunk() -> None:
-    assert fused_taps("none") == ()
     config = dataclasses.replace(MODEL, fusion=FusionConfig(layers="none"))
+    assert fused_taps(config) == ()
     tree, packed = variables(config), masked_batch()
     assert sorted(tree["fusion"]["params"]) == ["trunk"]
     prediction = networks.predict(networks.build(config), tree, packed)
