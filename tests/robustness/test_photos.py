@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from jaxcolor.config import DataConfig
+from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.transforms import check_header, read_encoded, read_image, read_rgb, read_size, upright_rgb
 from jaxcolor.data.types import DataError, Encoded
+from jaxcolor.inference.files import plan
+from jaxcolor.runtime.errors import UserError
+from tests.data.photo_files import write_zip
 from tests.robustness.photos import (
     BARS,
     COLORS,
@@ -262,7 +267,7 @@ RESOLUTIONS = {
 }
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("name", RESOLUTIONS)
 def test_turned_by_the_tag_alone(name, form):
@@ -357,3 +362,47 @@ def test_sixteen_bit_gray_with_a_transparent_level():
     data = io.BytesIO()
     Image.fromarray(wide).save(data, "PNG", transparency=257 * 100)
     assert read_rgb(Encoded("a", data.getvalue()))[0, :, 0].tolist() == [0, 255, 255]
+
+
+def test_photos_of_other_formats_are_mentioned_once(tmp_path, capsys):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    jpeg = encoded(Image.fromarray(COLORS), "JPEG")
+    files = {"a.jpg": jpeg, "b.JFIF": jpeg, "c.jpe": jpeg, "d.pgm": EXACT["pgm16.pgm"][0]}
+    others = {"e.avif": b"", "f.jp2": b"", "g.HEIC": b"", "h.dng": b"", "notes.txt": b"", ".i.avif": b""}
+    for name, data in (files | others).items():
+        (folder / name).write_bytes(data)
+    said = "4 of formats that are not read: e.avif, f.jp2, g.HEIC and 1 more; convert them to JPEG, PNG or TIFF"
+    assert [path.name for path in plan([folder], tmp_path)] == sorted(files)
+    assert capsys.readouterr().err == f"{folder}: files left out: {said}\n"
+    for place, kind in ((folder, "files"), (write_zip(tmp_path / "p.zip", files | others), "members")):
+        source = make_source(DataConfig(path=str(place), missing_boxes="none"), 16)
+        assert len(source) == 4
+        assert f"5 other {kind} not looked at, {said}" in source.describe()
+        np.testing.assert_array_equal(source[3].rgb, GRAY)
+    for name in files:
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"no photos here \(.*; {said}\)"):
+        plan([folder], tmp_path)
+    with pytest.raises(DataError, match=f"no photos in this folder.*, {said}"):
+        make_source(DataConfig(path=str(folder), missing_boxes="none"), 16)
+
+
+def test_a_fifo_among_the_photos_of_a_set(tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(COLORS), "JPEG"))
+    os.mkfifo(tmp_path / "m.jpg")
+    source = make_source(DataConfig(path=str(tmp_path), missing_boxes="none", bad_photos="skip"), 16)
+    assert len(source) == 1
+    assert "m.jpg: cannot read this photo: it is no regular file" in capsys.readouterr().err
+
+
+def test_boxes_of_a_turned_tiff_are_used(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p_bbox").mkdir()
+    stored = turned(GRAY, 6)[..., 0]
+    (tmp_path / "p" / "pier.tif").write_bytes(tiff([stored.tobytes()], (10, 24), (8,), 1, tags={274: (6,)}))
+    np.savez(tmp_path / "p_bbox" / "pier.npz", bbox=np.array([[17, 2, 23, 9]], np.float32), scores=np.ones(1))
+    source = make_source(DataConfig(path=str(tmp_path / "p")), 16)
+    size, usable = source.usable(0)
+    assert size == source[0].size == SIZE
+    assert usable.boxes.tolist() == [[17, 2, 23, 9]]
