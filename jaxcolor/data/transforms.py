@@ -2,53 +2,106 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
-import struct
-import zlib
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import level_boxes, mirror_boxes
+from jaxcolor.data.profiles import gray_table, profile_of, scaled_table, to_srgb
+from jaxcolor.data.tiff import check_tiff, tiff_size, white_of
 from jaxcolor.data.types import DataError, Encoded, Example, PhotoFile
 from jaxcolor.runtime.errors import one_line
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
+"""Of files that are taken for photos in folders and archives; what they are follows from their contents."""
+UNREAD_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw", ".eps")
+"""Of photos that are not read; convert them first."""
 
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""Pillow's names of what is read. A fixed list: of the other formats some start programs (EPS), and some raise anything
+at all. JPEG covers MPO, whose first picture counts."""
+_FOREIGN = (
+    (0, b"%!PS", "EPS"),
+    (0, b"\xc5\xd0\xd3\xc6", "EPS"),
+    (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "PSD"),
+    (0, b"icns", "ICNS"),
+    (0, b"\x00\x00\x01\x00", "ICO"),
+    (4, b"jP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (4, b"ftypavi", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"JXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"<svg", "SVG"),
 )
-"""What Pillow raises on broken files, depending on the format and on where it breaks; a warning where those are errors.
-"""
+"""Where and how photos of other formats begin, to name them."""
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What shows a photo upright, by its EXIF orientation."""
 _SIDEWAYS = (5, 6, 7, 8)
 
 
-def _open(photo: PhotoFile) -> Image.Image:
-    return Image.open(photo if isinstance(photo, Path) else io.BytesIO(photo.data))
-
-
-def _unreadable(photo: PhotoFile, error: BaseException) -> DataError:
+@contextlib.contextmanager
+def _opened(photo: PhotoFile) -> Iterator[Image.Image]:
+    """The photo in a file, its header read; whatever goes wrong with it, here or in the block, is a ``DataError``."""
     where = photo if isinstance(photo, Path) else photo.where
-    return DataError(f"{where}: cannot read this photo: {one_line(error)}")
+    try:
+        with contextlib.ExitStack() as stack:
+            # Never by its name: Pillow maps some files into memory then, and forgets to turn them.
+            file = stack.enter_context(_open_regular(photo)) if isinstance(photo, Path) else io.BytesIO(photo.data)
+            try:
+                image = stack.enter_context(Image.open(file, formats=_FORMATS))
+            except UnidentifiedImageError:
+                file.seek(0)
+                raise ValueError(_unidentified(file.read(16))) from None
+            if isinstance(image, TiffImageFile):
+                check_tiff(image)
+            yield image
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{where}: cannot read this photo: not enough memory") from error
+    except Exception as error:  # Pillow raises nearly anything on broken files; one photo must not end a job
+        raise DataError(f"{where}: cannot read this photo: {one_line(error)}") from error
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """A file, opened; a pipe would be waited for, for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
+    return path.open("rb")
+
+
+def _unidentified(begin: bytes) -> str:
+    for at, magic, name in _FOREIGN:
+        if begin.startswith(magic, at):
+            return f"no photo of a format that is read ({name}); convert it to JPEG, PNG or TIFF"
+    if begin.startswith(_TIFF_STARTS):
+        return "cannot identify image file: a TIFF that is damaged, or whose kind of pixels is not read"
+    return "cannot identify image file"
 
 
 def read_encoded(photo: PhotoFile) -> Encoded:
@@ -60,18 +113,22 @@ def read_encoded(photo: PhotoFile) -> Encoded:
     if not isinstance(photo, Path):
         return photo
     try:
-        return Encoded(str(photo), photo.read_bytes())
-    except OSError as error:
-        raise DataError(f"{photo}: cannot read this photo: {error.strerror or error}") from error
+        with _open_regular(photo) as file:
+            return Encoded(str(photo), file.read())
+    except (OSError, ValueError, MemoryError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+        raise DataError(f"{photo}: cannot read this photo: {reason}") from error
 
 
 def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
     """The photo in a file as a viewer shows it, in mode RGB.
 
-    Its EXIF orientation is applied, gray, palettes and CMYK become RGB, 16-bit gray becomes 8-bit, transparent parts
-    lie on white, and of an animation or of several pages the first picture is taken. What it is follows from its
-    contents, not from its name. Color profiles are ignored: all is taken for sRGB, as by the reference. Above
-    Pillow's limit for decompression bombs (179 million pixels) it is refused; above half of that Pillow warns.
+    Its EXIF orientation is applied, whatever else its EXIF says. Gray, palettes and CMYK become RGB, 12 and 16 bits
+    become 8, transparent parts lie on white, and of an animation or of several pages the first picture is taken. Colors
+    are converted to sRGB from an embedded ICC profile that fits the pixels; without one they are taken for sRGB. What
+    it is follows from its contents, not from its name. Pixels without a known white (floating-point, signed, more than
+    16 bits) and those that Pillow would read wrong (see ``data.tiff``) are refused. Above Pillow's limit for
+    decompression bombs (179 million pixels) it is refused; above half of that Pillow warns.
 
     Args:
       photo: its file.
@@ -79,17 +136,12 @@ def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
         pixels; None: the original size.
 
     Raises:
-      DataError: the file is missing, no photo, or damaged.
+      DataError: the file is missing, no regular file, no photo, damaged, or of a kind that is not read.
     """
-    try:
-        with _open(photo) as image:
-            if least_side is not None:
-                image.draft(None, (least_side, least_side))  # does nothing for other formats
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
-    except _DECODE_ERRORS as error:
-        raise _unreadable(photo, error) from error
+    with _opened(photo) as image:
+        if least_side is not None:
+            image.draft(None, (least_side, least_side))  # does nothing for other formats
+        return _upright(image)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -99,8 +151,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
       DataError: it is damaged, or its pixels have no known white.
     """
     try:
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except _DECODE_ERRORS as error:
+        if isinstance(image, TiffImageFile):
+            check_tiff(image)
+        rgb = _upright(image)
+        return rgb.copy() if rgb is image else rgb
+    except Exception as error:
         raise DataError(f"this picture cannot be used: {one_line(error)}") from error
 
 
@@ -115,14 +170,13 @@ def read_size(photo: PhotoFile) -> tuple[int, int]:
     Raises:
       DataError: the file is missing, or its header is not that of a photo.
     """
-    try:
-        with _open(photo) as image:
-            width, height = image.size
-            # Pillow decodes a whole PNG to find its EXIF: the standard lets it follow the pixels.
-            turned = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
-    except _DECODE_ERRORS as error:
-        raise _unreadable(photo, error) from error
-    return (height, width) if turned else (width, height)
+    with _opened(photo) as image:
+        if isinstance(image, TiffImageFile):
+            return tiff_size(image)
+        width, height = image.size
+        if image.format == "PNG" and "exif" not in image.info:
+            image.load()  # the standard lets EXIF follow the pixels
+        return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
 
 def check_header(photo: PhotoFile) -> None:
@@ -131,11 +185,8 @@ def check_header(photo: PhotoFile) -> None:
     Raises:
       DataError: it is missing, or does not.
     """
-    try:
-        with _open(photo):
-            pass
-    except _DECODE_ERRORS as error:
-        raise _unreadable(photo, error) from error
+    with _opened(photo):
+        pass
 
 
 class Augment(NamedTuple):
@@ -249,14 +300,77 @@ def _cut_mask(mask: Bool[np.ndarray, "H W"], box: list[int], canvas: tuple[int, 
     return np.asarray(part.resize(canvas, Image.Resampling.BILINEAR)) >= 128
 
 
+def _orientation(image: Image.Image) -> int:
+    """From its tag alone; EXIF that cannot be read turns nothing."""
+    try:
+        found = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture in mode RGB and upright; it is loaded, and else not changed."""
+    if isinstance(image, TiffImageFile):
+        name, image.filename = image.filename, ""  # which keeps Pillow from mapping it into memory
+        try:
+            image.load()  # turns it
+        finally:
+            image.filename = name
+    else:
+        image.load()
+    rgb = _to_rgb(image)
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    if rgb is not image:
+        rgb.info = {}  # its orientation and profile are no longer true
+    return rgb
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Its pixels in sRGB, transparent parts on white."""
+    profile = profile_of(image) if image.info.get("icc_profile") else None
     if image.mode.startswith("I"):
-        # 16-bit gray: Pillow's own conversion clips at 255 in place of scaling.
-        wide = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.rint(np.clip(wide, 0, 65535) / 257).astype(np.uint8)).convert("RGB")
+        return _from_wide_gray(image, profile)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose white is unknown")
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
+        if profile is not None:
+            gray = image.mode.startswith("L")
+            colors = _without_profile(rgba.getchannel("R") if gray else rgba.convert("RGB"), profile)
+            colors.putalpha(rgba.getchannel("A"))
+            rgba = colors
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if profile is not None:
+        gray = image.mode in ("1", "L")
+        return _without_profile(image.convert("L" if gray else "CMYK" if image.mode == "CMYK" else "RGB"), profile)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _without_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """A picture of mode L, RGB or CMYK in sRGB."""
+    table = gray_table(profile, 256)
+    if table is not None:
+        return image.point(table.tolist()).convert("RGB")
+    if image.mode == "L":  # of an RGB profile
+        image = image.convert("RGB") if profile[16:20] == b"RGB " else image
+    return to_srgb(image, profile)
+
+
+def _from_wide_gray(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Gray of 12 or 16 bits; Pillow's own conversion clips at 255 in place of scaling."""
+    values, (white, inverted) = np.asarray(image), white_of(image)
+    if values.min() < 0 or values.max() > white:
+        raise ValueError(f"its gray values are not from 0 to {white}, so that its white is unknown")
+    table = gray_table(profile, white + 1) if profile is not None else None
+    levels = scaled_table(white + 1) if table is None else table
+    gray = Image.fromarray((levels[::-1] if inverted else levels)[values])
+    rgb = gray.convert("RGB") if table is not None or profile is None else _without_profile(gray, profile)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        rgb.paste((255, 255, 255), mask=Image.fromarray(values == clear))
+    return rgb

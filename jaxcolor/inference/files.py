@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
 from jaxcolor.data.boxes.registry import open_store
+from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
@@ -216,10 +217,13 @@ def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
 def _expand(photos: Sequence[Path]) -> Iterator[Path]:
     for path in photos:
         if path.is_dir():
-            photos_in = (p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-            found = sorted(p for p in photos_in if not p.name.startswith("."))
+            files = [p for p in path.iterdir() if not p.name.startswith(".")]
+            found = sorted(p for p in files if p.suffix.lower() in PHOTO_SUFFIXES)
+            unread = unread_photos(p.name for p in files)
             if not found:
-                raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)})")
+                raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)}{unread and f'; {unread}'})")
+            if unread:
+                print(f"{path}: files left out: {unread}", file=sys.stderr)
             yield from found
         elif path.exists():
             yield path

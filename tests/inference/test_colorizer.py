@@ -359,7 +359,10 @@ class TestCommand:
             (["photos/a.png", "photos/b.jpg", "photos/a.png"], "would both become out/a.png; rename one"),
             (["photos/a.png", "other/a.jpg"], "photos/a.png and other/a.jpg would both become out/a.png; rename one"),
             (["photos", "no_such.png"], "no_such.png: no such photo or folder"),
-            (["empty"], "empty: no photos here (.jpg, .jpeg, .png, .bmp, .webp, .tif, .tiff, .gif)"),
+            (
+                ["empty"],
+                "empty: no photos here (.jpg, .jpeg, .jpe, .jfif, .png, .bmp, .webp, .tif, .tiff, .gif, .pgm, .ppm)",
+            ),
             (["photos", "--batch=0"], "--batch 0: both must be at least 1"),
             (["photos", "--boxes-per-photo=0"], "--boxes-per-photo 0"),
             (["photos", "--weights=no_such.safetensors"], "no_such.safetensors: No such file or directory"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from jaxcolor.data.transforms import PHOTO_SUFFIXES
+from jaxcolor.data.transforms import PHOTO_SUFFIXES, UNREAD_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
 
 _LABEL = re.compile(r"\s+[0-9]+$")
@@ -134,6 +134,15 @@ def refuse_shared_keys(keys: Sequence[str], place: Callable[[int], object]) -> N
 def is_photo(name: str) -> bool:
     """Whether a file's name, with or without folders above it, is that of a photo."""
     return name.lower().endswith(PHOTO_SUFFIXES)
+
+
+def unread_photos(names: Iterable[str]) -> str:
+    """What to say about files that look like photos of formats that are not read; empty where there are none."""
+    found = sorted(name for name in names if name.lower().endswith(UNREAD_SUFFIXES))
+    if not found:
+        return ""
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
+    return f"{len(found):,} of formats that are not read: {shown}; convert them to JPEG, PNG or TIFF"
 
 
 def read_list(path: Path) -> list[str]:

@@ -25,6 +25,7 @@ from jaxcolor.data.sources.base import (
     of_files,
     read_list,
     refuse_shared_keys,
+    unread_photos,
 )
 from jaxcolor.data.sources.index import Index, find_index, make_index, write_index
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
@@ -54,7 +55,9 @@ class FolderSet:
         self.remarks = ""
         if listed is None:
             names, others = _list_photos(path)
-            self.remarks = f"{others:,} other file{'s' * (others != 1)} not looked at" if others else ""
+            unread = unread_photos(others)
+            self.remarks = f"{len(others):,} other file{'s' * (len(others) != 1)} not looked at" if others else ""
+            self.remarks += f", {unread}" if unread else ""
         else:
             names = read_list(listed)
         keys = [photo_key(name) for name in names]
@@ -99,9 +102,9 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _list_photos(folder: Path) -> tuple[Sequence[str], int]:
-    """Names of the photos, sorted, and how many other files there are; hidden ones are not counted."""
-    names, others = [], 0
+def _list_photos(folder: Path) -> tuple[Sequence[str], Sequence[str]]:
+    """Names of the photos, sorted, and of the other files; without hidden ones."""
+    names, others = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):  # ._a.jpg is what macOS leaves on foreign disks
@@ -109,9 +112,10 @@ def _list_photos(folder: Path) -> tuple[Sequence[str], int]:
             if is_photo(entry.name):
                 names.append(entry.name)
             elif not entry.is_dir():
-                others += 1
+                others.append(entry.name)
     if not names:
-        seen = f"; {others:,} other files" if others else ""
+        unread = unread_photos(others)
+        seen = f"; {len(others):,} other files" + (f", {unread}" if unread else "") if others else ""
         raise DataError(
             f"{folder}: no photos in this folder ({', '.join(PHOTO_SUFFIXES)}; subfolders are not searched{seen})"
         )

@@ -15,13 +15,14 @@ from jaxcolor.data.sources.base import (
     of_files,
     read_list,
     refuse_shared_keys,
+    unread_photos,
 )
 from jaxcolor.data.transforms import PHOTO_SUFFIXES
 from jaxcolor.data.types import DataError, Encoded, Entry, Names
 
 _HEADER_BYTES = 1 << 16
 """Beginning of a JPEG in which its size nearly always is; where it is not, the whole is read."""
-_SIZE_FIRST = (".jpg", ".jpeg")
+_SIZE_FIRST = (".jpg", ".jpeg", ".jpe", ".jfif")
 """Formats whose size and orientation both come before the pixels. PNG's orientation may follow them."""
 
 
@@ -59,7 +60,9 @@ class ZipSet:
         photos = sorted(info.filename for info in members if is_photo(info.filename))
         if listed is None:
             others = len(members) - len(photos)
+            unread = unread_photos(info.filename for info in members)
             self.remarks = f"{others:,} other member{'s' * (others != 1)} not looked at" if others else ""
+            self.remarks += f", {unread}" if unread else ""
             if not photos:
                 seen = f"; {others:,} other members" if others else ""
                 raise DataError(f"{path}: no photos in this zip file ({', '.join(PHOTO_SUFFIXES)}{seen})")
