@@ -202,15 +202,29 @@ def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Each photo and where its result is written, in the order given.
 
     Raises:
-      UserError: no such photo or folder, no photo in it, or two photos that would share a result.
+      UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
+        that holds one of the photos: a result could take the place of an original.
     """
     taken: dict[Path, Path] = {}
+    own = _folder_id(output)
     for photo in _expand(photos):
+        # Also the folder of the file that a link leads to: its original would be replaced.
+        if own is not None and own in (_folder_id(photo.parent), _folder_id(photo.resolve().parent)):
+            raise UserError(f"{output}: holds the photo {photo}, and originals are never replaced; give another folder")
         result = output / f"{photo.stem}.png"
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
         taken[result] = photo
     return {photo: result for result, photo in taken.items()}
+
+
+def _folder_id(folder: Path) -> tuple[int, int] | None:
+    """What is the same for all names of a folder; None: there is no such folder."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _expand(photos: Sequence[Path]) -> Iterator[Path]:
