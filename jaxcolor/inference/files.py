@@ -59,7 +59,8 @@ def colorize_files(
 ) -> None:
     """Color photos, and those of folders, into ``<output>/<stem>.png``.
 
-    A photo or box file that cannot be read costs one line on standard error; the others are processed.
+    A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``. A photo
+    or box file that cannot be read costs one line on standard error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
@@ -69,7 +70,7 @@ def colorize_files(
       missing_boxes: what a photo without an entry in that store means: ``error``, or ``none`` (it has no boxes).
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
-      replace: overwrite results that exist.
+      replace: color photos again whose results exist; otherwise no file that exists is replaced.
       hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read.
       vivid: see ``Colorizer``; None: as the weights' field ``decode`` says.
       saturation: factor of the chroma.
@@ -78,7 +79,7 @@ def colorize_files(
       seed: of the samples.
 
     Raises:
-      UserError: nothing to do, results that would overwrite something or each other, settings that make no sense, a
+      UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
         box store that cannot be opened, hints that cannot be used; at the end, if any photo failed.
     """
     if boxes_per_photo < 1 or batch_size < 1:
@@ -87,14 +88,18 @@ def colorize_files(
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
     paths = plan(photos, output)
     written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
-    existing = [path for path in written if path.exists()]
-    if existing and not replace:
-        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UserError(f"{existing[0]}{others}: exists; give --force to replace it")
     if len(set(written)) < len(written):
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
+    if not replace:
+        given = len(paths)
+        paths = {photo: result for photo, result in paths.items() if not _is_done(result, samples)}
+        if len(paths) < given:
+            there = f"{given - len(paths)} of {given} photos are in {output} already"
+            print(f"{there}: skipped; --force colors them again", file=sys.stderr)
+        if not paths:
+            return
     store = None if boxes is None else open_store(boxes)
     colorizer = Colorizer.from_pretrained(weights, boxes_per_photo, vivid=vivid, saturation=saturation)
     if samples and not colorizer.has_classes:
@@ -114,15 +119,17 @@ def colorize_files(
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):
-            _color_batch(colorizer, batch, failures, samples, seed)
+            _color_batch(colorizer, batch, failures, samples, seed, replace)
             bar.update(len(batch))
     print(f"{len(paths) - failures.count} photos colored into {output}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
 
-def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures, samples: int, seed: int) -> None:
-    """Color the photos of a batch that can be read, and write their results."""
+def _color_batch(
+    colorizer: Colorizer, batch: Sequence[Job], failures: _Failures, samples: int, seed: int, replace: bool
+) -> None:
+    """Color the photos of a batch that can be read, and write each result as soon as it is done."""
     rgb: dict[Path, np.ndarray] = {}
     for job in batch:
         try:
@@ -136,11 +143,14 @@ def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures
     hints = [job.hints for job in jobs]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        results = colorizer.many(pictures, boxes, scores, hints)
+        coming = colorizer.iterate(pictures, boxes, scores, hints)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
-    for job, result in zip(jobs, results, strict=True):
-        _write(job.output, result)
+    results = []
+    for job, result in zip(jobs, coming, strict=True):
+        _write(job.output, result, replace)
+        if samples:  # their sheet shows it
+            results.append(result)
     if not samples or not jobs:
         return
     with warnings.catch_warnings():
@@ -149,9 +159,10 @@ def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
-            _write(place, alternative)
+            _write(place, alternative, replace)
         for place in places[len(alternatives) :]:  # of an earlier run that found more
-            place.unlink(missing_ok=True)
+            if replace:
+                place.unlink(missing_ok=True)
         if len(alternatives) < samples:
             tqdm.write(
                 f"{job.photo}: {len(alternatives)} of {samples} samples; its objects have no more plausible colors",
@@ -159,7 +170,7 @@ def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures
             )
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
-        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)))
+        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)), replace)
 
 
 def _check_hints(job: Job) -> None:
@@ -171,6 +182,11 @@ def _check_hints(job: Job) -> None:
     except DataError:
         return  # named when it is read
     place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
+
+
+def _is_done(result: Path, samples: int) -> bool:
+    """Whether a photo was colored before: the contact sheet of its samples, if there are to be any, comes last."""
+    return all(path.is_file() for path in (result, *_sample_paths(result, samples)[-1:]))
 
 
 def _sample_paths(result: Path, samples: int) -> list[Path]:
@@ -271,6 +287,8 @@ def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
             yield kind[start : start + size]
 
 
-def _write(path: Path, rgb: np.ndarray) -> None:
+def _write(path: Path, rgb: np.ndarray, replace: bool) -> None:
+    if not replace and path.exists():
+        return
     with atomic_write(path) as part:
         Image.fromarray(rgb).save(part, format="PNG")

@@ -83,8 +83,13 @@ def test_samples_and_their_sheet(
     with Image.open(out / "b.samples.png") as sheet:
         assert sheet.width > 3 * 320  # given, colored and two samples, three in a row
         assert sheet.height > 2 * 320
-    assert run(weights, out, photos / "b.png", "--samples=1") == 1
-    assert "out/b.png and 2 more: exists; give --force" in capsys.readouterr().err
+    (out / "b.samples.png").unlink()  # stopped before the photo was finished
+    before = (out / "b.png").stat().st_mtime_ns
+    assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
+    assert (out / "b.samples.png").exists()
+    assert (out / "b.png").stat().st_mtime_ns == before
+    assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
+    assert f"1 of 1 photos are in {out} already: skipped" in capsys.readouterr().err
 
 
 def test_boxes_that_are_no_use_are_counted(

@@ -73,3 +73,38 @@ class TestOriginals:
         photos = write_photos(tmp_path / "photos")
         colorize([photos], photos / "colored")
         assert sorted(os.listdir(photos / "colored")) == ["0.png", "1.png", "2.png"]
+
+
+class TestStopped:
+    def test_it_goes_on(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos", 5), tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt):
+            colorize([photos], output, fail_at=3)
+        assert sorted(contents(output)) == ["0.png", "1.png", "2.png"]  # 2 too, of the batch that was stopped
+        before = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+        capsys.readouterr()
+        colorize([photos], output)
+        captured = capsys.readouterr()
+        assert f"3 of 5 photos are in {output} already: skipped; --force colors them again\n" in captured.err
+        assert captured.out == f"2 photos colored into {output}\n"
+        assert sorted(contents(output)) == [f"{n}.png" for n in range(5)]
+        assert {name: (output / name).stat().st_mtime_ns for name in before} == before
+
+    def test_nothing_left_to_do(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
+        colorize([photos], output)
+        capsys.readouterr()
+        colorize([photos], output)
+        captured = capsys.readouterr()
+        assert captured.err == f"3 of 3 photos are in {output} already: skipped; --force colors them again\n"
+        assert captured.out == ""
+
+    def test_force_makes_all_again(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
+        colorize([photos], output)
+        whole = contents(output)
+        (output / "1.png").write_text("other")
+        colorize([photos], output)
+        assert (output / "1.png").read_text() == "other"
+        colorize([photos], output, replace=True)
+        assert contents(output) == whole
