@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, PlacedHints, Real
-from jaxcolor.inference.photos import PhotoInput, Prepared, dropped_message, prepare
+from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, dropped_message, prepare
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
@@ -341,7 +341,7 @@ class Colorizer:
         ]
         message = dropped_message(prepared)
         if message:
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warnings.warn(message, DroppedBoxesWarning, stacklevel=3)
         return prepared
 
     def _join(

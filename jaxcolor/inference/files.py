@@ -13,12 +13,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
+from jaxcolor.boxes import DroppedBoxes, clean_boxes
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, same_spelling
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError
@@ -104,7 +106,7 @@ def colorize_files(
     colorizer = Colorizer.from_pretrained(weights, boxes_per_photo, vivid=vivid, saturation=saturation)
     if samples and not colorizer.has_classes:
         raise UserError(f"--samples: {weights} has no class head, from whose distribution samples are drawn")
-    failures = _Failures()
+    failures, dropped = _Failures(), _Dropped()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
@@ -119,15 +121,22 @@ def colorize_files(
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):
-            _color_batch(colorizer, batch, failures, samples, seed, replace)
+            _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
             bar.update(len(batch))
+    dropped.report()
     print(f"{len(paths) - failures.count} photos colored into {output}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
 
 def _color_batch(
-    colorizer: Colorizer, batch: Sequence[Job], failures: _Failures, samples: int, seed: int, replace: bool
+    colorizer: Colorizer,
+    batch: Sequence[Job],
+    failures: _Failures,
+    dropped: _Dropped,
+    samples: int,
+    seed: int,
+    replace: bool,
 ) -> None:
     """Color the photos of a batch that can be read, and write each result as soon as it is done."""
     rgb: dict[Path, np.ndarray] = {}
@@ -137,12 +146,15 @@ def _color_batch(
         except DataError as error:
             failures.add(error)
     jobs = [job for job in batch if job.photo in rgb]
+    for job in jobs:
+        dropped.add(job, (rgb[job.photo].shape[1], rgb[job.photo].shape[0]))
     pictures = [rgb[job.photo] for job in jobs]
     boxes = [job.boxes.boxes if job.boxes else None for job in jobs]
     scores = [job.boxes.scores if job.boxes else None for job in jobs]
     hints = [job.hints for job in jobs]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
         coming = colorizer.iterate(pictures, boxes, scores, hints)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
@@ -154,7 +166,7 @@ def _color_batch(
     if not samples or not jobs:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the same boxes
+        warnings.simplefilter("ignore", DroppedBoxesWarning)
         drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints)
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
@@ -214,6 +226,35 @@ class _Failures:
         tqdm.write(f"left out: {error}", file=sys.stderr)
 
 
+class _Dropped:
+    """Boxes that cannot be used: photos that lose all of theirs are named at once, the reasons counted for the end."""
+
+    def __init__(self) -> None:
+        self._given = 0
+        self._dropped = DroppedBoxes()
+
+    def add(self, job: Job, size: tuple[int, int]) -> None:
+        """Counts the boxes of a photo of that width and height."""
+        if job.boxes is None:
+            return
+        boxes, scores = job.boxes
+        dropped = clean_boxes(boxes, scores, size).dropped
+        self._given += len(boxes)
+        self._dropped += dropped
+        shares = look_like_shares(boxes, size)
+        if shares or (dropped.total and dropped.total == len(boxes)):
+            which = f"{dropped.total} of its {len(boxes)} boxes cannot be used ({dropped})"
+            advice = "; they look like shares of the photo, and boxes are x0, y0, x1, y1 in pixels" if shares else ""
+            tqdm.write(f"warning: {job.photo}: {which}{advice}", file=sys.stderr)
+
+    def report(self) -> None:
+        """Says how many there were, if any."""
+        if self._dropped.total:
+            counts = f"{self._dropped.total} of {self._given} boxes cannot be used ({self._dropped})"
+            advice = "; boxes are x0, y0, x1, y1, not x, y, width, height" if self._dropped.inverted else ""
+            print(f"warning: {counts}{advice}", file=sys.stderr)
+
+
 def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Each photo and where its result is written, in the order given.
 
@@ -270,9 +311,10 @@ def _with_boxes(
                 path = folder.with_name(f"{folder.name}_bbox")
                 beside[folder] = open_store(path) if path.is_dir() else None
             store = beside[folder]
+        key = same_spelling(photo.stem)
         try:
-            none = store is None or (missing_boxes == "none" and photo.stem not in store)
-            yield Job(photo, output, None if none or store is None else store.read(photo.stem))
+            none = store is None or (missing_boxes == "none" and key not in store)
+            yield Job(photo, output, None if none or store is None else store.read(key))
         except MissingBoxesError as error:
             failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
         except DataError as error:

@@ -98,8 +98,9 @@ def test_boxes_that_are_no_use_are_counted(
     shares = np.array([[0.1, 0.2, 0.5, 0.6]], np.float32)
     np.savez(tmp_path / "photos_bbox" / "b.npz", bbox=shares, scores=np.ones(1, np.float32))
     assert run(weights, tmp_path / "out", photos / "b.png") == 0
-    said = "warning: 1 of 1 boxes cannot be used (1 no size); boxes are in pixels; they are between 0 and 1"
-    assert said in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"warning: {photos / 'b.png'}: 1 of its 1 boxes cannot be used (1 no size); they look like shares" in said
+    assert "warning: 1 of 1 boxes cannot be used (1 no size)\n" in said
 
 
 @pytest.mark.parametrize(

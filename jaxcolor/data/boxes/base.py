@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
@@ -73,6 +74,11 @@ class MaskedStore(BoxStore, Protocol):
         ...
 
 
+def same_spelling(name: str) -> str:
+    """A name in the one spelling that keys have: composed (NFC), since disks of Macs hold names decomposed."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def photo_key(name: str | int) -> str:
     """The key under which a photo's boxes are kept.
 
@@ -82,11 +88,13 @@ def photo_key(name: str | int) -> str:
 
     Returns:
       The stem of the file's name: ``train/n01440764/n01440764_10026.JPEG`` becomes ``n01440764_10026``, 139 becomes
-      ``000000000139``. Only the suffix of a photo is taken off, so that a stem with a dot in it stays whole.
+      ``000000000139``. Folders may be separated as on Windows; letters are composed (NFC). Only the suffix of a photo
+      is taken off, so that a stem with a dot in it stays whole.
     """
     if not isinstance(name, str):
         return f"{name:012d}"
-    path = PurePosixPath(name)
+    # Annotations and archives made on Windows separate folders by \, which no name of a file has there.
+    path = PurePosixPath(same_spelling(name.replace("\\", "/")))
     return path.stem if path.suffix.lower() in PHOTO_SUFFIXES else path.name
 
 

@@ -40,6 +40,7 @@ class TableStore:
         boxes: Float32[np.ndarray, "N 4"],
         scores: Float32[np.ndarray, " N"],
         note: str = "",
+        by_id: bool = False,
     ) -> None:
         """Sorts the boxes by photo; those of one photo keep their order.
 
@@ -51,7 +52,9 @@ class TableStore:
           boxes: x0, y0, x1, y1 in pixels.
           scores: of the boxes.
           note: see ``BoxStore``.
+          by_id: whether ``keys`` were made of COCO's ids, and a photo's name may have another number of zeros.
         """
+        self._by_id = by_id
         order = np.argsort(owners, kind="stable")
         self.path = path
         self.kind = kind
@@ -66,7 +69,7 @@ class TableStore:
         return len(self._numbers)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._numbers
+        return isinstance(key, str) and self._number(key) is not None
 
     def keys(self) -> Iterator[str]:
         """The photos, sorted."""
@@ -81,8 +84,15 @@ class TableStore:
 
     def _rows(self, key: str) -> slice | None:
         """Where the photo's boxes are."""
-        number = self._numbers.get(key)
+        number = self._number(key)
         return None if number is None else slice(int(self._starts[number]), int(self._starts[number + 1]))
+
+    def _number(self, key: str) -> int | None:
+        """The photo's number; the photo of id 1 may be called 0001 as well as 000000000001."""
+        number = self._numbers.get(key)
+        if number is None and self._by_id and key.isascii() and key.isdigit() and len(key) < 20:
+            return self._numbers.get(photo_key(int(key)))
+        return number
 
     def absent(self, key: str) -> str:
         """Names the file and the photo."""
@@ -155,6 +165,7 @@ def read_detections(path: Path, images: Path | None = None) -> TableStore:
         np.array(owners, np.int64),
         _boxes_array(boxes),
         np.array(scores, np.float32),
+        by_id=images is None,
     )
 
 

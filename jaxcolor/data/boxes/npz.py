@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcolor.data.boxes.base import MissingBoxesError
+from jaxcolor.data.boxes.base import MissingBoxesError, same_spelling
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
 
@@ -47,7 +48,11 @@ class FileStore:
         self._reader = reader
 
     def _file(self, key: str) -> Path:
-        return self.path / f"{key}{self._suffix}"
+        path = self.path / f"{key}{self._suffix}"
+        if not key.isascii() and not path.exists():  # keys are composed; on a disk from a Mac names may be decomposed
+            decomposed = self.path / unicodedata.normalize("NFD", path.name)
+            return decomposed if decomposed.exists() else path
+        return path
 
     def _files(self) -> Iterator[Path]:
         if not self.path.is_dir():
@@ -63,7 +68,7 @@ class FileStore:
 
     def keys(self) -> Iterator[str]:
         """Stems of the files, sorted."""
-        return iter(sorted(path.stem for path in self._files()))
+        return iter(sorted(same_spelling(path.stem) for path in self._files()))
 
     def read(self, key: str) -> Boxes:
         """The boxes in the photo's file."""
