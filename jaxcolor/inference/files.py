@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
-from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, same_spelling
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
@@ -314,7 +314,10 @@ def _with_boxes(
         key = same_spelling(photo.stem)
         try:
             none = store is None or (missing_boxes == "none" and key not in store)
-            yield Job(photo, output, None if none or store is None else store.read(key))
+            found = None if none or store is None else store.read(key)
+            if found is not None and isinstance(store, SizedStore):
+                found = fit_boxes(store, key, found, read_size(photo))
+            yield Job(photo, output, found)
         except MissingBoxesError as error:
             failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
         except DataError as error:

@@ -1,6 +1,8 @@
 """Boxes in other units, of other sizes, under names written otherwise. The networks are stubbed."""
 
+import dataclasses
 import json
+import re
 import unicodedata
 from unittest.mock import Mock
 
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxcolor.config import DataConfig
 from jaxcolor.data.boxes.base import photo_key
 from jaxcolor.data.boxes.packed_writer import pack_store
 from jaxcolor.data.sources.base import read_list
+from jaxcolor.data.sources.registry import open_source
 from jaxcolor.data.types import DataError
 from jaxcolor.inference import files as module
 from jaxcolor.runtime.errors import UserError
@@ -147,3 +151,45 @@ def test_lists_of_photos_made_on_windows(encoding, tmp_path):
     path.write_bytes("..\\a.png".encode(encoding))
     with pytest.raises(DataError, match=r"is not below data\.path"):
         read_list(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        ((96, 64), FOUND),
+        ((192, 128), [[10, 10, 30, 25]]),
+        ((48, 32), [[40, 40, 120, 100]]),
+        ((289, 193), [[20 * 96 / 289, 20 * 64 / 193, 60 * 96 / 289, 50 * 64 / 193]]),  # three times the size, rounded
+        ((None, None), FOUND),
+        ((0, 0), FOUND),
+    ],
+)
+def test_annotations_for_another_size_are_scaled(size, wanted, tmp_path, colorize):
+    photos, path = write_photos(tmp_path / "photos", "a.png"), tmp_path / "boxes.json"
+    path.write_text(json.dumps(instances("a.png", width=size[0], height=size[1])))
+    np.testing.assert_allclose(colorize(photos, path), [wanted], rtol=1e-6)
+    source = open_source(DataConfig(source="folder", path=str(photos), boxes_path=str(path)))
+    np.testing.assert_allclose(source[0].boxes, wanted, rtol=1e-6)
+    whole = np.clip(np.array(wanted), 0, [*SIZE, *SIZE]).astype(int)
+    np.testing.assert_array_equal(source.usable(0)[1].boxes, whole)
+    assert source.usable_counts.tolist() == [1]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 96), (128, 192), (100, 64)])
+def test_annotations_for_another_aspect_are_refused(size, tmp_path, colorize, capsys):
+    photos, path = write_photos(tmp_path / "photos", "a.png", "b.png"), tmp_path / "boxes.json"
+    content = instances("a.png", "b.png")
+    content["images"][0] |= {"width": size[0], "height": size[1]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="1 of 2 photos could not be colored"):
+        colorize(photos, path)
+    said = (
+        f"boxes.json: has photo a with {size[0]} x {size[1]} pixels, but it is 96 x 64: its boxes would lie elsewhere"
+    )
+    assert said in capsys.readouterr().err
+    config = DataConfig(source="folder", path=str(photos), boxes_path=str(path))
+    with pytest.raises(DataError, match=re.escape(said)):
+        open_source(config)
+    source = open_source(dataclasses.replace(config, bad_photos="skip"))
+    assert [source[n].name for n in range(len(source))] == ["b"]
+    assert said in source.skipped[0]

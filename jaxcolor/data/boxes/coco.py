@@ -25,6 +25,7 @@ from jaxcolor.data.types import Boxes, DataError
 ImageId = int | str
 """COCO's own ids are integers; other data sets in its format use file names."""
 
+_LARGEST_SIDE = 1 << 24
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -41,6 +42,7 @@ class TableStore:
         scores: Float32[np.ndarray, " N"],
         note: str = "",
         by_id: bool = False,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Sorts the boxes by photo; those of one photo keep their order.
 
@@ -53,7 +55,9 @@ class TableStore:
           scores: of the boxes.
           note: see ``BoxStore``.
           by_id: whether ``keys`` were made of COCO's ids, and a photo's name may have another number of zeros.
+          sizes: width and height of photos by key, of those where the file says them.
         """
+        self._sizes = sizes or {}
         self._by_id = by_id
         order = np.argsort(owners, kind="stable")
         self.path = path
@@ -94,6 +98,10 @@ class TableStore:
             return self._numbers.get(photo_key(int(key)))
         return number
 
+    def photo_size(self, key: str) -> tuple[int, int] | None:
+        """See ``SizedStore``."""
+        return self._sizes.get(key)
+
     def absent(self, key: str) -> str:
         """Names the file and the photo."""
         return f"{self.path}: no boxes for photo {key}"
@@ -112,9 +120,10 @@ class MaskedTable(TableStore):
         scores: Float32[np.ndarray, " N"],
         note: str,
         masks: Masks,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """As ``TableStore``; ``masks`` in the order of the boxes given."""
-        super().__init__(path, kind, keys, owners, boxes, scores, note)
+        super().__init__(path, kind, keys, owners, boxes, scores, note, sizes=sizes)
         self._masks = masks
 
     def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
@@ -144,7 +153,9 @@ def read_detections(path: Path, images: Path | None = None) -> TableStore:
     entries = _load(path)
     if not isinstance(entries, list):
         raise DataError(f"{path}: not COCO detection results: they are a list, this is {_kind(entries)}")
-    keys = {} if images is None else _image_keys(images, _group(images, _load(images), "images"))
+    listed = [] if images is None else _group(images, _load(images), "images")
+    keys = {} if images is None else _image_keys(images, listed)
+    sizes = _image_sizes(keys, listed)
     boxes, scores, owners = [], [], []
     numbers: dict[ImageId, int] = {image: number for number, image in enumerate(keys)}
     for where, entry in _named(path, "entry", entries):
@@ -166,6 +177,7 @@ def read_detections(path: Path, images: Path | None = None) -> TableStore:
         _boxes_array(boxes),
         np.array(scores, np.float32),
         by_id=images is None,
+        sizes=sizes,
     )
 
 
@@ -184,7 +196,9 @@ def read_instances(path: Path, masks: bool = False) -> TableStore:
       DataError: no such file, no JSON, or something in it that the format does not allow; names the entry.
     """
     content = _load(path)
-    keys = _image_keys(path, _group(path, content, "images"))
+    listed = _group(path, content, "images")
+    keys = _image_keys(path, listed)
+    sizes = _image_sizes(keys, listed)
     numbers = {image: number for number, image in enumerate(keys)}
     boxes, owners, crowds = [], [], 0
     found: list[Polygons | RunLengths] = []
@@ -211,8 +225,8 @@ def read_instances(path: Path, masks: bool = False) -> TableStore:
     note = f"{crowds} of {crowds + len(boxes)} annotations are of crowds: left out" if crowds else ""
     names, owned, scores = tuple(keys.values()), np.array(owners, np.int64), np.ones(len(boxes), np.float32)
     if masks:
-        return MaskedTable(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, Masks(found))
-    return TableStore(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note)
+        return MaskedTable(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, Masks(found), sizes)
+    return TableStore(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, sizes=sizes)
 
 
 def _load(path: Path) -> Any:
@@ -254,6 +268,16 @@ def _image_keys(path: Path, images: Sequence[Any]) -> dict[ImageId, str]:
         keys[image] = photo_key(name)
     _refuse_shared_keys(path, keys)
     return keys
+
+
+def _image_sizes(keys: Mapping[ImageId, str], images: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Width and height by key, where both are given: the format wants them, some tools write 0 or leave them out."""
+    sizes = {}
+    for entry in images:
+        size = entry.get("width"), entry.get("height")
+        if all(isinstance(side, (int, float)) and 1 <= side <= _LARGEST_SIDE for side in size):
+            sizes[keys[entry["id"]]] = (int(size[0]), int(size[1]))
+    return sizes
 
 
 def _refuse_shared_keys(path: Path, keys: Mapping[ImageId, str]) -> None:
