@@ -13,6 +13,7 @@ import numpy as np
 from jaxcolor.data.boxes.base import MissingBoxesError, same_spelling
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.regular_file import open_regular
 
 _READ_ERRORS = (
     OSError,
@@ -99,7 +100,7 @@ def read_npz(path: Path) -> Boxes:
     try:
         # Opened here, because np.load leaves a damaged archive open. allow_pickle=False: a box file from elsewhere
         # must not be able to run code.
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             boxes, scores = _arrays(path, np.load(file, allow_pickle=False))
     except DataError:
         raise

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxcolor.data.transforms import PHOTO_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
+from jaxcolor.runtime.regular_file import open_regular
 
 _LABEL = re.compile(r"\s+[0-9]+$")
 """A label after a name in a list."""
@@ -149,7 +150,8 @@ def read_list(path: Path) -> list[str]:
     """
     try:
         # Lists made on Windows begin with a byte order mark. surrogateescape: file names need not be UTF-8.
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         lines = data.decode("utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape").split("\n")
     except OSError as error:
