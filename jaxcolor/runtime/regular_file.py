@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 
 def check_regular(path: str | Path) -> None:
@@ -23,7 +23,7 @@ def check_regular(path: str | Path) -> None:
         raise OSError(errno.EINVAL, "is no regular file but a pipe, a socket or a device", str(path))
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """Opens a file to read its bytes.
 
     Raises:

@@ -274,9 +274,11 @@ def _image_sizes(keys: Mapping[ImageId, str], images: Sequence[Mapping[str, Any]
     """Width and height by key, where both are given: the format wants them, some tools write 0 or leave them out."""
     sizes = {}
     for entry in images:
-        size = entry.get("width"), entry.get("height")
-        if all(isinstance(side, (int, float)) and 1 <= side <= _LARGEST_SIDE for side in size):
-            sizes[keys[entry["id"]]] = (int(size[0]), int(size[1]))
+        width, height = (entry.get(field) for field in ("width", "height"))
+        if not isinstance(width, (int, float)) or not isinstance(height, (int, float)):
+            continue
+        if min(width, height) >= 1 and max(width, height) <= _LARGEST_SIDE:
+            sizes[keys[entry["id"]]] = (int(width), int(height))
     return sizes
 
 
