@@ -22,6 +22,10 @@ class ConfigError(UserError):
     """A config that cannot be used; the message names the field."""
 
 
+_MOST_SEED = (1 << 32) - 1
+_SEED_RULE = f"from 0 to {_MOST_SEED}"
+
+
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
     if not condition:
         raise ConfigError(f"{field}: {value}, which must be {rule}")
@@ -52,6 +56,7 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         _require(self.head_channels > 0, "head_channels", self.head_channels, "above 0")
+        _require(self.head_channels <= 1024, "head_channels", self.head_channels, "at most 1024")
         _check_name(FUSION_STRATEGIES, "strategy", self.strategy)
 
 
@@ -87,7 +92,9 @@ class ModelConfig:
         for name in self.outputs:
             _check_name(OUTPUTS, "outputs", name)
         _require(math.isfinite(self.width) and self.width > 0, "width", self.width, "above 0")
+        _require(self.width <= 8, "width", self.width, "at most 8")
         _require(self.side > 0 and self.side % 8 == 0, "side", self.side, "a multiple of 8")
+        _require(self.side <= 2048, "side", self.side, "at most 2048: beyond, no device has the memory")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +194,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_name(SOURCES, "source", self.source)
+        _require(0 <= self.seed <= _MOST_SEED, "seed", self.seed, _SEED_RULE)
+        _require(0 <= self.cache_side <= 4096, "cache_side", self.cache_side, "from 0 to 4096")
+        for name, least in (("threads", 1), ("workers", 0)):
+            fits = least <= getattr(self, name) <= 1024
+            _require(fits, name, getattr(self, name), f"from {least} to 1024")
+        _require(math.isfinite(self.score_threshold), "score_threshold", self.score_threshold, "a finite number")
         for field in ("boxes_format", "truth_boxes_format"):
             if getattr(self, field) != "auto":
                 _check_name(BOX_STORES, field, getattr(self, field))
@@ -395,8 +408,12 @@ class EvalConfig:
     and others. 0: none; the scores of all photos are in it anyway."""
 
     def __post_init__(self) -> None:
-        _require(self.report_photos >= 0, "report_photos", self.report_photos, "at least 0")
+        _require(self.photos >= 0, "photos", self.photos, "at least 0 (0: all)")
+        _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
+        for name in ("report_photos", "sheet_photos"):
+            _require(0 <= getattr(self, name) <= 10_000, name, getattr(self, name), "from 0 to 10000")
         _require(self.native_side >= 16, "native_side", self.native_side, "at least 16")
+        _require(self.native_side <= 8192, "native_side", self.native_side, "at most 8192")
         fits = math.isfinite(self.vivid_temperature) and self.vivid_temperature >= 0
         _require(fits, "vivid_temperature", self.vivid_temperature, "at least 0")
         _require(0 <= self.samples <= 64, "samples", self.samples, "from 0 to 64")
@@ -472,6 +489,9 @@ class Config:
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
+        _require(0 <= self.seed <= _MOST_SEED, "seed", self.seed, _SEED_RULE)
+        fits = math.isfinite(self.low_chroma) and self.low_chroma >= 0
+        _require(fits, "low_chroma", self.low_chroma, "at least 0 (0 keeps all)")
         can = not self.cuda_graphs or self.mapping == "shard_map"
         _require(can, "cuda_graphs", self.cuda_graphs, "False with mapping pmap")
         for name, least in (("log_every", 1), ("checkpoint_every", 1), ("keep_checkpoints", 1), ("keep_every", 0)):

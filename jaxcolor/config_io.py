@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -50,7 +51,8 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
     """The dataclass ``kind`` from a mapping; fields that are not given keep their defaults.
 
     Raises:
-      ConfigError: an unknown key (with the nearest known one), a wrong type, or a value that is not a choice.
+      ConfigError: an unknown key (with the nearest known one), a wrong type, a value that is not a choice, or a number
+        that is not finite, too large, or against the field's own rule.
     """
     hints = typing.get_type_hints(kind)
     unknown = [key for key in values if key not in hints]
@@ -60,9 +62,15 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
         raise ConfigError(f"{where}.{unknown[0]}: no such field{hint}")
     typed = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()}
     try:
-        return kind(**typed)
+        made = kind(**typed)
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}") from error
+    for key, value in typed.items():  # after the fields' own rules, which say more
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}.{key}: {value}, which must be a finite number")
+        if isinstance(value, int) and abs(value) >> 63:
+            raise ConfigError(f"{where}.{key}: {value}, which must be less than 2**63")
+    return made
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
@@ -83,6 +91,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f"{where}: {value!r} is not a list of names")
         return tuple(value)
+    if isinstance(value, int) and value.bit_length() > 1000:  # no float, and str() refuses thousands of digits
+        raise ConfigError(f"{where}: a number of {value.bit_length()} bits is too large")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -25,6 +25,7 @@ from jaxcolor import color
 from jaxcolor.batch import Array
 from jaxcolor.boxes import clean_boxes
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.regular_file import open_regular
 
 HintMask = Literal["reference", "siggraph17"]
 """Which numbers the mask channel holds: the reference's -0.5 and +0.5, or siggraph17's 0 and 1."""
@@ -292,7 +293,7 @@ def read_hints(path: Path) -> dict[str, tuple[Hint, ...]]:
 
 def _load(path: Path) -> Any:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise HintError(f"{path}: cannot read this hints file: {error.strerror or error}") from error

@@ -49,7 +49,7 @@ def add_colorize(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos colored at a time (default: 4)")
-    parser.add_argument("--force", action="store_true", help="replace pictures that exist")
+    parser.add_argument("--force", action="store_true", help="color photos again whose pictures exist (default: skip)")
     add_import(parser)
     parser.set_defaults(run=colorize)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jaxcolor.data.types import DataError
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.regular_file import check_regular, open_regular
 
 _READ_ERRORS = (
     OSError,
@@ -93,6 +94,7 @@ class Archive:
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
+        check_regular(path)
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: not a zip file, or its end is cut off: {one_line(error)}") from error
@@ -129,7 +131,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     split = inside_zip(path)
     if split is None:
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 return file.read(-1 if most is None else most)
         except OSError as error:
             raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error

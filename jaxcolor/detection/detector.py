@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from jaxcolor.data.types import Boxes
 from jaxcolor.detection.inputs import Fit
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.regular_file import open_regular
 
 MASK_RCNN = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 """Names of torchvision's models, as torchvision has them."""
@@ -136,7 +137,7 @@ def file_sha256(path: Path) -> str:
       DetectorError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DetectorError(f"{path}: cannot read this file: {error.strerror or error}") from error

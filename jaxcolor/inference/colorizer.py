@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, PlacedHints, Real
-from jaxcolor.inference.photos import PhotoInput, Prepared, dropped_message, prepare
+from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, dropped_message, prepare
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
@@ -179,6 +179,21 @@ class Colorizer:
         prepared = self._prepare(photos, boxes, scores, hints)
         return self._join(prepared, [photo.hints for photo in prepared], vivid, saturation)
 
+    def iterate(
+        self,
+        photos: Sequence[PhotoInput],
+        boxes: Sequence[Any] | None = None,
+        scores: Sequence[Any] | None = None,
+        hints: Sequence[Sequence[Hint] | None] | None = None,
+        *,
+        vivid: Real | None = None,
+        saturation: Real | None = None,
+    ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """As ``many``, but each result as soon as it is done; the networks run before the first."""
+        vivid, saturation = self._strengths(vivid, saturation)
+        prepared = self._prepare(photos, boxes, scores, hints)
+        return self._each(prepared, [photo.hints for photo in prepared], vivid, saturation)
+
     def palette(
         self,
         photo: PhotoInput,
@@ -326,23 +341,27 @@ class Colorizer:
         ]
         message = dropped_message(prepared)
         if message:
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warnings.warn(message, DroppedBoxesWarning, stacklevel=3)
         return prepared
 
     def _join(
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
     ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """The photos in color, given hints."""
+        return list(self._each(photos, hints, vivid, saturation))
+
+    def _each(
+        self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
+    ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        """The photos in color, one after another."""
         found = self._predictor.colors(photos, hints, annealed=vivid > 0 and self.has_classes)
-        return [
-            join(
+        for photo, colors in zip(photos, found, strict=True):
+            yield join(
                 photo.rgb,
                 mix_vivid(colors.ab, colors.annealed, self.saturation_curve, vivid),
                 upsampling=self.upsampling,
                 saturation=saturation,
             )
-            for photo, colors in zip(photos, found, strict=True)
-        ]
 
 
 def _checked_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:

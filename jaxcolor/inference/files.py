@@ -13,13 +13,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError
+from jaxcolor.boxes import DroppedBoxes, clean_boxes
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError
@@ -60,7 +62,8 @@ def colorize_files(
 ) -> None:
     """Color photos, and those of folders, into ``<output>/<stem>.png``.
 
-    A photo or box file that cannot be read costs one line on standard error; the others are processed.
+    A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``. A photo
+    or box file that cannot be read costs one line on standard error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
@@ -70,7 +73,7 @@ def colorize_files(
       missing_boxes: what a photo without an entry in that store means: ``error``, or ``none`` (it has no boxes).
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
-      replace: overwrite results that exist.
+      replace: color photos again whose results exist; otherwise no file that exists is replaced.
       hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read.
       vivid: see ``Colorizer``; None: as the weights' field ``decode`` says.
       saturation: factor of the chroma.
@@ -79,7 +82,7 @@ def colorize_files(
       seed: of the samples.
 
     Raises:
-      UserError: nothing to do, results that would overwrite something or each other, settings that make no sense, a
+      UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
         box store that cannot be opened, hints that cannot be used; at the end, if any photo failed.
     """
     if boxes_per_photo < 1 or batch_size < 1:
@@ -88,19 +91,23 @@ def colorize_files(
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
     paths = plan(photos, output)
     written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
-    existing = [path for path in written if path.exists()]
-    if existing and not replace:
-        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UserError(f"{existing[0]}{others}: exists; give --force to replace it")
     if len(set(written)) < len(written):
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
+    if not replace:
+        given = len(paths)
+        paths = {photo: result for photo, result in paths.items() if not _is_done(result, samples)}
+        if len(paths) < given:
+            there = f"{given - len(paths)} of {given} photos are in {output} already"
+            print(f"{there}: skipped; --force colors them again", file=sys.stderr)
+        if not paths:
+            return
     store = None if boxes is None else open_store(boxes)
     colorizer = Colorizer.from_pretrained(weights, boxes_per_photo, vivid=vivid, saturation=saturation)
     if samples and not colorizer.has_classes:
         raise UserError(f"--samples: {weights} has no class head, from whose distribution samples are drawn")
-    failures = _Failures()
+    failures, dropped = _Failures(), _Dropped()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
@@ -115,15 +122,24 @@ def colorize_files(
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):
-            _color_batch(colorizer, batch, failures, samples, seed)
+            _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
             bar.update(len(batch))
+    dropped.report()
     print(f"{len(paths) - failures.count} photos colored into {output}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
 
-def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures, samples: int, seed: int) -> None:
-    """Color the photos of a batch that can be read, and write their results."""
+def _color_batch(
+    colorizer: Colorizer,
+    batch: Sequence[Job],
+    failures: _Failures,
+    dropped: _Dropped,
+    samples: int,
+    seed: int,
+    replace: bool,
+) -> None:
+    """Color the photos of a batch that can be read, and write each result as soon as it is done."""
     rgb: dict[Path, np.ndarray] = {}
     for job in batch:
         try:
@@ -131,28 +147,35 @@ def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures
         except DataError as error:
             failures.add(error)
     jobs = [job for job in batch if job.photo in rgb]
+    for job in jobs:
+        dropped.add(job, (rgb[job.photo].shape[1], rgb[job.photo].shape[0]))
     pictures = [rgb[job.photo] for job in jobs]
     boxes = [job.boxes.boxes if job.boxes else None for job in jobs]
     scores = [job.boxes.scores if job.boxes else None for job in jobs]
     hints = [job.hints for job in jobs]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        results = colorizer.many(pictures, boxes, scores, hints)
+        warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
+        coming = colorizer.iterate(pictures, boxes, scores, hints)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
-    for job, result in zip(jobs, results, strict=True):
-        _write(job.output, result)
+    results = []
+    for job, result in zip(jobs, coming, strict=True):
+        _write(job.output, result, replace)
+        if samples:  # their sheet shows it
+            results.append(result)
     if not samples or not jobs:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the same boxes
+        warnings.simplefilter("ignore", DroppedBoxesWarning)
         drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints)
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
-            _write(place, alternative)
+            _write(place, alternative, replace)
         for place in places[len(alternatives) :]:  # of an earlier run that found more
-            place.unlink(missing_ok=True)
+            if replace:
+                place.unlink(missing_ok=True)
         if len(alternatives) < samples:
             tqdm.write(
                 f"{job.photo}: {len(alternatives)} of {samples} samples; its objects have no more plausible colors",
@@ -160,7 +183,7 @@ def _color_batch(colorizer: Colorizer, batch: Sequence[Job], failures: _Failures
             )
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
-        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)))
+        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)), replace)
 
 
 def _check_hints(job: Job) -> None:
@@ -172,6 +195,11 @@ def _check_hints(job: Job) -> None:
     except DataError:
         return  # named when it is read
     place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
+
+
+def _is_done(result: Path, samples: int) -> bool:
+    """Whether a photo was colored before: the contact sheet of its samples, if there are to be any, comes last."""
+    return all(path.is_file() for path in (result, *_sample_paths(result, samples)[-1:]))
 
 
 def _sample_paths(result: Path, samples: int) -> list[Path]:
@@ -199,19 +227,62 @@ class _Failures:
         tqdm.write(f"left out: {error}", file=sys.stderr)
 
 
+class _Dropped:
+    """Boxes that cannot be used: photos that lose all of theirs are named at once, the reasons counted for the end."""
+
+    def __init__(self) -> None:
+        self._given = 0
+        self._dropped = DroppedBoxes()
+
+    def add(self, job: Job, size: tuple[int, int]) -> None:
+        """Counts the boxes of a photo of that width and height."""
+        if job.boxes is None:
+            return
+        boxes, scores = job.boxes
+        dropped = clean_boxes(boxes, scores, size).dropped
+        self._given += len(boxes)
+        self._dropped += dropped
+        shares = look_like_shares(boxes, size)
+        if shares or (dropped.total and dropped.total == len(boxes)):
+            which = f"{dropped.total} of its {len(boxes)} boxes cannot be used ({dropped})"
+            advice = "; they look like shares of the photo, and boxes are x0, y0, x1, y1 in pixels" if shares else ""
+            tqdm.write(f"warning: {job.photo}: {which}{advice}", file=sys.stderr)
+
+    def report(self) -> None:
+        """Says how many there were, if any."""
+        if self._dropped.total:
+            counts = f"{self._dropped.total} of {self._given} boxes cannot be used ({self._dropped})"
+            advice = "; boxes are x0, y0, x1, y1, not x, y, width, height" if self._dropped.inverted else ""
+            print(f"warning: {counts}{advice}", file=sys.stderr)
+
+
 def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Each photo and where its result is written, in the order given.
 
     Raises:
-      UserError: no such photo or folder, no photo in it, or two photos that would share a result.
+      UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
+        that holds one of the photos: a result could take the place of an original.
     """
     taken: dict[Path, Path] = {}
+    own = _folder_id(output)
     for photo in _expand(photos):
+        # Also the folder of the file that a link leads to: its original would be replaced.
+        if own is not None and own in (_folder_id(photo.parent), _folder_id(photo.resolve().parent)):
+            raise UserError(f"{output}: holds the photo {photo}, and originals are never replaced; give another folder")
         result = output / f"{photo.stem}.png"
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
         taken[result] = photo
     return {photo: result for result, photo in taken.items()}
+
+
+def _folder_id(folder: Path) -> tuple[int, int] | None:
+    """What is the same for all names of a folder; None: there is no such folder."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _expand(photos: Sequence[Path]) -> Iterator[Path]:
@@ -244,9 +315,13 @@ def _with_boxes(
                 path = folder.with_name(f"{folder.name}_bbox")
                 beside[folder] = open_store(path) if path.is_dir() else None
             store = beside[folder]
+        key = same_spelling(photo.stem)
         try:
-            none = store is None or (missing_boxes == "none" and photo.stem not in store)
-            yield Job(photo, output, None if none or store is None else store.read(photo.stem))
+            none = store is None or (missing_boxes == "none" and key not in store)
+            found = None if none or store is None else store.read(key)
+            if found is not None and isinstance(store, SizedStore):
+                found = fit_boxes(store, key, found, read_size(photo))
+            yield Job(photo, output, found)
         except MissingBoxesError as error:
             failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
         except DataError as error:
@@ -261,6 +336,8 @@ def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
             yield kind[start : start + size]
 
 
-def _write(path: Path, rgb: np.ndarray) -> None:
+def _write(path: Path, rgb: np.ndarray, replace: bool) -> None:
+    if not replace and path.exists():
+        return
     with atomic_write(path) as part:
         Image.fromarray(rgb).save(part, format="PNG")

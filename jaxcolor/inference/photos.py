@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float64, Int, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 from PIL import Image
 
 from jaxcolor.boxes import DroppedBoxes, best_scores, clean_boxes
@@ -24,6 +24,10 @@ else:
 """A photo: its file, a picture of Pillow, or its pixels."""
 
 TAKEN = "a path, a PIL image, or a NumPy or JAX array, (H, W) or (H, W, 3), of uint8 or uint16"
+
+
+class DroppedBoxesWarning(UserWarning):
+    """Boxes that cannot be used were left out."""
 
 
 class Prepared(NamedTuple):
@@ -127,7 +131,7 @@ def prepare(
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,
-        _look_like_shares(raw, size),
+        look_like_shares(raw, size),
     )
 
 
@@ -144,5 +148,6 @@ def dropped_message(photos: Sequence[Prepared]) -> str | None:
     return "; ".join(parts) or None
 
 
-def _look_like_shares(raw: Float64[np.ndarray, "N 4"], size: tuple[int, int]) -> bool:
+def look_like_shares(raw: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> bool:
+    """Whether boxes look like shares of a photo of that width and height in place of pixels."""
     return bool(len(raw)) and min(size) > 1 and bool(((raw >= 0) & (raw <= 1)).all())

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -83,6 +84,11 @@ def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
         rest: list[str] = flags.FLAGS(argv)
         if config.value is not None:
             config.value.to_dict()  # a file that could not be loaded is reported only when it is asked for its values
+    except SystemExit as stop:
+        if _is_help(stop):
+            raise
+        print(f"{name}: --{config.name}: the file ended the program itself (sys.exit); it must not", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:  # a config file is a program: it can fail in any way
         what = str(error.args[0] if isinstance(error, (KeyError, AttributeError)) and error.args else error)
         kind = "" if isinstance(error, flags.Error) else f"--{config.name}: {type(error).__name__}: "
@@ -91,6 +97,11 @@ def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
         print(f"{name}: {kind}{' '.join(what.split())}", file=sys.stderr)
         sys.exit(1)
     return rest
+
+
+def _is_help(stop: SystemExit) -> bool:
+    """Whether it was absl that ended the program, for ``--help``, and not the config file."""
+    return any(frame.f_globals.get("__name__") == "absl.app" for frame, _ in traceback.walk_tb(stop.__traceback__))
 
 
 def missing_file(flag: str, argument: str, after: str) -> str | None:
@@ -105,6 +116,8 @@ def missing_file(flag: str, argument: str, after: str) -> str | None:
     if word not in (f"-{flag}", f"--{flag}"):
         return None
     path = (value if given else after).partition(":")[0]  # what follows is handed to the file
+    if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+        return f"--{flag}: {path}: is no regular file but a pipe, a socket or a device"
     if not path or (os.path.exists(path) and not os.path.isdir(path)):
         return None
     folder, name = os.path.split(path)

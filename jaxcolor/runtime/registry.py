@@ -68,7 +68,7 @@ class Registry:
         module_name, _, attribute = self.builtin.get(name, name).partition(":")
         try:
             found: Any = importlib.import_module(module_name)
-        except Exception as error:  # a module of the user's may raise anything
+        except (Exception, SystemExit) as error:  # a module of the user's may raise anything
             if name in self.builtin:
                 raise
             raise UserError(f"{self.kind} {name!r}: {_import_failure(module_name, error)}") from error
@@ -123,11 +123,11 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:  # a module of the user's may raise anything
+        except (Exception, SystemExit) as error:  # a module of the user's may raise anything
             raise UserError(f"--import {name}: {_import_failure(name, error)}") from error
 
 
-def _import_failure(module_name: str, error: Exception) -> str:
+def _import_failure(module_name: str, error: BaseException) -> str:
     """Why a module cannot be imported: it is not there, or something in it fails."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     # A ModuleNotFoundError may also come from an import inside the module, which then names another module.

@@ -18,6 +18,7 @@ from jaxcolor.data.loader import eval_batches
 from jaxcolor.data.types import Source
 from jaxcolor.models.outputs import ab_distribution, classes
 from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.regular_file import open_regular
 
 SIDE = 64
 """Of the pictures that are counted: the class head's, for a canvas of 256."""
@@ -62,7 +63,7 @@ def load_prior(path: str | Path) -> Float[np.ndarray, " 529"]:
       ConfigError: it is missing, or no file of ``save_prior``.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             prior = np.asarray(arrays["prior"], np.float64)
     except Exception as error:  # zip, zlib and NumPy each have their own
         raise ConfigError(

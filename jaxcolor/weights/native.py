@@ -35,6 +35,7 @@ from jaxcolor.registries import check_parts_imported
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import NotImportedError
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
 
 FORMAT = 2
@@ -145,7 +146,7 @@ def load(path: str | Path) -> NativeWeights:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; give the .safetensors file in it", str(path))
-    with open(path, "rb"):  # its errors name the file and what is wrong; those of safe_open do not
+    with open_regular(path):  # its errors name the file and what is wrong; those of safe_open do not
         pass
     try:
         with safe_open(path, framework="np") as file:

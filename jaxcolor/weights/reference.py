@@ -30,6 +30,7 @@ from jaxcolor.config import ModelConfig
 from jaxcolor.hints import HintMask
 from jaxcolor.models import networks
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights import names
 
 Shape = tuple[int, ...]
@@ -239,7 +240,7 @@ def form_of(path: Path) -> HintMask | None:
         return "reference"
     if path.name.startswith(SIGGRAPH_NAME):
         return "siggraph17"
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return "siggraph17" if checksum.startswith(SIGGRAPH_CHECKSUM) else None
 
@@ -254,7 +255,7 @@ def read_pth(path: str | Path) -> dict[str, np.ndarray]:
       WeightsError: PyTorch is not installed; the file is damaged, holds other objects than tensors, or is not a
         state dict of real numbers. One line that names the file.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         loaded = _load_tensors(file, path)
     if not isinstance(loaded, Mapping) or not loaded:
         kind = f"a {type(loaded).__name__}" if not isinstance(loaded, Mapping) else "nothing"

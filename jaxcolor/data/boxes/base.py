@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
@@ -73,6 +74,45 @@ class MaskedStore(BoxStore, Protocol):
         ...
 
 
+@runtime_checkable
+class SizedStore(Protocol):
+    """A box store that says of what size its photos are."""
+
+    def photo_size(self, key: str) -> tuple[int, int] | None:
+        """Width and height in pixels of the photo that the boxes were made for; None where that is not said."""
+        ...
+
+
+def fit_boxes(store: BoxStore, key: str, found: Boxes, size: tuple[int, int]) -> Boxes:
+    """A photo's boxes in its own pixels: scaled where the store has them for another size of the same aspect.
+
+    Args:
+      store: where they are from.
+      key: of the photo.
+      found: the boxes as read.
+      size: the photo's width and height in pixels.
+
+    Raises:
+      DataError: the store has them for a photo of another aspect: turned, or cropped.
+    """
+    there = store.photo_size(key) if isinstance(store, SizedStore) and len(found.boxes) else None
+    if there is None or there == size:
+        return found
+    if abs(size[0] * there[1] - size[1] * there[0]) > max(there):  # what rounding to whole pixels can do
+        raise DataError(
+            f"{store.path}: has photo {key} with {there[0]} x {there[1]} pixels, but it is {size[0]} x {size[1]}: its "
+            "boxes would lie elsewhere; export them for the photo as it is shown, upright and whole"
+        )
+    factors = np.array([*size, *size], np.float64) / np.array([*there, *there], np.float64)
+    with np.errstate(over="ignore"):
+        return Boxes((found.boxes * factors).astype(np.float32), found.scores)
+
+
+def same_spelling(name: str) -> str:
+    """A name in the one spelling that keys have: composed (NFC), since disks of Macs hold names decomposed."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def photo_key(name: str | int) -> str:
     """The key under which a photo's boxes are kept.
 
@@ -82,11 +122,13 @@ def photo_key(name: str | int) -> str:
 
     Returns:
       The stem of the file's name: ``train/n01440764/n01440764_10026.JPEG`` becomes ``n01440764_10026``, 139 becomes
-      ``000000000139``. Only the suffix of a photo is taken off, so that a stem with a dot in it stays whole.
+      ``000000000139``. Folders may be separated as on Windows; letters are composed (NFC). Only the suffix of a photo
+      is taken off, so that a stem with a dot in it stays whole.
     """
     if not isinstance(name, str):
         return f"{name:012d}"
-    path = PurePosixPath(name)
+    # Annotations and archives made on Windows separate folders by \, which no name of a file has there.
+    path = PurePosixPath(same_spelling(name.replace("\\", "/")))
     return path.stem if path.suffix.lower() in PHOTO_SUFFIXES else path.name
 
 

@@ -25,6 +25,7 @@ from jaxcolor.data.types import Boxes, DataError
 ImageId = int | str
 """COCO's own ids are integers; other data sets in its format use file names."""
 
+_LARGEST_SIDE = 1 << 24
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -40,6 +41,8 @@ class TableStore:
         boxes: Float32[np.ndarray, "N 4"],
         scores: Float32[np.ndarray, " N"],
         note: str = "",
+        by_id: bool = False,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Sorts the boxes by photo; those of one photo keep their order.
 
@@ -51,7 +54,11 @@ class TableStore:
           boxes: x0, y0, x1, y1 in pixels.
           scores: of the boxes.
           note: see ``BoxStore``.
+          by_id: whether ``keys`` were made of COCO's ids, and a photo's name may have another number of zeros.
+          sizes: width and height of photos by key, of those where the file says them.
         """
+        self._sizes = sizes or {}
+        self._by_id = by_id
         order = np.argsort(owners, kind="stable")
         self.path = path
         self.kind = kind
@@ -66,7 +73,7 @@ class TableStore:
         return len(self._numbers)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._numbers
+        return isinstance(key, str) and self._number(key) is not None
 
     def keys(self) -> Iterator[str]:
         """The photos, sorted."""
@@ -81,8 +88,19 @@ class TableStore:
 
     def _rows(self, key: str) -> slice | None:
         """Where the photo's boxes are."""
-        number = self._numbers.get(key)
+        number = self._number(key)
         return None if number is None else slice(int(self._starts[number]), int(self._starts[number + 1]))
+
+    def _number(self, key: str) -> int | None:
+        """The photo's number; the photo of id 1 may be called 0001 as well as 000000000001."""
+        number = self._numbers.get(key)
+        if number is None and self._by_id and key.isascii() and key.isdigit() and len(key) < 20:
+            return self._numbers.get(photo_key(int(key)))
+        return number
+
+    def photo_size(self, key: str) -> tuple[int, int] | None:
+        """See ``SizedStore``."""
+        return self._sizes.get(key)
 
     def absent(self, key: str) -> str:
         """Names the file and the photo."""
@@ -102,9 +120,10 @@ class MaskedTable(TableStore):
         scores: Float32[np.ndarray, " N"],
         note: str,
         masks: Masks,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """As ``TableStore``; ``masks`` in the order of the boxes given."""
-        super().__init__(path, kind, keys, owners, boxes, scores, note)
+        super().__init__(path, kind, keys, owners, boxes, scores, note, sizes=sizes)
         self._masks = masks
 
     def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
@@ -134,7 +153,9 @@ def read_detections(path: Path, images: Path | None = None) -> TableStore:
     entries = _load(path)
     if not isinstance(entries, list):
         raise DataError(f"{path}: not COCO detection results: they are a list, this is {_kind(entries)}")
-    keys = {} if images is None else _image_keys(images, _group(images, _load(images), "images"))
+    listed = [] if images is None else _group(images, _load(images), "images")
+    keys = {} if images is None else _image_keys(images, listed)
+    sizes = _image_sizes(keys, listed)
     boxes, scores, owners = [], [], []
     numbers: dict[ImageId, int] = {image: number for number, image in enumerate(keys)}
     for where, entry in _named(path, "entry", entries):
@@ -155,6 +176,8 @@ def read_detections(path: Path, images: Path | None = None) -> TableStore:
         np.array(owners, np.int64),
         _boxes_array(boxes),
         np.array(scores, np.float32),
+        by_id=images is None,
+        sizes=sizes,
     )
 
 
@@ -173,7 +196,9 @@ def read_instances(path: Path, masks: bool = False) -> TableStore:
       DataError: no such file, no JSON, or something in it that the format does not allow; names the entry.
     """
     content = _load(path)
-    keys = _image_keys(path, _group(path, content, "images"))
+    listed = _group(path, content, "images")
+    keys = _image_keys(path, listed)
+    sizes = _image_sizes(keys, listed)
     numbers = {image: number for number, image in enumerate(keys)}
     boxes, owners, crowds = [], [], 0
     found: list[Polygons | RunLengths] = []
@@ -200,8 +225,8 @@ def read_instances(path: Path, masks: bool = False) -> TableStore:
     note = f"{crowds} of {crowds + len(boxes)} annotations are of crowds: left out" if crowds else ""
     names, owned, scores = tuple(keys.values()), np.array(owners, np.int64), np.ones(len(boxes), np.float32)
     if masks:
-        return MaskedTable(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, Masks(found))
-    return TableStore(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note)
+        return MaskedTable(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, Masks(found), sizes)
+    return TableStore(path, "coco_instances", names, owned, _boxes_array(boxes), scores, note, sizes=sizes)
 
 
 def _load(path: Path) -> Any:
@@ -243,6 +268,18 @@ def _image_keys(path: Path, images: Sequence[Any]) -> dict[ImageId, str]:
         keys[image] = photo_key(name)
     _refuse_shared_keys(path, keys)
     return keys
+
+
+def _image_sizes(keys: Mapping[ImageId, str], images: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Width and height by key, where both are given: the format wants them, some tools write 0 or leave them out."""
+    sizes = {}
+    for entry in images:
+        width, height = (entry.get(field) for field in ("width", "height"))
+        if not isinstance(width, (int, float)) or not isinstance(height, (int, float)):
+            continue
+        if min(width, height) >= 1 and max(width, height) <= _LARGEST_SIDE:
+            sizes[keys[entry["id"]]] = (int(width), int(height))
+    return sizes
 
 
 def _refuse_shared_keys(path: Path, keys: Mapping[ImageId, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcolor.data.boxes.base import MissingBoxesError
+from jaxcolor.data.boxes.base import MissingBoxesError, same_spelling
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.regular_file import open_regular
 
 _READ_ERRORS = (
     OSError,
@@ -47,7 +49,11 @@ class FileStore:
         self._reader = reader
 
     def _file(self, key: str) -> Path:
-        return self.path / f"{key}{self._suffix}"
+        path = self.path / f"{key}{self._suffix}"
+        if not key.isascii() and not path.exists():  # keys are composed; on a disk from a Mac names may be decomposed
+            decomposed = self.path / unicodedata.normalize("NFD", path.name)
+            return decomposed if decomposed.exists() else path
+        return path
 
     def _files(self) -> Iterator[Path]:
         if not self.path.is_dir():
@@ -63,7 +69,7 @@ class FileStore:
 
     def keys(self) -> Iterator[str]:
         """Stems of the files, sorted."""
-        return iter(sorted(path.stem for path in self._files()))
+        return iter(sorted(same_spelling(path.stem) for path in self._files()))
 
     def read(self, key: str) -> Boxes:
         """The boxes in the photo's file."""
@@ -94,7 +100,7 @@ def read_npz(path: Path) -> Boxes:
     try:
         # Opened here, because np.load leaves a damaged archive open. allow_pickle=False: a box file from elsewhere
         # must not be able to run code.
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             boxes, scores = _arrays(path, np.load(file, allow_pickle=False))
     except DataError:
         raise

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import array
+import contextlib
+import glob
 import hashlib
 import math
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,8 +33,10 @@ from jaxcolor.data.boxes.packed import (
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.atomic import put_folder, unique_partial_path
-from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.errors import UserError, one_line
+from jaxcolor.runtime.file_lock import file_lock
 
+_LOCK = "lock"
 RECORDS_PER_SHARD = 1 << 18
 """ImageNet's 1.28 million photos are five files."""
 
@@ -43,7 +48,8 @@ class PackedWriter:
     """Writes a packed store; use it in a ``with`` block.
 
     The store appears under its name when the block ends, and not if it ends by an error: until then it is written to
-    a hidden folder beside it, which is removed on an error (a process that is killed leaves it there).
+    a hidden folder beside it, which is removed on an error. A process that is killed leaves it there; the next one that
+    writes this store removes it.
     """
 
     def __init__(
@@ -93,9 +99,12 @@ class PackedWriter:
         self._boxes = 0
         self._sha = hashlib.sha256()
         self._part = unique_partial_path(path)
+        self._lock = ExitStack()
 
     def __enter__(self) -> PackedWriter:
+        _remove_leftovers(self.path)
         self._part.mkdir(parents=True)
+        self._lock.enter_context(file_lock(self._part / _LOCK, f"{self._part}: in use"))
         return self
 
     def __exit__(
@@ -108,6 +117,7 @@ class PackedWriter:
         except RuntimeError as failure:
             raise self._cannot_write(failure) from failure
         finally:
+            self._lock.close()
             shutil.rmtree(self._part, ignore_errors=True)
 
     def add(self, key: str, boxes: Boxes) -> None:
@@ -158,6 +168,7 @@ class PackedWriter:
         manifest = Manifest(**facts)
         (self._part / MANIFEST).write_text(manifest.to_json(), encoding="ascii")
         self._refuse_duplicates(hashes[order])
+        (self._part / _LOCK).unlink()
         put_folder(self._part, self.path, replace=self._replace)
 
     def _refuse_duplicates(self, ordered: np.ndarray) -> None:
@@ -171,6 +182,14 @@ class PackedWriter:
                 if key in seen:
                     raise DataError(f"photo {key}: there are boxes for it twice; nothing was packed")
                 seen.add(key)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed writers of a store left: folders whose lock nobody holds."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+        if (part / _LOCK).is_file():  # without one it is finished, and about to be renamed
+            with contextlib.suppress(UserError, OSError), file_lock(part / _LOCK, f"{part}: in use"):
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def check_place(path: Path, replace: bool) -> None:

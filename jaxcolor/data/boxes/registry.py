@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -79,10 +80,11 @@ def _kind_of_folder(path: Path) -> str:
 
 
 def _kind_of_file(path: Path) -> str:
-    first = read_bytes(path, 4096).lstrip()[:1]
-    if first == b"[":
+    data = read_bytes(path, 4096)
+    first = data.decode(json.detect_encoding(data), "ignore").lstrip("\ufeff \t\r\n")[:1]
+    if first == "[":
         return "coco_detections"
-    if first == b"{":
+    if first == "{":
         return "coco_instances"
     raise DataError(
         f"{path}: not a file of boxes: COCO's JSON files begin with [ (detection results) or {{ (instances); "

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcolor.data.boxes.npz import FileStore
 from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.runtime.regular_file import open_regular
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -58,7 +59,8 @@ def _parse(path: Path) -> ElementTree.Element:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(path.read_bytes(), True)
+        with open_regular(path) as file:
+            parser.Parse(file.read(), True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: encodings that it does not know
         if isinstance(error, DataError):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, UNREAD_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
+from jaxcolor.runtime.regular_file import open_regular
 
 _LABEL = re.compile(r"\s+[0-9]+$")
 """A label after a name in a list."""
@@ -148,15 +150,19 @@ def unread_photos(names: Iterable[str]) -> str:
 def read_list(path: Path) -> list[str]:
     """The photos that a list file names, in its order.
 
-    Each line names a photo by its place below ``data.path``, with ``/``; blanks and a whole number after the name are
-    left unread, empty lines too. Whether the photos are there is not looked at.
+    Each line names a photo by its place below ``data.path``, with ``/`` or as on Windows; blanks and a whole number
+    after the name are left unread, empty lines too. UTF-8, or UTF-16 with a byte order mark. Whether the photos are
+    there is not looked at.
 
     Raises:
       DataError: the file cannot be read, a line names no photo or one outside of ``data.path``, or there is no line.
     """
     try:
-        # utf-8-sig: lists made on Windows begin with a byte order mark. surrogateescape: file names need not be UTF-8.
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+        # Lists made on Windows begin with a byte order mark. surrogateescape: file names need not be UTF-8.
+        with open_regular(path) as file:
+            data = file.read()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        lines = data.decode("utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape").split("\n")
     except OSError as error:
         raise DataError(f"data.list_path: {path}: cannot read this list: {error.strerror or error}") from error
     named = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
@@ -166,7 +172,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def _listed(where: str, line: str) -> str:
-    place = PurePosixPath(_LABEL.sub("", line))
+    place = PurePosixPath(_LABEL.sub("", line).replace("\\", "/"))
     if place.suffix.lower() not in PHOTO_SUFFIXES:
         raise DataError(f"{where}: {line[:80]!r} names no photo ({', '.join(PHOTO_SUFFIXES)})")
     if place.is_absolute() or ".." in place.parts:

@@ -29,6 +29,7 @@ from jaxcolor.data.transforms import check_header, read_size
 from jaxcolor.data.types import Boxes, DataError, Names
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.regular_file import open_regular
 
 FORMAT = "jaxcolor photo index"
 VERSION = 1
@@ -241,7 +242,7 @@ def read_index(path: Path, photos: PhotoSet) -> Index:
       DataError: it cannot be read, is damaged, or belongs to other photos.
     """
     try:
-        with path.open("rb") as file, _archive(np.load(file, allow_pickle=False)) as archive:
+        with open_regular(path) as file, _archive(np.load(file, allow_pickle=False)) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 from jaxcolor.boxes import DroppedBoxes, clean_boxes, count_usable
 from jaxcolor.config import DataConfig
 from jaxcolor.data.archive import inside_zip
-from jaxcolor.data.boxes.base import BoxStore, MaskedStore, MissingBoxesError, photo_key
+from jaxcolor.data.boxes.base import BoxStore, MaskedStore, MissingBoxesError, SizedStore, fit_boxes, photo_key
 from jaxcolor.data.boxes.bulk_read import BoxArrays, read_all
 from jaxcolor.data.sources.base import (
     Identity,
@@ -193,7 +193,7 @@ class PhotoSource:
         """
         entry = self._entry(index)
         image = read_image(entry.file)
-        detected = self._detections_of(entry)
+        detected = self._detections_of(entry, image.size)
         truth = self._truth_of(entry, image.size)
         masks = self.truth.masks(entry.name, image.size) if isinstance(self.truth, MaskedStore) else None
         truth_boxes = None if truth is None else truth.boxes
@@ -209,11 +209,12 @@ class PhotoSource:
         keys, store = self.photos.keys(), self.truth if self._uses_truth else self.boxes
         if width and keys is not None and store is not None:
             may_lack = self._may_lack_truth if self._uses_truth else self._may_lack_boxes
-            size, found = (width, height), boxes_of(store, keys[int(self._numbers[index])], may_lack)
+            size, key = (width, height), keys[int(self._numbers[index])]
+            found = fit_boxes(store, key, boxes_of(store, key, may_lack), size)
         else:
             entry = self._entry(index)
             size = (width, height) if width else read_size(entry.file)
-            found = (self._truth_of(entry, size) if self._uses_truth else None) or self._detections_of(entry)
+            found = (self._truth_of(entry, size) if self._uses_truth else None) or self._detections_of(entry, size)
         # The score of an annotated box means nothing.
         scores = np.ones_like(found.scores) if self._uses_truth else found.scores
         clean = clean_boxes(found.boxes, scores, size)
@@ -287,7 +288,31 @@ class PhotoSource:
             per_photo[rows] = 0 if used is None else used.counts
             index = make(None if path is not None else per_photo > 0)
             bad |= index.bad
+        used = self._fit(index, rows, used, bad, skip_bad)
         self._count(index, rows, used, bad)
+
+    def _fit(
+        self, index: Index, rows: Int64[np.ndarray, " n"], used: BoxArrays | None, bad: dict[int, str], skip_bad: bool
+    ) -> BoxArrays | None:
+        """The boxes of photos ``rows`` in the photos' own pixels (``fit_boxes``)."""
+        store = self.truth if self._uses_truth else self.boxes
+        if used is None or not isinstance(store, SizedStore):
+            return used
+        boxes, counts = used.boxes.copy(), used.counts
+        ends = np.cumsum(counts)
+        for place in np.flatnonzero(counts).tolist():
+            row, part = int(rows[place]), slice(int(ends[place] - counts[place]), int(ends[place]))
+            size = (int(index.sizes[row, 0]), int(index.sizes[row, 1]))
+            if row in bad or not size[0]:
+                continue
+            key, found = index.keys[row], Boxes(used.boxes[part], used.scores[part])
+            try:
+                boxes[part] = fit_boxes(store, key, found, size).boxes
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                bad[row] = str(error)
+        return used._replace(boxes=boxes)
 
     def _join(
         self, names: Sequence[str], rows: Int64[np.ndarray, " n"], bad: dict[int, str], skip_bad: bool
@@ -338,12 +363,12 @@ class PhotoSource:
             raise IndexError(f"photo {index} of {len(self)} in {self.where}")
         return self.photos.entry(int(self._numbers[index]))
 
-    def _detections_of(self, entry: Entry) -> Boxes:
+    def _detections_of(self, entry: Entry, size: tuple[int, int]) -> Boxes:
         if self.boxes is None:
             return entry.detections or no_boxes()
-        return boxes_of(self.boxes, entry.name, self._may_lack_boxes)
+        return fit_boxes(self.boxes, entry.name, boxes_of(self.boxes, entry.name, self._may_lack_boxes), size)
 
     def _truth_of(self, entry: Entry, size: tuple[int, int]) -> Boxes | None:
         if self.truth is None:
             return entry.truth(size)
-        return boxes_of(self.truth, entry.name, self._may_lack_truth)
+        return fit_boxes(self.truth, entry.name, boxes_of(self.truth, entry.name, self._may_lack_truth), size)

@@ -19,6 +19,11 @@ from jaxcolor.runtime.errors import one_line
 
 INFO = "dataset_info.json"
 """The file by which TFDS knows a prepared data set."""
+_FEATURES = "features.json"
+_TRUSTED = "tensorflow_datasets."
+"""What the classes in ``features.json`` must begin with: TFDS imports whatever module they name."""
+_CLASS_FIELDS = ("pythonClassName", "python_class_name", "type")
+"""Fields that name a feature's class; the last one as old versions of TFDS wrote it."""
 _FORMAT = "array_record"
 _NAME_FEATURES = ("file_name", "image/filename", "filename", "image/file_name")
 """Text features that name the photo, best first: of imagenet2012 and our own data sets, of coco, of others."""
@@ -207,6 +212,7 @@ def _open(path: Path, split: str) -> tuple[Any, list[Any]]:
         raise DataError(
             f"data.source 'tfds' needs the package tensorflow_datasets: pip install tensorflow-datasets ({error})"
         ) from error
+    _check_classes(path / _FEATURES)
     try:
         builder = tfds.builder_from_directory(str(path), file_format="array_record")
     except Exception as error:  # whatever protobuf, JSON and TFDS raise on a damaged folder
@@ -217,6 +223,41 @@ def _open(path: Path, split: str) -> tuple[Any, list[Any]]:
     except Exception as error:  # ValueError, AssertionError, re.error: TFDS parses the text
         has = ", ".join(f"{name} ({info.num_examples:,})" for name, info in splits.items()) or "none"
         raise DataError(f"data.split: {split!r} is no split of {path}, nor part of one; it has {has}") from error
+
+
+def _check_classes(path: Path) -> None:
+    """Checks that a data set names no code but TFDS's own, before TFDS imports it.
+
+    Raises:
+      DataError: it names a class of another package, or cannot be read.
+    """
+    try:
+        for name in _class_names(json.loads(path.read_bytes())):
+            if not name.startswith(_TRUSTED):
+                raise DataError(
+                    f"{path}: names the class {name!r}; only names below {_TRUSTED} are accepted, since others would "
+                    "run code of the data set's choice"
+                )
+    except DataError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot read this file: {one_line(error)}") from error
+
+
+def _class_names(value: Any) -> Iterator[str]:
+    """Every class that a feature's JSON names, at any depth, in JSON that is kept as a text too."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _class_names(part)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if isinstance(part, str):
+                if key in _CLASS_FIELDS and "." in part:  # without a dot there is no module to import
+                    yield part
+                elif key == "json":
+                    yield from _class_names(json.loads(part))
+            else:
+                yield from _class_names(part)
 
 
 def find_data_set(name: str, data_dir: str) -> Path:

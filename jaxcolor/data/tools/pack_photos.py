@@ -14,12 +14,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
-from jaxcolor.data.boxes.base import MissingBoxesError, check_complete
+from jaxcolor.data.boxes.base import MissingBoxesError, SizedStore, check_complete, fit_boxes
 from jaxcolor.data.sources.base import PhotoSet
 from jaxcolor.data.sources.index import kept_index
 from jaxcolor.data.sources.photo_source import boxes_of
 from jaxcolor.data.sources.registry import detections_of, open_photos
-from jaxcolor.data.transforms import read_encoded, read_image
+from jaxcolor.data.transforms import read_encoded, read_image, read_size
 from jaxcolor.data.types import Boxes, DataError, Entry, no_boxes
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ class Photos:
     def _boxes_of(self, entry: Entry) -> Boxes:
         if self._store is None:
             return entry.detections or no_boxes()
-        return boxes_of(self._store, entry.name, self._may_lack)
+        found = boxes_of(self._store, entry.name, self._may_lack)
+        if isinstance(self._store, SizedStore) and len(found.boxes):
+            return fit_boxes(self._store, entry.name, found, read_size(entry.file))
+        return found
 
 
 _Read = tuple[Entry, bytes]

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, read_pth
 
 State = dict[str, np.ndarray]
@@ -33,7 +34,7 @@ def read_state(path: str | Path) -> State:
         ".pth": read_pth,
         ".pt": read_pth,
     }
-    with open(path, "rb"):  # its errors name the file; those of the libraries do not
+    with open_regular(path):  # its errors name the file; those of the libraries do not
         pass
     if path.suffix not in readers:
         raise WeightsError(f"{path}: weights are read from {', '.join(readers)} files")
@@ -43,7 +44,7 @@ def read_state(path: str | Path) -> State:
 def _read_npz(path: Path) -> State:
     try:
         # Opened here: of a damaged archive NumPy leaves the file open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise WeightsError(f"{path}: damaged, cut short or not an .npz file of plain arrays ({error})") from error

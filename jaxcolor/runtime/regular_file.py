@@ -1,0 +1,33 @@
+"""Opening files that a person names: a pipe or a device among them would wait for ever, or never end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+
+def check_regular(path: str | Path) -> None:
+    """Checks that a path leads to a regular file or a folder, if to anything.
+
+    Raises:
+      OSError: it leads to a pipe, a socket or a device; names the path.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # said by whoever opens it
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "is no regular file but a pipe, a socket or a device", str(path))
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Opens a file to read its bytes.
+
+    Raises:
+      OSError: it cannot be opened, or is no regular file (``check_regular``).
+    """
+    check_regular(path)
+    return open(path, "rb")

@@ -1,0 +1,110 @@
+"""Jobs of ``jaxcolor colorize``: originals are never lost, and what was finished is kept. The networks are stubbed."""
+
+import os
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcolor.inference import files as module
+from jaxcolor.runtime.errors import UserError
+
+
+def write_photos(folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (20, 10), (number, 0, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def colorize(monkeypatch, tmp_path):
+    """Colors photos: the networks add 100 to the green; ``fail_at`` stops them at the photo with that red."""
+
+    def run(photos, output, fail_at=None, **options):
+        def many(pictures, boxes, scores, hints):
+            for picture in pictures:
+                if fail_at is not None and picture[0, 0, 0] == fail_at:
+                    raise KeyboardInterrupt
+                yield picture + np.array([0, 100, 0], np.uint8)
+
+        fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=many, many=lambda *given: list(many(*given)))
+        fake.samples = lambda pictures, *_, **__: [[picture] for picture in pictures]
+        monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
+        given = {"boxes": None, "missing_boxes": "error", "boxes_per_photo": 8, "batch_size": 2, "replace": False}
+        module.colorize_files(photos, tmp_path / "w.safetensors", output, **(given | options))
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class TestOriginals:
+    @pytest.mark.parametrize("replace", [False, True])
+    @pytest.mark.parametrize("way", ["same", "link", "dots", "one by one", "jpeg", "linked photos"])
+    def test_the_folder_of_the_photos_is_no_output(self, way, replace, tmp_path, colorize):
+        photos = write_photos(tmp_path / "photos")
+        given, output = [photos], photos
+        if way == "link":
+            output = tmp_path / "link"
+            output.symlink_to(photos)
+        elif way == "dots":
+            output = tmp_path / "photos" / ".." / "photos"
+        elif way == "one by one":
+            write_photos(tmp_path / "elsewhere", 5)
+            given = [tmp_path / "elsewhere" / "4.png", photos / "1.png"]
+        elif way == "jpeg":  # no name is the same
+            (photos / "0.png").rename(photos / "0.jpg")
+            given = [photos / "0.jpg"]
+        elif way == "linked photos":
+            (tmp_path / "links").mkdir()
+            (tmp_path / "links" / "0.png").symlink_to(photos / "0.png")
+            given = [tmp_path / "links"]
+        before = contents(photos)
+        with pytest.raises(UserError, match=r"holds the photo .*originals are never replaced; give another folder"):
+            colorize(given, output, replace=replace)
+        assert contents(photos) == before
+
+    def test_a_folder_inside_is_fine(self, tmp_path, colorize):
+        photos = write_photos(tmp_path / "photos")
+        colorize([photos], photos / "colored")
+        assert sorted(os.listdir(photos / "colored")) == ["0.png", "1.png", "2.png"]
+
+
+class TestStopped:
+    def test_it_goes_on(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos", 5), tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt):
+            colorize([photos], output, fail_at=3)
+        assert sorted(contents(output)) == ["0.png", "1.png", "2.png"]  # 2 too, of the batch that was stopped
+        before = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+        capsys.readouterr()
+        colorize([photos], output)
+        captured = capsys.readouterr()
+        assert f"3 of 5 photos are in {output} already: skipped; --force colors them again\n" in captured.err
+        assert captured.out == f"2 photos colored into {output}\n"
+        assert sorted(contents(output)) == [f"{n}.png" for n in range(5)]
+        assert {name: (output / name).stat().st_mtime_ns for name in before} == before
+
+    def test_nothing_left_to_do(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
+        colorize([photos], output)
+        capsys.readouterr()
+        colorize([photos], output)
+        captured = capsys.readouterr()
+        assert captured.err == f"3 of 3 photos are in {output} already: skipped; --force colors them again\n"
+        assert captured.out == ""
+
+    def test_force_makes_all_again(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
+        colorize([photos], output)
+        whole = contents(output)
+        (output / "1.png").write_text("other")
+        colorize([photos], output)
+        assert (output / "1.png").read_text() == "other"
+        colorize([photos], output, replace=True)
+        assert contents(output) == whole
