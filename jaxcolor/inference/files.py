@@ -24,7 +24,7 @@ from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
-from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.errors import UserError, one_line, printable
 
 _SHEET_TILE = (320, 320)
 
@@ -224,7 +224,7 @@ class _Failures:
 
     def add(self, error: DataError) -> None:
         self.count += 1
-        tqdm.write(f"left out: {error}", file=sys.stderr)
+        tqdm.write(f"left out: {one_line(error, 4000)}", file=sys.stderr)
 
 
 class _Dropped:
@@ -294,7 +294,7 @@ def _expand(photos: Sequence[Path]) -> Iterator[Path]:
             if not found:
                 raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)}{unread and f'; {unread}'})")
             if unread:
-                print(f"{path}: files left out: {unread}", file=sys.stderr)
+                print(printable(f"{path}: files left out: {unread}"), file=sys.stderr)
             yield from found
         elif path.exists():
             yield path

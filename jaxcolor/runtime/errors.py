@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -27,8 +28,16 @@ class StoppedError(UserError):
 
 def one_line(error: BaseException, most: int = 400) -> str:
     """An error's text without line breaks, its class where it has none; cut, since some libraries write pages."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, but line breaks, are escaped, as are bytes of file names that are not UTF-8.
+
+    A file name may hold what moves the cursor or clears the screen.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def exit_status(program: str, work: Callable[[], object]) -> int:
@@ -37,19 +46,22 @@ def exit_status(program: str, work: Callable[[], object]) -> int:
     Returns:
       The exit status: 0, 1 after a message, 130 when interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that no encoding has
     try:
         work()
     except StoppedError as stopped:
-        print(f"{program}: {stopped}", file=sys.stderr)
+        print(f"{program}: {printable(str(stopped))}", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {printable(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"{program}: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
     return 0

@@ -17,6 +17,7 @@ from jaxcolor.runtime.regular_file import open_regular
 
 _READ_ERRORS = (
     OSError,
+    MemoryError,
     ValueError,
     EOFError,
     KeyError,
@@ -26,7 +27,7 @@ _READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy and zipfile raise on damaged or encrypted archives."""
+"""What NumPy and zipfile raise on damaged or encrypted archives; MemoryError for a header that claims too much."""
 
 
 class FileStore:
