@@ -21,6 +21,7 @@ from jaxcolor.data.sources.photo_source import boxes_of
 from jaxcolor.data.sources.registry import detections_of, open_photos
 from jaxcolor.data.transforms import read_encoded, read_image, read_size
 from jaxcolor.data.types import Boxes, DataError, Entry, no_boxes
+from jaxcolor.runtime.errors import one_line
 
 if TYPE_CHECKING:
     from jaxcolor.data.tools.colorization import PackedPhoto
@@ -86,7 +87,7 @@ class Photos:
                     if not self._may_skip:
                         raise
                     self.skipped.append(str(error))
-                    bar.write(f"skipped: {error}", file=sys.stderr)
+                    bar.write(f"skipped: {one_line(error, 4000)}", file=sys.stderr)
                 bar.update()
 
     def _boxes_of(self, entry: Entry) -> Boxes:
@@ -119,6 +120,10 @@ def _in_threads(photos: PhotoSet) -> Iterator[Future[_Read]]:
 
 def _read(photos: PhotoSet, number: int) -> _Read:
     entry = photos.entry(number)
+    try:
+        entry.file_name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{entry.file_name}: this name is not UTF-8, as names in a data set are; rename it") from error
     photo = read_encoded(entry.file)
     read_image(photo, _CHECKED_SIDE)
     format_ = _format(photo.data)

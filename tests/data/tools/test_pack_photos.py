@@ -143,6 +143,21 @@ def test_an_error_leaves_nothing(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_is_not_utf8_is_left_out_by_name(folder, capsys):
+    odd = "caf\udce9.png"
+    try:
+        (folder / odd).write_bytes(photo(3, format_="PNG"))
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 alone")
+    np.savez(folder.parent / "boxes" / "caf\udce9.npz", bbox=boxes_of(1).boxes, scores=boxes_of(1).scores)
+    said = "caf\\udce9.png: this name is not UTF-8, as names in a data set are; rename it"
+    assert pack(folder) == 1
+    assert capsys.readouterr().err.endswith(f"jaxcolor data: {said}\n")
+    assert pack(folder, "--bad-photos", "skip") == 0
+    assert f"skipped: {said}" in capsys.readouterr().err
+    assert len(read(folder.parent / "set")) == 3
+
+
 def test_what_a_killed_run_left_is_replaced_and_what_others_made_is_not(tmp_path):
     code = (
         "import os\nfrom pathlib import Path\nfrom jaxcolor.data.tools.colorization import write_data_set\n"
