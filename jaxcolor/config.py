@@ -196,7 +196,7 @@ class DataConfig:
         _check_name(SOURCES, "source", self.source)
         _require(0 <= self.seed <= _MOST_SEED, "seed", self.seed, _SEED_RULE)
         _require(0 <= self.cache_side <= 4096, "cache_side", self.cache_side, "from 0 to 4096")
-        for name, least in (("threads", 1), ("workers", 0)):
+        for name, least in (("threads", 0), ("workers", 0)):
             fits = least <= getattr(self, name) <= 1024
             _require(fits, name, getattr(self, name), f"from {least} to 1024")
         _require(math.isfinite(self.score_threshold), "score_threshold", self.score_threshold, "a finite number")

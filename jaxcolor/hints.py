@@ -25,7 +25,6 @@ from jaxcolor import color
 from jaxcolor.batch import Array
 from jaxcolor.boxes import clean_boxes
 from jaxcolor.runtime.errors import UserError
-from jaxcolor.runtime.regular_file import open_regular
 
 HintMask = Literal["reference", "siggraph17"]
 """Which numbers the mask channel holds: the reference's -0.5 and +0.5, or siggraph17's 0 and 1."""
@@ -293,7 +292,7 @@ def read_hints(path: Path) -> dict[str, tuple[Hint, ...]]:
 
 def _load(path: Path) -> Any:
     try:
-        with open_regular(path) as file:
+        with open(path, "rb") as file:  # a pipe too: --hints <(command)
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise HintError(f"{path}: cannot read this hints file: {error.strerror or error}") from error

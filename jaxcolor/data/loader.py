@@ -362,13 +362,10 @@ class _Collate(NamedTuple):
         """Checks the numbers; ``capacity`` is M of one device."""
         if side < 2 ** (LEVELS - 1) or side % 2 ** (LEVELS - 1):
             raise DataError(f"model.side: {side} is not a multiple of {2 ** (LEVELS - 1)}")
-        for field in ("threads", "workers", "gray_tolerance"):
-            if getattr(config, field) < 0:
-                raise DataError(f"data.{field}: {getattr(config, field)} is negative")
+        if config.gray_tolerance < 0:
+            raise DataError(f"data.gray_tolerance: {config.gray_tolerance} is negative")
         if config.boxes_per_photo < 1:
             raise DataError(f"data.boxes_per_photo: {config.boxes_per_photo} boxes are none; at least 1")
-        if math.isnan(config.score_threshold):
-            raise DataError("data.score_threshold: not a number")
         if not 0 <= share.process_index < share.process_count:
             raise DataError(f"process {share.process_index} of {share.process_count}: there is no such process")
         photos = photos_per_device(share.batch_size, device_count)

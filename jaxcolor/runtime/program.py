@@ -116,8 +116,6 @@ def missing_file(flag: str, argument: str, after: str) -> str | None:
     if word not in (f"-{flag}", f"--{flag}"):
         return None
     path = (value if given else after).partition(":")[0]  # what follows is handed to the file
-    if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
-        return f"--{flag}: {path}: is no regular file but a pipe, a socket or a device"
     if not path or (os.path.exists(path) and not os.path.isdir(path)):
         return None
     folder, name = os.path.split(path)

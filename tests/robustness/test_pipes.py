@@ -10,8 +10,6 @@ from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.boxes.voc import read_voc
 from jaxcolor.data.sources.base import read_list
 from jaxcolor.evaluation.metrics.state_files import read_state
-from jaxcolor.hints import read_hints
-from jaxcolor.runtime.program import missing_file
 from jaxcolor.study.reading import read_object
 from jaxcolor.weights import native
 from jaxcolor.weights.reference import read_pth
@@ -22,7 +20,6 @@ READERS = {
     "voc": read_voc,
     "zip": Archive,
     "list": read_list,
-    "hints": read_hints,
     "weights": native.load,
     "reference": read_pth,
     "metric": read_state,
@@ -37,9 +34,3 @@ def test_it_is_refused(read, tmp_path):
     with pytest.raises((OSError, ValueError), match="is no regular file but a pipe") as error:
         read(path)
     assert "pipe.npz" in str(error.value)
-
-
-def test_as_a_config(tmp_path):
-    path = tmp_path / "pipe.py"
-    os.mkfifo(path)
-    assert "is no regular file" in missing_file("config", f"--config={path}", "")

@@ -30,7 +30,7 @@ REFUSED = [
     ("data.seed", -1, "-1, which must be from 0 to 4294967295"),
     ("data.score_threshold", NAN, "nan, which must be a finite number"),
     ("data.max_crops_per_image", NAN, "nan, which must be a finite number"),
-    ("data.threads", 0, "0, which must be from 1 to 1024"),
+    ("data.threads", -1, "-1, which must be from 0 to 1024"),
     ("data.workers", 10**6, "1000000, which must be from 0 to 1024"),
     ("data.cache_side", 10**6, "1000000, which must be from 0 to 4096"),
     ("data.scenes.min_object_side", NAN, "nan, which must be a finite number"),

@@ -137,6 +137,12 @@ def boxes_of(store: BoxStore, key: str, may_lack: bool) -> Boxes:
         raise
 
 
+def _fitted(store: BoxStore, key: str, may_lack: bool, size: tuple[int, int]) -> Boxes:
+    """``boxes_of``, in the pixels of a photo of this width and height."""
+    found = boxes_of(store, key, may_lack)
+    return fit_boxes(store, key, found, size) if isinstance(store, SizedStore) else found
+
+
 class PhotoSource:
     """The photos of a set, in its order, each with the boxes that a box store has under its name.
 
@@ -210,7 +216,7 @@ class PhotoSource:
         if width and keys is not None and store is not None:
             may_lack = self._may_lack_truth if self._uses_truth else self._may_lack_boxes
             size, key = (width, height), keys[int(self._numbers[index])]
-            found = fit_boxes(store, key, boxes_of(store, key, may_lack), size)
+            found = _fitted(store, key, may_lack, size)
         else:
             entry = self._entry(index)
             size = (width, height) if width else read_size(entry.file)
@@ -366,9 +372,9 @@ class PhotoSource:
     def _detections_of(self, entry: Entry, size: tuple[int, int]) -> Boxes:
         if self.boxes is None:
             return entry.detections or no_boxes()
-        return fit_boxes(self.boxes, entry.name, boxes_of(self.boxes, entry.name, self._may_lack_boxes), size)
+        return _fitted(self.boxes, entry.name, self._may_lack_boxes, size)
 
     def _truth_of(self, entry: Entry, size: tuple[int, int]) -> Boxes | None:
         if self.truth is None:
             return entry.truth(size)
-        return fit_boxes(self.truth, entry.name, boxes_of(self.truth, entry.name, self._may_lack_truth), size)
+        return _fitted(self.truth, entry.name, self._may_lack_truth, size)

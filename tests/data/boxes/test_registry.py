@@ -76,7 +76,8 @@ class TestFindingOut:
     def test_files(self, tmp_path):
         assert find_kind(write_json(tmp_path / "a.json", " \n[]")) == "coco_detections"
         assert find_kind(write_json(tmp_path / "a.json", "{}")) == "coco_instances"
-        for text in ("", "PK", "\ufeff[]"):
+        assert find_kind(write_json(tmp_path / "a.json", "\ufeff[]")) == "coco_detections"  # as Windows writes it
+        for text in ("", "PK"):
             with pytest.raises(DataError, match=r"a\.json: not a file of boxes"):
                 find_kind(write_json(tmp_path / "a.json", text))
 
