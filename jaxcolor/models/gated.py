@@ -14,6 +14,9 @@ from jaxcolor import resample
 from jaxcolor.models.fusion import FusionStrategy, FusionWeights, Instances, WeightHead
 from jaxcolor.models.ops.blend import membership, of_own_image, sum_per_image
 
+_CLOSED = 1e-6
+"""Sum of gates below which they are closed: instances then share what the gates say, to float32's precision."""
+
 
 class Gated(FusionStrategy):
     """Instance m has gate g_m = sigmoid(its logit - the full image's) inside its box, 0 outside.
@@ -33,7 +36,9 @@ class Gated(FusionStrategy):
         logit = placed_logit - of_own_image(full_logit, member)
         gate = jnp.where(counts, jax.nn.sigmoid(logit), 0)
         # log(1 - sigmoid(x)) = -softplus(x), summed where the gate counts.
-        full = jnp.exp(-sum_per_image(jnp.where(counts, jax.nn.softplus(logit), 0), member))
+        log_full = -sum_per_image(jnp.where(counts, jax.nn.softplus(logit), 0), member)
         total = sum_per_image(gate, member)
-        share = (1 - full) / jnp.where(total > 0, total, 1)
-        return FusionWeights(full, gate * of_own_image(share, member))
+        # Of gates near 0 the sum of 1 - full and of gates is the same; its square, in the gradient, would underflow.
+        open_ = total > _CLOSED
+        share = jnp.where(open_, -jnp.expm1(log_full) / jnp.where(open_, total, 1), 1)
+        return FusionWeights(jnp.exp(log_full), gate * of_own_image(share, member))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from jaxcolor import resample
 from jaxcolor.config import FusionConfig
@@ -43,6 +44,24 @@ def test_weights_are_shares_of_what_boxes_cover(scale: float) -> None:
     assert (weights.instance[2] == 0).all()  # padding
     np.testing.assert_array_equal(weights.full[1], 1)  # no boxes
     np.testing.assert_allclose(fused[1], full[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("against", [0.0, 20.0, 60.0, 200.0])
+def test_gradients_are_finite_however_closed_the_gates_are(against: float) -> None:
+    full, instance = (x.astype(jnp.float32) for x in features())
+    module = fusion_strategy(GATED)
+    params = module.init(jax.random.key(0), full, instance, INDEX, BOXES)
+    flat = traverse_util.flatten_dict(params)
+    params = traverse_util.unflatten_dict(
+        {path: x + against if path[1:] == ("full_head", "conv3", "bias") else x for path, x in flat.items()}
+    )
+
+    def loss(params: object, full: jax.Array, instance: jax.Array) -> jax.Array:
+        fused, weights = module.apply(params, full, instance, INDEX, BOXES)
+        return (fused**2).mean() + weights.full.mean()
+
+    for gradient in jax.tree.leaves(jax.grad(loss, (0, 1, 2))(params, full, instance)):
+        assert np.isfinite(gradient).all()
 
 
 def test_one_gate_is_the_softmax_of_two() -> None:
