@@ -167,12 +167,12 @@ def train_batches(
         )
     share = ProcessShare(batch_size, process_index, process_count)
     collate = _Collate.of(config, parts, side, share, device_count)
-    sampler: Sampler = ShuffledSampler(len(numbers), _seed(config))
+    sampler: Sampler = ShuffledSampler(len(numbers), config.seed)
     if config.batching == "balanced" and parts == "both":
         crop_count = _CropCount(source, config, numbers)
         group = batch_size // device_count
         window = _window_steps(config) * batch_size
-        sampler = BalancedSampler(sampler, crop_count, window=window, group_size=group, seed=_seed(config))
+        sampler = BalancedSampler(sampler, crop_count, window=window, group_size=group, seed=config.seed)
     reader = _Reader(source, config, sampler, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
     dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
     return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
@@ -404,9 +404,3 @@ def _window_steps(config: DataConfig) -> int:
     if config.balance_window < 1:
         raise DataError(f"data.balance_window: {config.balance_window} steps are none; at least 1")
     return config.balance_window
-
-
-def _seed(config: DataConfig) -> int:
-    if not 0 <= config.seed < 2**32:
-        raise DataError(f"data.seed: {config.seed} is not from 0 to 2**32 - 1")
-    return config.seed
