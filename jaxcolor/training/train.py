@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from jaxcolor.models.backbone import backbone_class
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import prior, workdirs
-from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.loop import Measure, Run, train_loop
@@ -39,9 +40,9 @@ from jaxcolor.training.stages import (
 )
 from jaxcolor.training.step import TrainState, eval_variables, make_state
 from jaxcolor.weights import native, vgg16
+from jaxcolor.weights.locate import WEIGHTS_FILE
 from jaxcolor.weights.pretrained import Pretrained, load_pretrained
 
-WEIGHTS_FILE = "weights.safetensors"
 START_FILE = "start.safetensors"
 SUMMARY_FILE = workdirs.SUMMARY_FILE
 CONFIG_FILE = workdirs.CONFIG_FILE
@@ -53,7 +54,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     """Train the stages of a config; finished ones are read from ``workdir``, a stopped one is resumed.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
-    of each stage), ``weights.safetensors`` (after each stage: the trees so far) and, for a run that starts from VGG16,
+    of each stage), ``weights.safetensors`` (with each checkpoint: the trees so far) and, for a run that starts from VGG16,
     ``start.safetensors``. Each file is written whole or not at all, so that a run killed at any moment resumes, bit for
     bit, from its last checkpoint.
 
@@ -91,7 +92,8 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
         pretrained = _from_vgg16(config, source, workdir, devices)
     with stop_requests() as stop:
         vgg = vgg16.parameters(config.objective.vgg16) if config.objective.perceptual else None
-        run = Run(config, workdir, source, devices, stop, provenance(config, source), measure, vgg)
+        origin = provenance(config, source)
+        run = Run(config, workdir, source, devices, stop, origin, measure, vgg, pretrained.note)
         fresh = prior.with_class_weights(jax.device_get(networks.init(config.model, config.seed)), config)
         trees = dict(pretrained.variables)
         for name in _missing_trees(stages, trees):
@@ -102,8 +104,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
             stop.obey(f"before stage {stage.name}")
             trees[stage.name] = _run_stage(run, stage, trees, fresh)
             if devices.is_first:
-                note = "; ".join(filter(None, [f"{config.name or 'a run'}, after stage {stage.name}", pretrained.note]))
-                native.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
+                run.write_weights(workdir / WEIGHTS_FILE, stage, stage_config(config, stage).steps, trees)
     return trees
 
 
@@ -115,6 +116,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
     started = {"start_from": config.start_from, "begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
+    _set_damaged_aside(run, stage)
     with Checkpoints(workdir / stage.name, keep, run.origin) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))
         if checkpoints.latest() is not None:
@@ -197,6 +199,7 @@ def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
     absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
         raise CheckpointError(absent)
+    _set_damaged_aside(run, stage)
     with Checkpoints(workdir / stage.name, origin=run.origin) as checkpoints:
         if checkpoints.latest() is None:
             raise CheckpointError(absent)
@@ -204,6 +207,19 @@ def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
     if int(state.step) < steps:
         raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
     return eval_variables(state)
+
+
+def _set_damaged_aside(run: Run, stage: Stage) -> None:
+    """As ``checkpoints.set_damaged_aside``, by the first process; all of them end where it cannot."""
+    problem = ""
+    if run.devices.is_first:
+        try:
+            for line in set_damaged_aside(run.workdir / stage.name):
+                print(line, file=sys.stderr, flush=True)
+        except CheckpointError as error:
+            problem = str(error)
+    if problem := run.devices.gather(problem)[0]:
+        raise CheckpointError(problem)
 
 
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
