@@ -20,8 +20,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WEIGHTS = flags.DEFINE_string(
     "weights",
     None,
-    "Weights file (.safetensors), or the folder of a training run, of one of its stages or of a checkpoint; they decide "
-    "the architecture.",
+    "Weights file (.safetensors), or the folder of a training run, of one of its stages or of a checkpoint; they "
+    "decide the architecture.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the results; made if it is not there.")
 _CONTROLS = flags.DEFINE_bool("controls", True, "Measure both controls of fusion too (three times the work).")

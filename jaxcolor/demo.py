@@ -26,8 +26,10 @@ from jaxcolor.config_io import from_dict
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.evaluation import run, table_formats
 from jaxcolor.evaluation.predictors import Checkpoint
+from jaxcolor.evaluation.result_folder import METRICS_FILE, REPORT_FILE, replaced_results
 from jaxcolor.inference.files import colorize_files
 from jaxcolor.runtime import program
+from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.training import logs, train
 
 COLORIZED = 8
@@ -45,12 +47,18 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None) -> Non
       workdir: of everything.
       choice: of the network for scenes with two hues; None: without.
     """
+    with owned_folder(workdir, "--workdir"):
+        _run_demo(config, workdir, choice)
+
+
+def _run_demo(config: Config, workdir: Path, choice: Config | None) -> None:
     trees = train.train(config, workdir, run.DuringTraining(config) if config.eval_every else None)
     results = run.measure(config, config.model, trees)
-    metrics = run.write_results(results, workdir)
-    seconds = json.loads((workdir / train.SUMMARY_FILE).read_text())["train_seconds"]
-    metrics["train_seconds"] = round(sum(seconds.values()), 1)
-    run.write_json(workdir / run.METRICS_FILE, metrics)
+    with replaced_results(workdir) as part:
+        metrics = run.write_results(results, part)
+        seconds = json.loads((workdir / train.SUMMARY_FILE).read_text())["train_seconds"]
+        metrics["train_seconds"] = round(sum(seconds.values()), 1)
+        run.write_json(part / METRICS_FILE, metrics)
 
     photos = write_photos(config, workdir / "photos")
     colorize_files(
@@ -74,7 +82,7 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None) -> Non
         "seeds": f"initialization {config.seed}, training scenes {config.data.seed}",
     }
     chosen = None if choice is None else train_two_hues(choice, workdir)
-    path = workdir / run.REPORT_FILE
+    path = workdir / REPORT_FILE
     source = run.eval_source(config, config.model)
     studied = [Checkpoint("", config.model, trees)]
     run.write_page(
@@ -90,9 +98,9 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None) -> Non
     )
     print(table_formats.markdown(metrics))
     if chosen is not None:
-        run.write_json(workdir / run.METRICS_FILE, metrics | {"two_hues": chosen.metrics})
+        run.write_json(workdir / METRICS_FILE, metrics | {"two_hues": chosen.metrics})
         print("\ntwo hues: " + ", ".join(f"{name} {value:g}" for name, value in chosen.metrics.items()))
-    print(f"\nreport: {path}\nmetrics: {workdir / run.METRICS_FILE}\ncolored scenes: {workdir / 'colorized'}")
+    print(f"\nreport: {path}\nmetrics: {workdir / METRICS_FILE}\ncolored scenes: {workdir / 'colorized'}")
 
 
 def train_two_hues(config: Config, workdir: Path) -> two_hues.Measured:

@@ -65,8 +65,9 @@ def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
     from jaxcolor.inference.files import colorize_files
     from jaxcolor.runtime.compile_cache import compile_cache
+    from jaxcolor.runtime.owner import owned_folder
 
-    with compile_cache():
+    with compile_cache(), owned_folder(options.output, "--output"):
         colorize_files(
             options.photos,
             options.weights,

@@ -17,6 +17,7 @@ from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
 from jaxcolor.registries import import_parts
+from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
@@ -54,9 +55,9 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     """Train the stages of a config; finished ones are read from ``workdir``, a stopped one is resumed.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
-    of each stage), ``weights.safetensors`` (with each checkpoint: the trees so far) and, for a run that starts from VGG16,
-    ``start.safetensors``. Each file is written whole or not at all, so that a run killed at any moment resumes, bit for
-    bit, from its last checkpoint.
+    of each stage), ``weights.safetensors`` (with each checkpoint: the trees so far) and, for a run that starts from
+    VGG16, ``start.safetensors``. Each file is written whole or not at all, so that a run killed at any moment resumes,
+    bit for bit, from its last checkpoint.
 
     Args:
       config: of the run.
@@ -69,6 +70,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     Raises:
       ConfigError, DataError, WeightsError: settings, photos or weights that cannot be used.
       CheckpointError: an earlier stage's result is missing, or ``workdir`` holds another run.
+      FolderInUseError: another run is at work in ``workdir``.
       WorkdirError: ``workdir`` cannot be written to, or is not what ``config.resume`` says.
       TrainingError: a loss that is not finite.
       StoppedError: SIGINT or SIGTERM came; the state is saved.
@@ -77,6 +79,12 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     devices = Devices.all(config.mapping)
     _check(config, stages, devices, measure)
     workdirs.check(workdir, config.resume, [stage.name for stage in stages])
+    with owned_folder(workdir, "--workdir", devices):
+        return _train(config, workdir, measure, stages, devices)
+
+
+def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[Stage], devices: Devices) -> Trees:
+    """The run, in a folder of its own."""
     pretrained = _load_pretrained(config, stages, devices)
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())

@@ -102,9 +102,7 @@ class TestPlaces:
             native.load(copied / "full")
 
     def test_other_folders_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            WeightsError, match=r"is a folder without weights; give a \.safetensors file, the folder of"
-        ):
+        with pytest.raises(WeightsError, match="is a folder without weights; give a"):
             native.load(tmp_path)
 
 

@@ -142,9 +142,9 @@ class TestRecord:
         with Checkpoints(tmp_path, origin=origin(Source())) as checkpoints:
             checkpoints.save(state(3), SETTINGS)
         shutil.rmtree(tmp_path / "3" / item)
-        with Checkpoints(tmp_path, Keep(best="psnr"), origin(Source())) as checkpoints:
-            with pytest.raises(CheckpointError, match=f"{tmp_path}/3: its {item} is missing or damaged"):
-                checkpoints.restore(state(0), SETTINGS)
+        refused = pytest.raises(CheckpointError, match=f"{tmp_path}/3: its {item} is missing or damaged")
+        with Checkpoints(tmp_path, Keep(best="psnr"), origin(Source())) as checkpoints, refused:
+            checkpoints.restore(state(0), SETTINGS)
 
 
 class TestOtherData:
