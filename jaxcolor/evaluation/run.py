@@ -14,7 +14,6 @@ from typing import Any
 import jax
 from markupsafe import Markup
 from PIL import Image
-from tqdm import tqdm
 
 import jaxcolor
 from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig
@@ -51,6 +50,7 @@ from jaxcolor.registries import import_parts
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.runtime.progress import progress
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
 
@@ -168,7 +168,7 @@ def compare(
     share = -(-photos // devices.process_count)
     with (
         batches,
-        tqdm(total=share, desc="evaluate", unit="photo", leave=not during, disable=not devices.is_first) as bar,
+        progress(share, "evaluate", "photo", shown=devices.is_first, leave=not during) as note,
     ):
         known = fid_source(config.eval, model.side, source)
         kept = _kept_statistics(config.eval, known, devices)
@@ -182,7 +182,7 @@ def compare(
             config.eval.hint_counts,
             config.eval.samples,
         )
-        results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=bar.update)
+        results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=note)
     if kept is None and evaluator.truth_statistics is not None and config.eval.fid_truth and devices.is_first:
         found = evaluator.truth_statistics
         fid.cached(Path(config.eval.fid_truth), known, lambda: found)
@@ -360,6 +360,15 @@ def evaluate_files(
         return _evaluate_files(config, weights, workdir, checkpoints or {}, predictions or {}, controls, parquet)
 
 
+def _announce(config: Config, checkpoints: Sequence[Checkpoint], source: Source, workdir: Path) -> None:
+    """The first line: device, precision, photos, and where the results go."""
+    devices = Devices.all(config.mapping)
+    photos = min(config.eval.photos or len(source), len(source))
+    precisions = ", ".join(dict.fromkeys(checkpoint.model.compute_dtype for checkpoint in checkpoints))
+    on = ", ".join(filter(None, [f"{devices.count} x {devices.kind}", precisions]))
+    devices.say(f"evaluating on {on}: {photos:,} photos; results go to {workdir}")
+
+
 def _evaluate_files(
     config: Config,
     weights: Path | None,
@@ -377,13 +386,14 @@ def _evaluate_files(
     folders = [Predictions(name, folder) for name, folder in predictions.items()]
     if not loaded and not folders:
         raise UserError("there is nothing to evaluate: give --weights, --checkpoint or --predictions")
+    source = eval_source(config, loaded[0].model if loaded else config.model)
+    _announce(config, loaded, source, workdir)
     if weights is not None:
         of_file, of_flags = to_dict(loaded[0].model), to_dict(config.model)
         differing = [name for name, value in of_file.items() if value != of_flags[name]]
         if differing:
             described = ", ".join(f"{name} {of_file[name]}, not {of_flags[name]}" for name in differing)
             print(f"model: as in {weights}, whatever the config says ({described})", file=sys.stderr)
-    source = eval_source(config, loaded[0].model if loaded else config.model)
     results = compare(config, loaded, folders, controls=controls, source=source)
     names = {"weights": str(weights)} if weights is not None else {}
     others = {name: str(path) for name, path in {**checkpoints, **predictions}.items()}

@@ -120,7 +120,7 @@ def colorize_files(
     elif without:
         print(f"{without} of {len(paths)} photos have no entry for boxes: full-image network alone", file=sys.stderr)
     output.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
+    with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
         for batch in _batches(jobs, batch_size):
             _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
             bar.update(len(batch))

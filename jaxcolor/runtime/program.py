@@ -62,7 +62,12 @@ def run(
             if processes is not None:
                 processes.start()
             import_modules(_IMPORT.value)
-            work(from_dict(kind, config.value.to_dict()))
+            built = from_dict(kind, config.value.to_dict())
+
+            from jaxcolor.runtime.compile_cache import compile_cache  # JAX is imported by it
+
+            with compile_cache():
+                work(built)
 
         sys.exit(exit_status(name, checked))
 

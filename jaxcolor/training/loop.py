@@ -23,6 +23,7 @@ from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.runtime.progress import on_terminal
 from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.flops import count_flops, peak_flops
@@ -161,7 +162,9 @@ def train_loop(
             stop_now = bool(stop) and (log_due or devices.process_count == 1)
             at_end = number == last or stop_now
             if log_due or at_end:
-                bar.set_postfix_str(pending.flush())
+                bar.set_postfix_str(said := pending.flush())
+                if not on_terminal():
+                    devices.say(f"{stage.name}: step {number:,} of {last:,}, {said}")
                 warn_if_recompiled(step, f"stage {stage.name}, step {number}")
             metrics = None
             if measure is not None and number % config.eval_every == 0:
@@ -215,7 +218,14 @@ def _held_photos(run: Run) -> Any:
 
 
 def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:
-    return tqdm(total=settings.steps, initial=done, desc=stage.name, unit="step", dynamic_ncols=True, disable=not shown)
+    return tqdm(
+        total=settings.steps,
+        initial=done,
+        desc=stage.name,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not (shown and on_terminal()),
+    )
 
 
 def _report_left_out(run: Run, pending: PendingScalars) -> None:

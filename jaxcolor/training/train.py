@@ -85,13 +85,17 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
 
 def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[Stage], devices: Devices) -> Trees:
     """The run, in a folder of its own."""
-    pretrained = _load_pretrained(config, stages, devices)
+    pretrained = _load_pretrained(config, stages)
     source = make_source(config.data, config.model.side)
-    devices.say(source.describe())
     # Steps are needed also of those stages of which only the result is read.
     needed = {name for stage in stages for name in (stage.name, *stage.needs)}
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
-    for line in lines:
+    steps = ", ".join(f"{stage.name} {stage_config(config, stage).steps:,}" for stage in stages)
+    devices.say(
+        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
+        f"steps: {steps}; results go to {workdir}"
+    )
+    for line in (source.describe(), *filter(None, [pretrained.note]), *pretrained.unused, *lines):
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)
@@ -165,15 +169,13 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
         check_stage(config, stage, devices.count)
 
 
-def _load_pretrained(config: Config, stages: list[Stage], devices: Devices) -> Pretrained:
+def _load_pretrained(config: Config, stages: list[Stage]) -> Pretrained:
     """The trees of ``start_from`` that this run uses; none without it."""
     if vgg16.is_named(config.start_from):
         vgg16.check(config)  # it is computed from photos, which are not there yet (_from_vgg16)
     if not config.start_from or vgg16.is_named(config.start_from):
         return Pretrained({}, "", ())
     found = load_pretrained(config)
-    for line in (found.note, *found.unused):
-        devices.say(line)
     # Later stages start from the stages before them, and not from what the file has of theirs.
     later = {stage.name for stage in stages[1:]}
     return found._replace(variables={name: tree for name, tree in found.variables.items() if name not in later})

@@ -210,3 +210,15 @@ def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not written"), Checkpoints(tmp_path / "full") as checkpoints:
         checkpoints.save(state(1), SETTINGS, write_weights=write)
     assert saved_steps(tmp_path / "full") == []
+
+
+def test_the_log_of_a_redirected_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train.train(ONLY_FULL, tmp_path)
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == (
+        f"training on 8 x cpu, float32: 1,000,000 photos; steps: full 5; results go to {tmp_path}"
+    )
+    assert [line.split(", ")[0] for line in out.splitlines() if line.startswith("full: ")] == [
+        f"full: step {step} of 5" for step in (2, 4, 5)
+    ]
+    assert err == ""
