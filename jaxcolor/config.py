@@ -13,7 +13,7 @@ import math
 from typing import Literal
 
 from jaxcolor.boxes import BoxChoice
-from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES
+from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES, TRACKERS
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import Registry
 
@@ -458,6 +458,9 @@ class Config:
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10
+    trackers: str = "tensorboard"
+    """Where scalars go besides ``scalars.jsonl``: ``tensorboard``, and dotted paths of your own, with commas between
+    them (``tensorboard,my_code:WeightsAndBiases``; ``training.trackers``). Empty: nowhere."""
     eval_every: int = 0
     """Steps of stages full and fusion after which the photos of ``eval`` are measured: scalars, and a contact sheet in
     TensorBoard and below ``<workdir>/seen``. Stage instance makes no photo, and is not measured. 0: never."""
@@ -499,6 +502,8 @@ class Config:
             _require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
         for name in ("eval_every", "patience"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0 (0: never)")
+        for name in self.tracker_names:
+            _check_name(TRACKERS, "trackers", name)
         multiple = f"a multiple of checkpoint_every, {self.checkpoint_every}: only what is saved can be kept"
         _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
         measured = not self.keep_best or self.eval_every > 0
@@ -506,3 +511,8 @@ class Config:
         heads = [getattr(self.objective, name, 1.0) for name in self.model.outputs]
         if not any((*heads, self.objective.perceptual, self.objective.colorfulness)):
             raise ConfigError(f"objective: the losses of {self.model.outputs} have weights that are all 0")
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """The names in ``trackers``, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.trackers.split(",") if name.strip()))

@@ -16,7 +16,7 @@ from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
-from jaxcolor.registries import import_parts
+from jaxcolor.registries import TRACKERS, import_parts
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import prior, workdirs
@@ -146,7 +146,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
         began = time.monotonic()
         if done < settings.steps:
             identity = {**stage_settings(config, stage), **started}
-            with Logs(workdir, stage.name, done, write=devices.is_first) as logs:
+            with Logs(workdir, config, stage.name, done, write=devices.is_first) as logs:
                 state = train_loop(run, stage, state, trees, checkpoints, identity, logs)
         if devices.is_first:
             workdirs.add_seconds(workdir, stage.name, time.monotonic() - began, resumed=done > 0)
@@ -159,6 +159,8 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
         raise ValueError("config.eval_every asks for evaluations, and there is no function to measure with")
     parse_profile_steps(config.profile_steps)
     import_parts(config.model)
+    for name in config.tracker_names:
+        TRACKERS.get(name)
     if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
         # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
         raise ConfigError(
