@@ -450,6 +450,8 @@ class Config:
     ``model.hint_mask`` must be the file's."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
+    join_seconds: float = 300.0
+    """Of several processes: for how long they wait for each other at the start."""
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
     cuda_graphs: bool = False
@@ -498,6 +500,8 @@ class Config:
         _require(fits, "low_chroma", self.low_chroma, "at least 0 (0 keeps all)")
         can = not self.cuda_graphs or self.mapping == "shard_map"
         _require(can, "cuda_graphs", self.cuda_graphs, "False with mapping pmap")
+        fits = 1 <= self.join_seconds <= 86_400
+        _require(fits, "join_seconds", self.join_seconds, "from 1 to 86400")
         for name, least in (("log_every", 1), ("checkpoint_every", 1), ("keep_checkpoints", 1), ("keep_every", 0)):
             _require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
         for name in ("eval_every", "patience"):

@@ -177,7 +177,8 @@ def check_space(folder: Path, needed: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise UserError(f"{folder}: needs {needed / 1e9:.1f} GB of disk; {place} has {free / 1e9:.1f} GB free")
+        sizes = [f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB" for n in (needed, free)]
+        raise UserError(f"{folder}: needs {sizes[0]} of disk; {place} has {sizes[1]} free")
 
 
 def folder_size(folder: Path) -> int:

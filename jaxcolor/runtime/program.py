@@ -59,10 +59,10 @@ def run(
             for holder in (config, *required):
                 if not holder.value:
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
-            if processes is not None:
-                processes.start()
-            import_modules(_IMPORT.value)
             built = from_dict(kind, config.value.to_dict())
+            if processes is not None:
+                processes.start(getattr(built, "join_seconds", Config.join_seconds))
+            import_modules(_IMPORT.value)
 
             from jaxcolor.runtime.compile_cache import compile_cache  # JAX is imported by it
 

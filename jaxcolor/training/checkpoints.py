@@ -29,7 +29,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, E
 
 from jaxcolor.config import Config
 from jaxcolor.config_io import setting_differences, to_dict, with_defaults
-from jaxcolor.runtime.atomic import atomic_link
+from jaxcolor.runtime.atomic import atomic_link, check_space
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.manifest import find_damage, write_manifest
 from jaxcolor.training.compatibility import Settings, array_shapes, shape_differences
@@ -158,6 +158,7 @@ class Checkpoints:
             known = ", ".join(sorted(metrics)) or "nothing"
             raise CheckpointError(f"config.keep_best: there is no metric {self._keep.metric!r}; measured: {known}")
         self._manager.wait_until_finished()  # as Orbax itself would
+        self._check_space(state, write_weights is not None)
         score = self._keep.score(metrics or {})
         about = {"step": step, "best_by": self._keep.best, "score": score if score > -math.inf else None}
         self._completing = (step, write_weights, about)
@@ -172,6 +173,21 @@ class Checkpoints:
             # Never None, which Orbax warns about; a checkpoint without the metric ranks below all that have it.
             metrics={name: float(value) for name, value in (metrics or {}).items()},
         )
+
+    def _check_space(self, state: TrainState, with_weights: bool) -> None:
+        """Orbax would find a full disk too, in a thousand lines."""
+        if jax.process_index():
+            return
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        if with_weights:
+            weights = self.folder.parent / WEIGHTS_FILE
+            needed += weights.stat().st_size if weights.exists() else needed
+        try:
+            check_space(self.folder, needed)
+        except UserError as error:
+            saved = self.latest()
+            where = f"step {saved}" if saved else "the start of the stage"
+            raise CheckpointError(f"{error}; make room, and the same command goes on from {where}") from error
 
     def _complete(self) -> None:
         """Write weights and manifest of the checkpoint that is being saved; in Orbax's thread, before it is renamed."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,7 +53,7 @@ class Logs:
         """The scalars after ``step`` steps."""
         if not self._write:
             return
-        self._file.write(json.dumps({"stage": self._stage, "step": step, **scalars}) + "\n")
+        self._append({"stage": self._stage, "step": step, **scalars})
         self._trackers.each(lambda tracker: tracker.scalars(scalars, step))
 
     def write_metrics(self, step: int, metrics: Mapping[str, float], sheet: Image.Image | None) -> None:
@@ -63,7 +64,7 @@ class Logs:
         if not self._write:
             return
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # NaN: nothing to measure
-        self._file.write(json.dumps({"stage": self._stage, "step": step, "measured": True, **finite}) + "\n")
+        self._append({"stage": self._stage, "step": step, "measured": True, **finite})
         named = {f"eval/{name}": value for name, value in finite.items()}
         self._trackers.each(lambda tracker: tracker.scalars(named, step))
         if sheet is not None:
@@ -73,6 +74,18 @@ class Logs:
             with atomic_write(self._seen / f"{self._stage}-{step:07d}-photos.png") as part:
                 sheet.save(part, format="PNG")
 
+    def _append(self, record: Mapping[str, Any]) -> None:
+        with self._named():
+            self._file.write(json.dumps(record) + "\n")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of writing name the file, which Python's own do not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
     def text(self, name: str, text: str) -> None:
         """A text, to the trackers."""
         if self._write:
@@ -81,7 +94,8 @@ class Logs:
     def flush(self) -> None:
         """Make sure that a reader sees everything written so far."""
         if self._write:
-            self._file.flush()
+            with self._named():
+                self._file.flush()
             self._trackers.each(lambda tracker: tracker.flush())
 
 
