@@ -48,6 +48,7 @@ from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.models.networks import Variables
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.progress import progress
@@ -356,6 +357,7 @@ def evaluate_files(
       OSError: a file cannot be read, or the results cannot be written.
       UserError: a file, a folder, a name or the source cannot be used; nothing to measure.
     """
+    check_main_guard()
     with owned_folder(workdir, "--workdir", Devices.all(config.mapping)):
         return _evaluate_files(config, weights, workdir, checkpoints or {}, predictions or {}, controls, parquet)
 

@@ -14,14 +14,15 @@ _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large
 _LOST = {errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN}
 _LOST_TEXTS = ("Stale file handle", "Input/output error", "Transport endpoint is not connected")
 _QUOTED = re.compile(r'(?:Failed writing|local file|Failed to \w+[^"]*):? "([^"]+)"')
+_WORKER = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 _ASKED = re.compile(r"allocate ([\d.]+ ?[KMGT]i?B|\d+ bytes)")
 
 
 def translate(error: BaseException) -> str | None:
     """One line for a person where it is known what an error of a library means; None for all others.
 
-    Known are: a full disk, a file that a network file system gave up, a device or a computer without memory, processes
-    of one run that lost each other.
+    Known are: a full disk, a file that a network file system gave up, a device or a computer without memory, a worker
+    process that ended, processes of one run that lost each other.
     """
     for one in _chain(error):
         text = str(one)
@@ -39,6 +40,11 @@ def translate(error: BaseException) -> str | None:
             return (
                 f"the computer's memory is full{f' ({text})' if text else ''}: lower the batch size, data.threads and "
                 "data.workers, or end other programs"
+            )
+        if ended := _WORKER.search(text):
+            return (
+                f"a worker process that reads photos ended by itself (status {ended[1]}); what it said is above, if "
+                "anything: without a word it was killed, for want of memory perhaps (fewer data.workers)"
             )
         if "coordination service" in text.lower() and ("UNAVAILABLE" in text or "DEADLINE_EXCEEDED" in text):
             return "another process of this run has ended or is not reached; end all of them, and start them again"

@@ -17,6 +17,7 @@ from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
 from jaxcolor.registries import TRACKERS, import_parts
+from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import prior, workdirs
@@ -75,6 +76,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
       TrainingError: a loss that is not finite.
       StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
+    check_main_guard()
     stages = stages_of(config)
     devices = Devices.all(config.mapping)
     _check(config, stages, devices, measure)

@@ -17,6 +17,7 @@ TENSORSTORE = (
     'checkpoint-tmp/variables/d/675": Failed to write 17126 bytes to file 9: No space left on device [os_error_code='
 )
 CUDA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12.50GiB. [tf-allocator-allocation-error='']"
+WORKER = "Worker process was terminated unexpectedly with exit code -9. Search the logs above for the source of it."
 GONE = "UNAVAILABLE: failed to connect to all addresses. RPC: /xla.coordination.CoordinationService/Heartbeat"
 
 
@@ -29,6 +30,7 @@ GONE = "UNAVAILABLE: failed to connect to all addresses. RPC: /xla.coordination.
         (OSError(errno.ESTALE, "Stale file handle", "a.jpg"), "a.jpg: the file system gave the file up", "mounted"),
         (JaxRuntimeError(CUDA), "the device's memory is full (12.50GiB more", "--config.full.accumulate=2"),
         (MemoryError("Unable to allocate 40 GiB"), "the computer's memory is full (Unable to allocate 40", "data.thr"),
+        (RuntimeError(WORKER), "a worker process that reads photos ended by itself (status -9)", "fewer data.workers"),
         (JaxRuntimeError(GONE + " coordination service"), "another process of this run has ended", "start them again"),
     ],
 )
