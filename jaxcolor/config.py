@@ -215,6 +215,9 @@ class StageConfig:
     epochs: float = 0.0
     """In place of steps, which must then be 0: how often the stage sees each of its photos (stages instance and
     fusion: of those with boxes). Turned into steps at the start of a run, and printed."""
+    minutes: float = 0.0
+    """In place of steps and epochs, whatever ``steps`` says: the stage ends after so much time, and the learning rate
+    follows the clock. What was taken is written down, and a resumed run repeats it exactly. 0: by steps."""
     batch_size: int = 16
     """Photos in a step, over all devices."""
     accumulate: int = 1
@@ -247,11 +250,15 @@ class StageConfig:
         _require(math.isfinite(self.epochs) and self.epochs >= 0, "epochs", self.epochs, "at least 0")
         both = f"0 where epochs are given ({self.epochs:g}); or set epochs to 0"
         _require(not (self.steps and self.epochs), "steps", self.steps, both)
+        _require(0 <= self.minutes <= 1e6, "minutes", self.minutes, "at least 0")
+        _require(not (self.minutes and self.epochs), "epochs", self.epochs, "0 where minutes are given")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
         _require(self.accumulate > 0, "accumulate", self.accumulate, "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
         high = round(self.steps * self.decay_start) if self.schedule == "linear" else self.steps
+        if self.minutes:
+            high = 1_000_000  # nobody knows yet
         rule = f"from 0 to {high}, the step from which the learning rate falls or the stage is over"
         _require(0 <= self.warmup_steps <= high, "warmup_steps", self.warmup_steps, rule)
         _require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "above 0 and at most 1, a share of the photo")

@@ -26,6 +26,7 @@ from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.runtime.progress import on_terminal
 from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
+from jaxcolor.training.clock import Clock
 from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.monitor import LoaderWait, PendingScalars, Profile, parse_profile_steps, warn_if_recompiled
@@ -33,7 +34,7 @@ from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
+from jaxcolor.training.step import RATE, VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
 from jaxcolor.weights import native
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
@@ -59,10 +60,12 @@ class Run:
     started_from: str = ""
     """What the pretrained weights were, for the notes of those that are made of them."""
 
-    def write_weights(self, path: Path, stage: Stage, step: int, trees: Mapping[str, Any]) -> None:
-        """Write the trees so far, of which the one of ``stage`` has taken that many steps, as a weights file."""
-        steps = stage_config(self.config, stage).steps
-        when = f"after stage {stage.name}" if step == steps else f"stage {stage.name}, step {step} of {steps}"
+    def write_weights(self, path: Path, stage: Stage, trees: Mapping[str, Any], step: int | None = None) -> None:
+        """Write the trees so far as a weights file; ``step``: how far ``stage`` is, None: it is over."""
+        when = f"after stage {stage.name}"
+        if step is not None:
+            steps = stage_config(self.config, stage).steps
+            when = f"stage {stage.name}, step {step}" + (f" of {steps}" if steps else "")
         note = "; ".join(filter(None, [f"{self.config.name or 'a run'}, {when}", self.started_from]))
         native.save(path, self.config.model, trees, note=note)
 
@@ -75,6 +78,7 @@ def train_loop(
     checkpoints: Checkpoints,
     identity: Mapping[str, Any],
     logs: Logs,
+    clock: Clock | None = None,
 ) -> TrainState:
     """Train a stage from the state given to its last step.
 
@@ -86,6 +90,7 @@ def train_loop(
       checkpoints: of the stage.
       identity: settings to be saved with each checkpoint.
       logs: of the stage.
+      clock: of a stage that is bounded by time.
 
     Returns:
       The state after the last step, on the host.
@@ -106,7 +111,8 @@ def train_loop(
         donate=(0,),
         cuda_graphs=config.cuda_graphs,
     )
-    done, last = int(state.step), settings.steps
+    done = int(state.step)
+    last = settings.steps if clock is None else clock.last_step
     on_device = devices.replicate(state)
     read_only = {tree: trees[tree] for tree in stage.frozen}
     if run.vgg16 is not None:
@@ -124,10 +130,11 @@ def train_loop(
 
     precise = jax.config.read("jax_enable_x64")  # of this thread, which need not be the one that writes
 
-    def exporter(state: TrainState) -> Callable[[Path], None]:
+    def exporter(state: TrainState, over: bool) -> Callable[[Path], None]:
         def write(path: Path) -> None:
             with jax.enable_x64(precise):
-                run.write_weights(path, stage, int(state.step), {**trees, stage.name: eval_variables(state)})
+                step = None if over else int(state.step)
+                run.write_weights(path, stage, {**trees, stage.name: eval_variables(state)}, step)
 
         return write
 
@@ -142,9 +149,16 @@ def train_loop(
         prefetched = (
             repeat((_NOTHING_LOADED, _held_photos(run)))
             if cached
-            else devices.ahead(islice(batches, last - done), lambda loaded: loaded.batch)
+            else devices.ahead(islice(batches, None if last is None else last - done), lambda loaded: loaded.batch)
         )
-        for number in range(done + 1, last + 1):
+        number = done
+        while number != last:
+            number += 1
+            if clock is not None and (number == done + 1 or clock.has_moved(number - 1)):
+                frozen = {
+                    **frozen,
+                    RATE: devices.replicate(np.asarray(clock.rate(number), jax.dtypes.canonicalize_dtype(float))),
+                }
             with loader_wait.for_batch(number):
                 loaded, batch = next(prefetched)
             if number == done + 1 and peak_flops(devices.kind) is not None:
@@ -157,6 +171,9 @@ def train_loop(
             bar.update()
 
             log_due = number % config.log_every == 0
+            if clock is not None and log_due:
+                clock.look(number)
+                last = clock.last_step
             if log_due and devices.process_count > 1:
                 stop.agree(devices)  # all processes must stop after the same step
             stop_now = bool(stop) and (log_due or devices.process_count == 1)
@@ -164,7 +181,8 @@ def train_loop(
             if log_due or at_end:
                 bar.set_postfix_str(said := pending.flush())
                 if not on_terminal():
-                    devices.say(f"{stage.name}: step {number:,} of {last:,}, {said}")
+                    of = f" of {last:,}" if last else f", {clock.share(number):.0%} of the time" if clock else ""
+                    devices.say(f"{stage.name}: step {number:,}{of}, {said}")
                 warn_if_recompiled(step, f"stage {stage.name}, step {number}")
             metrics = None
             if measure is not None and number % config.eval_every == 0:
@@ -174,10 +192,11 @@ def train_loop(
                 pending.restart_clock()
             if at_end or number % config.checkpoint_every == 0 or (metrics is not None and config.keep_best):
                 pending.flush()
-                checkpoints.save(fetched := devices.fetch(on_device), identity, metrics, exporter(fetched))
+                fetched = devices.fetch(on_device)
+                checkpoints.save(fetched, identity, metrics, exporter(fetched, number == last))
                 pending.restart_clock()
             # After the last step of the last stage there is nothing left to stop.
-            if stop_now and (number < last or stage.name != config.stages[-1]):
+            if stop_now and (number != last or stage.name != config.stages[-1]):
                 stop.obey(f"in stage {stage.name} after step {number}")
     _report_left_out(run, pending)
     return devices.fetch(on_device)
@@ -219,7 +238,7 @@ def _held_photos(run: Run) -> Any:
 
 def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:
     return tqdm(
-        total=settings.steps,
+        total=settings.steps or None,
         initial=done,
         desc=stage.name,
         unit="step",

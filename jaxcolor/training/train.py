@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxcolor.config import Config, ConfigError
+from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.config_io import to_dict
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
@@ -22,6 +22,7 @@ from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
+from jaxcolor.training.clock import Clock
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.loop import Measure, Run, train_loop
@@ -92,7 +93,7 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     # Steps are needed also of those stages of which only the result is read.
     needed = {name for stage in stages for name in (stage.name, *stage.needs)}
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
-    steps = ", ".join(f"{stage.name} {stage_config(config, stage).steps:,}" for stage in stages)
+    steps = ", ".join(f"{stage.name} {_length(stage_config(config, stage))}" for stage in stages)
     devices.say(
         f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
         f"steps: {steps}; results go to {workdir}"
@@ -118,7 +119,7 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
             stop.obey(f"before stage {stage.name}")
             trees[stage.name] = _run_stage(run, stage, trees, fresh)
             if devices.is_first:
-                run.write_weights(workdir / WEIGHTS_FILE, stage, stage_config(config, stage).steps, trees)
+                run.write_weights(workdir / WEIGHTS_FILE, stage, trees)
     return trees
 
 
@@ -138,18 +139,19 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
         if devices.is_first:  # only now is it known that this run belongs here
             workdirs.write_config(workdir, to_dict(config))
         done = int(state.step)
+        clock = Clock(checkpoints.folder, settings, done, devices) if settings.minutes else None
         if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
             raise ConfigError(f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model")
         table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
         devices.say(
-            f"stage {stage.name}: steps {done} to {settings.steps}, batch size {settings.batch_size} on "
+            f"stage {stage.name}: steps {done} to {_length(settings)}, batch size {settings.batch_size} on "
             f"{devices.count} x {devices.kind}\n{table}"
         )
         began = time.monotonic()
-        if done < settings.steps:
+        if done < settings.steps if clock is None else done != clock.last_step:
             identity = {**stage_settings(config, stage), **started}
             with Logs(workdir, config, stage.name, done, write=devices.is_first) as logs:
-                state = train_loop(run, stage, state, trees, checkpoints, identity, logs)
+                state = train_loop(run, stage, state, trees, checkpoints, identity, logs, clock)
         if devices.is_first:
             workdirs.add_seconds(workdir, stage.name, time.monotonic() - began, resumed=done > 0)
     return eval_variables(state)
@@ -209,7 +211,7 @@ def _missing_trees(stages: list[Stage], trees: Trees) -> list[str]:
 
 def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
     """The result of a stage that was trained in this workdir before; ``fresh`` is a tree of the same structure."""
-    config, workdir, steps = run.config, run.workdir, stage_config(run.config, stage).steps
+    config, workdir, settings = run.config, run.workdir, stage_config(run.config, stage)
     absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
         raise CheckpointError(absent)
@@ -218,9 +220,17 @@ def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
         if checkpoints.latest() is None:
             raise CheckpointError(absent)
         state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh), {})
-    if int(state.step) < steps:
-        raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
+    done = int(state.step)
+    clock = Clock(workdir / stage.name, settings, done, run.devices) if settings.minutes else None
+    if done < settings.steps if clock is None else done != clock.last_step:
+        of = _length(settings)
+        raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {done} of {of}; finish it first")
     return eval_variables(state)
+
+
+def _length(settings: StageConfig) -> str:
+    """How long a stage is: in steps, or in minutes."""
+    return f"{settings.minutes:g} minutes" if settings.minutes else f"{settings.steps:,}"
 
 
 def _set_damaged_aside(run: Run, stage: Stage) -> None:
