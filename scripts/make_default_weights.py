@@ -65,7 +65,7 @@ def cost(trained: NativeWeights, stored: NativeWeights, photos: Sequence[Path], 
     curve = trained.saturation_curve
     colorizers = [Colorizer(config, w.variables, vivid=vivid, saturation_curve=curve) for w in (trained, stored)]
     params = lpips.load("alex")
-    distance = jax.jit(lambda a, b: lpips.lpips(params, "alex", a, b))
+    distance = jax.jit(lpips.lpips, static_argnums=1)
     rows = []
     for start in tqdm(range(0, len(photos), BATCH), unit="batch", dynamic_ncols=True):
         truth = np.stack([_resized(photo, config.side) for photo in photos[start : start + BATCH]])
@@ -73,8 +73,8 @@ def cost(trained: NativeWeights, stored: NativeWeights, photos: Sequence[Path], 
         of_batch = [
             _psnr(before, truth),
             _psnr(after, truth),
-            np.asarray(distance(before, truth)),
-            np.asarray(distance(after, truth)),
+            np.asarray(distance(params, "alex", before, truth)),
+            np.asarray(distance(params, "alex", after, truth)),
             _psnr(after, before),
         ]
         rows.append(np.stack(of_batch, axis=1))
@@ -116,6 +116,8 @@ def run(args: argparse.Namespace) -> None:
         others = [path for path in args.out.glob("*.safetensors") if path.name != file]
         total = size + sum(path.stat().st_size for path in others)
         print(f"{file}: {size / 1e6:.2f} MB, {total / 1e6:.2f} of {MOST_BYTES / 1e6:.0f} MB with others")
+        if total > MOST_BYTES:
+            raise UserError(f"{file}: {total:,} bytes are more than {MOST_BYTES:,}; nothing was written")
         for decode in dict.fromkeys(("safe", args.decode)):
             found = cost(trained, stored, photos, parse_decode(decode))
             lost = found.psnr[0] - found.psnr[1], found.lpips[1] - found.lpips[0]
@@ -126,8 +128,6 @@ def run(args: argparse.Namespace) -> None:
             )
             if lost[0] > MOST_PSNR or lost[1] > MOST_LPIPS:
                 raise UserError(f"{file}: costs more than {MOST_PSNR} dB or {MOST_LPIPS} LPIPS; nothing was written")
-        if total > MOST_BYTES:
-            raise UserError(f"{file}: {total / 1e6:.1f} MB are more than {MOST_BYTES / 1e6:.0f}; nothing was written")
         with atomic_write(args.out / file) as part:
             part.write_bytes(made.read_bytes())
     entry = packaged.register(args.out, args.name, file)

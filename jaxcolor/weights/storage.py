@@ -50,7 +50,7 @@ class Quantized(NamedTuple):
 def quantize(kernel: Float32[np.ndarray, "*shape inputs outputs"]) -> Quantized:
     """A kernel in 8 bits, with scales along the better one of its last two axes. Equal kernels give equal bits."""
     ways = [_along(kernel, axis) for axis in (-1, -2)]
-    return min(ways, key=lambda way: float(np.square(way.dequantized() - kernel).sum(dtype=np.float64)))
+    return min(ways, key=lambda way: float(np.square(way.dequantized() - kernel, dtype=np.float64).sum()))
 
 
 def _along(kernel: Float32[np.ndarray, "*shape"], axis: int) -> Quantized:

@@ -76,6 +76,7 @@ def test_store_in_8_bits_and_back(small, tmp_path, capsys, monkeypatch):
     assert_same(loaded.unused["full"], unused["full"])
     assert loaded[3:] == ("a note", "vivid:0.5", curve, "int8")
     assert cli.main(["convert", str(stored), str(again), "--note", "floats"]) == 0
+    capsys.readouterr()
     floats = native.load(again)
     assert (floats.storage, floats.note, floats.decode) == ("float", "floats", "vivid:0.5")
     assert_same(floats.variables, loaded.variables)
