@@ -61,11 +61,10 @@ def run(script: ModuleType, out: Path, *arguments: Any) -> int:
 def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(storage, "LEAST", 1000)
     assert run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5") == 0
-    size, safe, vivid, wrote = capsys.readouterr().out.splitlines()
+    size, vivid, wrote = capsys.readouterr().out.splitlines()
     made = tmp_path / "default.safetensors"
     mb = f"{made.stat().st_size / 1e6:.2f}"
     assert size == f"default.safetensors: {mb} MB, {mb} of 40 MB with others"
-    assert safe.startswith("safe, 3 photos: PSNR ")
     assert vivid.startswith("vivid:0.5, 3 photos: PSNR ")
     between = float(vivid.split("between the two ")[1].removesuffix(" dB"))
     assert 30 < between < 60  # rounded, so not equal

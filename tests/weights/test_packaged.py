@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_files_are_read_as_before(folder, tmp_path, small, monkeypatch):
     assert packaged.load("default").note == "those of the package"
     with pytest.raises(FileNotFoundError, match="defualt"):
         packaged.load("defualt")
+
+
+def test_from_a_zip_file(folder, small, monkeypatch):
+    """As ``importlib.resources`` gives the package's folder where the package is imported from one."""
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.iterdir():
+            file.write(path, f"default/{path.name}")
+    monkeypatch.setattr(packaged, "folder", lambda: zipfile.Path(archive) / "default")
+    assert_same(packaged.load().variables, small)
 
 
 def test_several(folder, small):
