@@ -40,14 +40,15 @@ def folder() -> Traversable:
 
 
 def read_registry(place: Traversable) -> dict[str, Entry]:
-    """Name -> weights, of a folder of the package's form."""
-    found = json.loads((place / REGISTRY).read_text(encoding="utf-8"))
+    """Name -> weights, of a folder of the package's form; none where it has no registry."""
+    path = place / REGISTRY
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {name: Entry(**entry) for name, entry in found.items()}
 
 
 def register(place: Path, name: str, file: str) -> Entry:
     """Put a file of a folder into its registry, in place of what had the name; return its entry."""
-    known = read_registry(place) if (place / REGISTRY).exists() else {}
+    known = read_registry(place)
     known[name] = Entry(file, _sha256(place / file))
     entries = {name: entry._asdict() for name, entry in known.items()}
     write_text(place / REGISTRY, json.dumps(entries, indent=2, sort_keys=True) + "\n")

@@ -80,12 +80,14 @@ def test_a_file_that_is_another(folder, content):
         packaged.load()
 
 
-@pytest.mark.parametrize("missing", ["file", "entry"])
+@pytest.mark.parametrize("missing", ["file", "entry", "registry"])
 def test_an_installation_without_them(folder, missing):
     if missing == "file":
         (folder / "some.safetensors").unlink()
-    else:
+    elif missing == "entry":
         (folder / packaged.REGISTRY).write_text("{}\n")
+    else:
+        (folder / packaged.REGISTRY).unlink()
     for weights in (None, "default"):
         with pytest.raises(
             WeightsError, match=r"the weights 'default' are .*; install one .*give a \.safetensors"
