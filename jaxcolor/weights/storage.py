@@ -8,8 +8,8 @@ where a channel is an index of the last axis or of the one before it, whichever 
 are the outputs and inputs of a convolution, or inputs and outputs of a transposed one. The scales s are float32, in an
 array of their own, ``int8_scale/<name of the kernel>``, whose shape is that of the kernel with 1 for all other axes, so
 that x = q * s. Everything else (biases, norms, statistics, whose values range too widely for 16 bits, and small
-kernels, among them the first layers and the output) stays as it is: less than 1% of the numbers, without which rounding
-costs 0.8 dB (docs/weights.md).
+kernels, among them the first layer, whose rounding costs 0.8 dB: docs/weights.md) stays as it is, less than 1% of the
+numbers.
 
 Rounding is the only loss; what was stored and read once is stored again without another.
 """
