@@ -17,8 +17,16 @@ def add_colorize(subparsers: Subparsers) -> None:
         f"has the photos' folder's name with _bbox appended, if it is there. {STORES}",
     )
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
-    parser.add_argument("-w", "--weights", metavar="FILE", type=Path, required=True, help="a released .safetensors")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for <stem>.png")
+    parser.add_argument(
+        "-w", "--weights", metavar="FILE", help="a .safetensors file, or the name of weights in the package (default)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="folder for <stem>.png. Default: old_color.png beside old.jpg, and photos_color/ beside a folder photos/",
+    )
     parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")

@@ -3,9 +3,10 @@
 Arrays are named by tree, collection and path (``full/params/conv1_1/kernel``); the reference's arrays that no
 computation reads are stored beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost when
 they are exported again. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the
-``ModelConfig``, which trees there are, a note, how colors are decoded by default, and a saturation curve or null.
-Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for ``compute_dtype`` float64
-they are float64. No other type is written or read.
+``ModelConfig``, which trees there are, a note, how colors are decoded by default, a saturation curve or null, and how
+arrays are stored. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for
+``compute_dtype`` float64 they are float64. In ``int8`` storage large kernels are int8 with scales beside them
+(``weights.storage``), a quarter of the size; ``load`` gives them as floats again. No other type is written or read.
 
 The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
 file imports none of it: what the process has imported already is used, other files are refused.
@@ -37,6 +38,7 @@ from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import NotImportedError
 from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
+from jaxcolor.weights.storage import STORAGES, Storage, bad_scales, pack, unpack, unpacked_types
 
 FORMAT = 2
 """Version of the format; a file of another one is refused."""
@@ -72,6 +74,8 @@ class NativeWeights(NamedTuple):
     """How colors are shown where nobody says otherwise: ``safe`` or ``vivid:0.5`` (``models.decoding``)."""
     saturation_curve: SaturationCurve | None = None
     """For ``vivid`` without a class head."""
+    storage: Storage = "float"
+    """How the file stores the arrays."""
 
     @property
     def trees(self) -> tuple[str, ...]:
@@ -87,6 +91,7 @@ def save(
     note: str = "",
     decode: str = decoding.SAFE,
     saturation_curve: SaturationCurve | None = None,
+    storage: Storage = "float",
 ) -> None:
     """Write a file, whole or not at all; an existing one is replaced.
 
@@ -98,6 +103,7 @@ def save(
       note: free text: where the weights are from.
       decode: the default of command and API: ``safe``, or ``vivid:0.5``.
       saturation_curve: from ``color.calibrate_saturation``; ``vivid`` needs it where there is no class head.
+      storage: ``int8`` rounds large kernels (``weights.storage``); for float32 weights.
 
     Raises:
       ConfigError: ``config`` is not a config that could be read again.
@@ -117,6 +123,8 @@ def save(
     described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
     trees = [tree for tree in TREES if tree in variables]
     _refuse(where, _problems(config, trees, described) or _not_finite(arrays))
+    if storage == "int8" and config.compute_dtype == "float64":
+        raise WeightsError(f"{where}: storage int8 is for float32 weights, and model.compute_dtype is float64")
     curve = None if saturation_curve is None else saturation_curve._asdict()
     _read_decoding(where, config, decode, curve)
     about = {
@@ -127,10 +135,12 @@ def save(
         "note": note,
         "decode": decode,
         "saturation_curve": curve,
+        "storage": storage,
     }
     # In C order: safetensors 0.8.0 writes the memory of any other array as it is, silently scrambled (its issue 825),
     # and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
-    contiguous = {name: np.asarray(array, order="C") for name, array in {**arrays, **kept}.items()}
+    stored = {**pack(arrays, storage), **kept}
+    contiguous = {name: np.asarray(array, order="C") for name, array in stored.items()}
     _write(path, contiguous, {METADATA_KEY: json.dumps(about, sort_keys=True)})
 
 
@@ -140,8 +150,8 @@ def load(path: str | Path) -> NativeWeights:
     Raises:
       OSError: no such file, or it cannot be read.
       WeightsError: not a safetensors file, without our metadata or of another format, a config that cannot be
-        used or that names code which this process has not imported, or arrays missing, left over, of another shape or
-        type (all listed), or not finite.
+        used or that names code which this process has not imported, or arrays or their scales missing, left over, of
+        another shape or type (all listed), or not finite.
     """
     path = Path(path)
     if path.is_dir():
@@ -154,10 +164,19 @@ def load(path: str | Path) -> NativeWeights:
             config, trees = about.config, list(about.trees)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
             described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
-            _refuse(f"{path}: does not hold the weights that its config describes", _problems(config, trees, described))
+            title = f"{path}: does not hold the weights that its config describes"
+            if about.storage == "int8":
+                stored = {name: d for name, d in described.items() if not name.startswith(f"{_UNUSED}/")}
+                unpacked, problems = unpacked_types(stored)
+                _refuse(title, problems)
+                described = {**{name: d for name, d in described.items() if name not in stored}, **unpacked}
+            _refuse(title, _problems(config, trees, described))
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged, cut short or not a safetensors file ({error})") from error
+    if about.storage == "int8":
+        _refuse(f"{path}: damaged weights", bad_scales(arrays))
+        arrays = unpack(arrays)
     used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
     _refuse(f"{path}: damaged weights", _not_finite({"/".join(key): array for key, array in used.items()}))
     variables = traverse_util.unflatten_dict(used)
@@ -204,7 +223,10 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
         ) from error
     decode, curve = about.get("decode"), about.get("saturation_curve")
     kept = _read_decoding(f"{path}: its metadata", config, decode, curve)
-    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept)
+    storage = about.get("storage", "float")
+    if storage not in STORAGES:
+        raise WeightsError(f"{path}: storage {storage!r} in its metadata; known: {', '.join(STORAGES)}")
+    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept, storage)
 
 
 def _read_decoding(where: str, config: ModelConfig, decode: Any, curve: Any) -> SaturationCurve | None:
