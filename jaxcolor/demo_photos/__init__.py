@@ -49,9 +49,8 @@ class Colored(NamedTuple):
         rgb, truth = self.panels[panel], self.panels["truth"]
         colorfulness = f"colorfulness {float(colorfulness_hs(jnp.asarray(rgb[None]))[0]):.0f}"
         if panel == "truth":
-            return f"{self.name}: {colorfulness}"
-        inside = np.ones((1, *truth.shape[:2]), bool)
-        return f"{float(psnr(rgb[None, None], truth[None], inside)[0, 0]):.1f} dB, {colorfulness}"
+            return colorfulness
+        return f"{float(psnr(rgb[None, None], truth[None])[0, 0]):.1f} dB, {colorfulness}"
 
 
 def colorize(colorizer: Colorizer, photos: Sequence[str] = tuple(BOXES)) -> list[Colored]:
@@ -98,20 +97,24 @@ def sheet(rows: Sequence[Colored]) -> Image.Image:
 
 def section(rows: Sequence[Colored]) -> Markup:
     """The pictures at full size as a part of ``report.html``."""
-    figures = Markup().join(
-        Markup('<figure class="card samples"><figcaption>{}</figcaption><div class="strip">{}</div></figure>').format(
+    picture = Markup(
+        '<figure><img src="{}" alt="{}, {}" loading="lazy"><figcaption>{}<small>{}</small></figcaption></figure>'
+    )
+    strip = Markup(
+        '<figure class="card samples photographs"><figcaption>{}</figcaption><div class="strip">{}</div></figure>'
+    )
+    figures = [
+        strip.format(
             row.name,
             Markup().join(
-                Markup(
-                    '<figure><img src="{}" alt="{}" loading="lazy"><figcaption>{}<br>{}</figcaption></figure>'
-                ).format(picture_uri(rgb), f"{row.name}, {name}", name, row.caption(name))
+                picture.format(picture_uri(rgb), row.name, name, name, row.caption(name))
                 for name, rgb in row.panels.items()
             ),
         )
         for row in rows
-    )
+    ]
     return Markup(
-        '<p class="lead">Photographs, never seen in training, colored with the default weights: <em>safe</em> is the '
-        "mean of what is plausible, <em>vivid</em> as strong as real colors, alternatives draw one plausible color for "
-        "each object and for the background.</p>{}"
-    ).format(figures)
+        '<p class="lead">Photographs that training never saw: <em>safe</em> is the mean of what is plausible, '
+        "<em>vivid</em> as strong as real colors, alternatives draw one plausible color for each object and for the "
+        "background.</p>{}"
+    ).format(Markup().join(figures))
