@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -82,7 +81,6 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None, photog
         photographs = f"{len(demo_photos.BOXES)} colored in {time.monotonic() - started:.0f} s"
     except NoWeightsError as error:
         photographs = str(error)
-        print(photographs, file=sys.stderr)
     device = jax.devices()[0]
     facts = {
         "training": ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items()),
@@ -113,6 +111,7 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None, photog
         run.write_json(workdir / run.METRICS_FILE, metrics | {"two_hues": chosen.metrics})
         print("\ntwo hues: " + ", ".join(f"{name} {value:g}" for name, value in chosen.metrics.items()))
     print(f"\nreport: {path}\nmetrics: {workdir / run.METRICS_FILE}\ncolored scenes: {workdir / 'colorized'}")
+    print(f"photographs: {workdir / PHOTOGRAPHS_FILE if 'Photographs' in sections else photographs}")
 
 
 def color_photographs(workdir: Path, weights: str = "default") -> Markup:
@@ -131,7 +130,7 @@ def color_photographs(workdir: Path, weights: str = "default") -> Markup:
     try:
         colorizer = Colorizer.from_pretrained(weights)
     except (OSError, UserError) as error:
-        raise NoWeightsError(f"photographs are not colored: {error}") from error
+        raise NoWeightsError(f"not colored: {error}") from error
     rows = demo_photos.colorize(colorizer)
     demo_photos.sheet(rows).save(workdir / PHOTOGRAPHS_FILE)
     return demo_photos.section(rows)

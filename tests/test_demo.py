@@ -78,7 +78,7 @@ def test_a_panel_that_a_photo_lacks_stays_empty() -> None:
 
 def test_without_weights_one_line_says_so(tmp_path: Path) -> None:
     missing = tmp_path / "missing.safetensors"
-    with pytest.raises(demo.NoWeightsError, match=f"^photographs are not colored: .*{missing.name}") as raised:
+    with pytest.raises(demo.NoWeightsError, match=f"^not colored: .*{missing.name}") as raised:
         demo.color_photographs(tmp_path, str(missing))
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
