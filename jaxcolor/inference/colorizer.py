@@ -73,7 +73,7 @@ class Colorizer:
           saturation: factor of the chroma, 0 is gray; each call can have its own.
           vivid: 0, safe: the first output head's color; up to 1: as strong as real colors (``models.decoding``). Each
             call can have its own.
-          saturation_curve: for ``vivid`` where the networks have no class head.
+          saturation_curve: for ``vivid``; without one, the class head serves.
 
         Raises:
           WeightsError: there is no tree ``full``.
@@ -372,7 +372,8 @@ class Colorizer:
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
     ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         """The photos in color, one after another."""
-        found = self._predictor.colors(photos, hints, annealed=vivid > 0 and self.has_classes)
+        annealed = vivid > 0 and self.saturation_curve is None
+        found = self._predictor.colors(photos, hints, annealed=annealed)
         for photo, colors in zip(photos, found, strict=True):
             yield join(
                 photo.rgb,

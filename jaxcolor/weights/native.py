@@ -73,7 +73,7 @@ class NativeWeights(NamedTuple):
     decode: str = decoding.SAFE
     """How colors are shown where nobody says otherwise: ``safe`` or ``vivid:0.5`` (``models.decoding``)."""
     saturation_curve: SaturationCurve | None = None
-    """For ``vivid`` without a class head."""
+    """For ``vivid``; without one, the class head serves."""
     storage: Storage = "float"
     """How the file stores the arrays."""
 
@@ -102,7 +102,7 @@ def save(
       unused: tree -> reference key -> array that no computation reads (``weights.reference``).
       note: free text: where the weights are from.
       decode: the default of command and API: ``safe``, or ``vivid:0.5``.
-      saturation_curve: from ``color.calibrate_saturation``; ``vivid`` needs it where there is no class head.
+      saturation_curve: from ``color.calibrate_saturation``, for ``vivid``, which needs it where there is no class head.
       storage: ``int8`` rounds large kernels (``weights.storage``); for float32 weights.
 
     Raises:
