@@ -50,10 +50,10 @@ def add_convert(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--storage",
-        choices=("float", "int8"),
+        choices=("float", "int8", "int6"),
         default="float",
-        help="how OUTPUT stores its arrays: as they are (default), or large kernels as int8 with a scale for each "
-        "channel, which is read as floats again",
+        help="how OUTPUT stores its arrays: as they are (default), or large kernels in 8 or 6 bits with a scale for "
+        "each channel, which are read as floats again",
     )
     parser.add_argument("--note", default="", help="free text kept in the file, e.g. where the weights are from")
     parser.add_argument("--force", action="store_true", help="replace what exists of OUTPUT")

@@ -5,8 +5,8 @@ computation reads are stored beside them (``reference_unused/fusion/weight_layer
 they are exported again. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the
 ``ModelConfig``, which trees there are, a note, how colors are decoded by default, a saturation curve or null, and how
 arrays are stored. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for
-``compute_dtype`` float64 they are float64. In ``int8`` storage large kernels are int8 with scales beside them
-(``weights.storage``), a quarter of the size; ``load`` gives them as floats again. No other type is written or read.
+``compute_dtype`` float64 they are float64. In ``int8`` and ``int6`` storage large kernels have few bits, and scales
+beside them (``weights.storage``); ``load`` gives them as floats again. No other type is written or read.
 
 The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
 file imports none of it: what the process has imported already is used, other files are refused.
@@ -103,7 +103,7 @@ def save(
       note: free text: where the weights are from.
       decode: the default of command and API: ``safe``, or ``vivid:0.5``.
       saturation_curve: from ``color.calibrate_saturation``, for ``vivid``, which needs it where there is no class head.
-      storage: ``int8`` rounds large kernels (``weights.storage``); for float32 weights.
+      storage: ``int8`` and ``int6`` round large kernels (``weights.storage``); for float32 weights.
 
     Raises:
       ConfigError: ``config`` is not a config that could be read again.
@@ -123,8 +123,8 @@ def save(
     described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
     trees = [tree for tree in TREES if tree in variables]
     _refuse(where, _problems(config, trees, described) or _not_finite(arrays))
-    if storage == "int8" and config.compute_dtype == "float64":
-        raise WeightsError(f"{where}: storage int8 is for float32 weights, and model.compute_dtype is float64")
+    if storage != "float" and config.compute_dtype == "float64":
+        raise WeightsError(f"{where}: storage {storage} is for float32 weights, and model.compute_dtype is float64")
     curve = None if saturation_curve is None else saturation_curve._asdict()
     _read_decoding(where, config, decode, curve)
     about = {
@@ -165,7 +165,7 @@ def load(path: str | Path) -> NativeWeights:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
             described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
             title = f"{path}: does not hold the weights that its config describes"
-            if about.storage == "int8":
+            if about.storage != "float":
                 stored = {name: d for name, d in described.items() if not name.startswith(f"{_UNUSED}/")}
                 unpacked, problems = unpacked_types(stored)
                 _refuse(title, problems)
@@ -174,7 +174,7 @@ def load(path: str | Path) -> NativeWeights:
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged, cut short or not a safetensors file ({error})") from error
-    if about.storage == "int8":
+    if about.storage != "float":
         _refuse(f"{path}: damaged weights", bad_scales(arrays))
         arrays = unpack(arrays)
     used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}

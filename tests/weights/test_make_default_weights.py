@@ -60,7 +60,7 @@ def run(script: ModuleType, out: Path, *arguments: Any) -> int:
 
 def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(storage, "LEAST", 1000)
-    assert run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5") == 0
+    assert run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8") == 0
     size, vivid, wrote = capsys.readouterr().out.splitlines()
     made = tmp_path / "default.safetensors"
     mb = f"{made.stat().st_size / 1e6:.2f}"
@@ -71,13 +71,16 @@ def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
     assert wrote == f"wrote {made}, SHA-256 {packaged.read_registry(tmp_path)['default'].sha256}"
     monkeypatch.setattr(packaged, "folder", lambda: tmp_path)
     loaded = packaged.load()
-    assert (loaded.storage, loaded.decode, loaded.note, loaded.config) == ("int8", "vivid:0.5", "n", CONFIG)
+    config = dataclasses.replace(CONFIG, compute_dtype="float32")
+    assert (loaded.storage, loaded.decode, loaded.note, loaded.config) == ("int8", "vivid:0.5", "n", config)
+    assert loaded.saturation_curve is not None
+    assert len(loaded.saturation_curve.predicted) > 2
 
 
 def test_nothing_is_written_where_rounding_costs_too_much(script, trained, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(storage, "LEAST", 0)
-    monkeypatch.setattr(storage, "_LEVELS", 2)  # hardly more than signs
-    assert run(script, tmp_path, trained, "--photos", photos) == 1
+    monkeypatch.setattr(storage, "_LEVELS", {"int8": 2})  # hardly more than signs
+    assert run(script, tmp_path, trained, "--photos", photos, "--storage=int8") == 1
     captured = capsys.readouterr()
     assert "default.safetensors: costs more than 0.05 dB or 0.001 LPIPS; nothing was written" in captured.err
     assert "safe, 3 photos: PSNR " in captured.out

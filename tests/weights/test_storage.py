@@ -1,4 +1,4 @@
-"""Kernels in 8 bits: how far they are from what was stored, what a file holds, what is refused."""
+"""Kernels in 8 and 6 bits: how far they are from what was stored, what a file holds, what is refused."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from safetensors.numpy import load_file, save_file
 
 from jaxcolor.weights import native, storage
 from jaxcolor.weights.reference import WeightsError
+from tests.small import MODEL, variables
 from tests.weights.conftest import SMALL, assert_same, flat
 
 KERNEL = "full/params/conv3_1/kernel"
-SCALE = f"int8_scale/{KERNEL}"
+SCALE = f"scale/{KERNEL}"
 
 
 @pytest.fixture
@@ -80,13 +81,64 @@ class TestQuantize:
         np.testing.assert_array_equal(storage.quantize(kernel).dequantized(), kernel)
 
 
+class TestSixBits:
+    @given(st.integers(0, 2**32 - 1))
+    def test_three_bytes_are_four_values(self, seed):
+        values = np.random.default_rng(seed).integers(-31, 32, (3, 2, 8)).astype(np.int8)
+        packed = storage._four_in_three(values)
+        assert (packed.shape, packed.dtype) == ((3, 2, 6), np.uint8)
+        np.testing.assert_array_equal(storage._three_to_four(packed), values)
+
+    @given(kernels)
+    def test_storing_again_changes_no_value(self, kernel):
+        first = storage.quantize(kernel, "int6").dequantized()
+        np.testing.assert_allclose(storage.quantize(first, "int6").dequantized(), first, rtol=1e-5)
+
+    def test_scales_have_the_least_squared_error(self):
+        kernel = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+        found = storage.quantize(kernel, "int6")
+        assert np.abs(found.values).max() == 31
+        plain = np.abs(kernel).max(axis=(0, 1, 2)) / 31
+        rounded = np.rint(kernel / plain) * plain
+        assert np.square(found.dequantized() - kernel).mean() < 0.97 * np.square(rounded - kernel).mean()
+
+    def test_a_file(self, path):
+        """Kernels whose last axis is no multiple of 4 have 8 bits."""
+        native.save(path, MODEL, variables(MODEL), storage="int6")
+        plain, arrays = flat(variables(MODEL)), load_file(path)
+        kinds = {name: array.dtype.name for name, array in arrays.items() if f"scale/{name}" in arrays}
+        assert set(kinds.values()) == {"uint8", "int8"}
+        loaded = native.load(path)
+        assert loaded.storage == "int6"
+        read = flat(loaded.variables)
+        for name, array in read.items():
+            assert array.shape == plain[name].shape
+            assert array.dtype == np.float32
+            if name not in kinds:
+                np.testing.assert_array_equal(array, plain[name])
+            else:
+                assert (plain[name].shape[-1] % 4 == 0) == (kinds[name] == "uint8")
+                assert np.corrcoef(array.ravel(), plain[name].ravel())[0, 1] > 0.99
+        again = path.with_name("again.safetensors")
+        native.save(again, MODEL, loaded.variables, storage="int6")
+        for name, array in flat(native.load(again).variables).items():
+            np.testing.assert_allclose(array, read[name], rtol=1e-5, err_msg=name)
+
+    def test_bytes_that_are_no_fours(self, path):
+        native.save(path, MODEL, variables(MODEL), storage="int6")
+        name = next(n for n, a in load_file(path).items() if a.dtype == np.uint8)
+        rewrite(path, arrays={name: load_file(path)[name][..., :-1].copy()})
+        with pytest.raises(WeightsError, match=f"wrong shape: {name} is .* multiple of 3 bytes"):
+            native.load(path)
+
+
 def test_a_file(stored, small):
     arrays = load_file(stored)
     large = {name for name, array in arrays.items() if array.dtype == np.int8} - {"reference_unused/full/a"}
     plain = flat(small)
     assert large == {name for name, array in plain.items() if name.endswith("/kernel") and array.size >= 100}
     assert KERNEL in large
-    assert {name for name in arrays if name.startswith("int8_scale/")} == {f"int8_scale/{name}" for name in large}
+    assert {name for name in arrays if name.startswith("scale/")} == {f"scale/{name}" for name in large}
     loaded = native.load(stored)
     assert (loaded.storage, loaded.note, loaded.config) == ("int8", "a note", SMALL)
     read = flat(loaded.variables)
@@ -94,7 +146,7 @@ def test_a_file(stored, small):
     for name, array in read.items():
         assert array.dtype == np.float32
         if name in large:
-            step = np.broadcast_to(arrays[f"int8_scale/{name}"], array.shape)
+            step = np.broadcast_to(arrays[f"scale/{name}"], array.shape)
             assert (np.abs(array - plain[name]) <= 0.5001 * step).all()
             assert (array != plain[name]).any()
         else:
@@ -140,8 +192,11 @@ def test_floats_are_the_default(path, small):
         ({SCALE: np.full((1, 1, 1, 5), np.inf, np.float32)}, f"! not finite and above 0: {SCALE} holds inf"),
         ({SCALE: np.full((1, 1, 1, 5), -1, np.float32)}, rf"! not finite and above 0: {SCALE} holds -1\.0"),
         ({SCALE: np.full((1, 1, 1, 5), 3e38, np.float32)}, f"! not finite: {KERNEL} holds NaN or infinity"),
-        ({KERNEL: np.ones((3, 3, 3, 5), np.float32)}, rf"left over: {SCALE} \(1, 1, 1, 5\), of no int8 kernel"),
-        ({"int8_scale/more": np.ones(2, np.float32)}, r"\+ left over: int8_scale/more \(2,\)"),
+        (
+            {KERNEL: np.ones((3, 3, 3, 5), np.float32)},
+            rf"left over: {SCALE} \(1, 1, 1, 5\), of no kernel in 8 or 6 bits",
+        ),
+        ({"scale/more": np.ones(2, np.float32)}, r"\+ left over: scale/more \(2,\)"),
         ({KERNEL: np.ones((3, 3, 5), np.int8), SCALE: np.ones((1, 1, 5), np.float32)}, f"wrong shape: {KERNEL} is"),
         ({"full/params/conv3_1/bias": np.ones(5, np.int8)}, "wrong type: full/params/conv3_1/bias is I8, expected F32"),
     ],
