@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint format install requirements clean
 
-demo: $(INSTALLED)  ## train the three stages on synthetic scenes, evaluate, colorize: runs/demo/report.html
+demo: $(INSTALLED)  ## train on synthetic scenes, evaluate, colorize; color photographs: runs/demo/report.html
 	$(BIN)/python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo
 
 # loadfile keeps the tests of a file, and with them what they compile and share, in one process.

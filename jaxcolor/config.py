@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Literal
 
 from jaxcolor.boxes import BoxChoice
@@ -306,6 +307,30 @@ class HintConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """What training does to a batch's pictures on the device (``training.augment``), in every stage. 0: nothing."""
+
+    color_jitter: float = 0.0
+    """Exposure, contrast and saturation of a photo vary by factors between exp(-this) and exp(this)."""
+    cutmix: float = 0.0
+    """Stage full: share of the photos with a rectangle of another photo of the batch, of those on the same device."""
+    old_photos: float = 0.0
+    """Share of the photos whose L is that of an old photo: faded, blurred, grainy. Their color stays the truth's."""
+    faded_contrast: float = 0.5
+    """Of ``old_photos``: the lowest contrast that is left."""
+    blur: float = 1.5
+    """Of ``old_photos``: the largest standard deviation of the blur, in pixels of the canvas."""
+    grain: float = 8.0
+    """Of ``old_photos``: the largest standard deviation of the grain, in units of L*."""
+
+    def __post_init__(self) -> None:
+        for name in ("cutmix", "old_photos"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+        for name, most in (("color_jitter", 2), ("faded_contrast", 1), ("blur", 3), ("grain", 50)):
+            _require(0 <= getattr(self, name) <= most, name, getattr(self, name), f"from 0 to {most}")
+
+
+@dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
     """Weights of the losses that are added up (``training.losses``). By default the reference's: regression alone.
 
@@ -351,6 +376,10 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     """``adamw``: share of a kernel that a step at learning rate 1 takes away; biases and norms keep theirs."""
+    layer_rates: str = ""
+    """Factors of the learning rate for some layers, as ``trunk/conv[1-5]_=0.1``, with commas between them: a regular
+    expression that is looked for in a parameter's name (``conv1_1/kernel``), and the factor; the first that is found
+    counts. Empty: all parameters learn alike."""
     clip_norm: float = 0.0
     """Gradients whose global norm is above this are scaled down to it; 0: never."""
     ema_decay: float = 0.0
@@ -366,6 +395,27 @@ class OptimizerConfig:
             _require(math.isfinite(value) and value >= 0, name, value, "at least 0")
         if self.name == "adam":
             _require(self.weight_decay == 0, "weight_decay", self.weight_decay, "0 for adam; adamw has it")
+        rule = "regular expressions with factors of at least 0, as 'conv1_=0.1,conv2_=0.5'"
+        _require(_read_rates(self.layer_rates) is not None, "layer_rates", repr(self.layer_rates), rule)
+
+    @property
+    def rates(self) -> tuple[tuple[str, float], ...]:
+        """``layer_rates``, read."""
+        return _read_rates(self.layer_rates) or ()
+
+
+def _read_rates(text: str) -> tuple[tuple[str, float], ...] | None:
+    """Pairs of a regular expression and a factor; None where the text is something else."""
+    rates = []
+    for part in text.split(",") if text else ():
+        pattern, _, factor = part.rpartition("=")
+        try:
+            re.compile(pattern)
+            rates.append((pattern, float(factor)))
+        except (re.error, ValueError):
+            return None
+    fits = all(pattern and math.isfinite(factor) and factor >= 0 for pattern, factor in rates)
+    return tuple(rates) if fits else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -498,6 +548,7 @@ class Config:
     fusion: StageConfig = StageConfig(learning_rate=5e-5, trained="fusion_and_output")
     objective: ObjectiveConfig = ObjectiveConfig()
     hints: HintConfig = HintConfig()
+    augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     eval: EvalConfig = EvalConfig()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
@@ -21,11 +22,16 @@ def add_colorize(subparsers: Subparsers) -> None:
         "-w",
         "--weights",
         metavar="WEIGHTS",
-        type=Path,
-        required=True,
-        help="a .safetensors file, or the folder of a training run, of one of its stages or of a checkpoint",
+        help="a .safetensors file, the folder of a training run, of one of its stages or of a checkpoint, or the name "
+        "of weights in the package (default)",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for <stem>.png")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="folder for <stem>.png. Default: old_color.png beside old.jpg, and photos_color/ beside a folder photos/",
+    )
     parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
@@ -63,11 +69,14 @@ def add_colorize(subparsers: Subparsers) -> None:
 
 def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
-    from jaxcolor.inference.files import colorize_files
+    from jaxcolor.inference.files import colorize_files, result_folders
     from jaxcolor.runtime.compile_cache import compile_cache
     from jaxcolor.runtime.owner import owned_folder
 
-    with compile_cache(), owned_folder(options.output, "--output"):
+    with ExitStack() as stack:
+        stack.enter_context(compile_cache())
+        for folder in result_folders(options.photos, options.output):
+            stack.enter_context(owned_folder(folder, "--output"))
         colorize_files(
             options.photos,
             options.weights,

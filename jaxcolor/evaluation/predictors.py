@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxcolor import resample
+from jaxcolor import color, resample
 from jaxcolor.batch import Batch
+from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
 from jaxcolor.hints import BatchHints
@@ -64,6 +65,8 @@ class Checkpoint(NamedTuple):
     model: ModelConfig
     variables: Variables
     """``full`` alone, ``full`` and ``instance``, or all three trees."""
+    saturation_curve: SaturationCurve | None = None
+    """By which vivid colors are made, at full strength; None: by the class head, where there is one."""
 
     @property
     def has_fusion(self) -> bool:
@@ -94,7 +97,8 @@ class Checkpoint(NamedTuple):
         if self.name:
             return (self.name,)
         there = {*(SYSTEMS[1:] if self.has_fusion else SYSTEMS[1:2])}
-        there |= {f"{system}_vivid" for system in there} if self.has_classes else set()
+        vivid = self.has_classes or self.saturation_curve is not None
+        there |= {f"{system}_vivid" for system in there} if vivid else set()
         return tuple(system for system in OWN_SYSTEMS if system in there)
 
 
@@ -118,23 +122,28 @@ def _predict(
     batch: Batch,
     photo: Int[jax.Array, " M"],
     temperature: float,
+    curve: SaturationCurve | None = None,
     hints: BatchHints | None = None,
 ) -> Colors:
     """Colors of one device; ``photo`` is the ``crop_to_image`` that says which photos have boxes."""
     lab = to_lab(batch, networks.full.config, hints)
     full = run_full(networks, variables, lab.full.inputs)
-    colors = {"full": full.ab, **_vivid("full", full, temperature)}
+    colors = {"full": full.ab, **_vivid("full", full, temperature, curve)}
     if "fusion" not in variables:
         return colors
     fusion = run_fused(networks, variables, lab)
     # Not ``predict``: a control hides boxes, and must not change what is asked of photos that never had any.
     has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)[:, None, None, None]
-    fused = {"fused": fusion.ab, **_vivid("fused", fusion, temperature)}
+    fused = {"fused": fusion.ab, **_vivid("fused", fusion, temperature, curve)}
     return colors | {s: jnp.where(has_boxes, ab, colors[s.replace("fused", "full")]) for s, ab in fused.items()}
 
 
-def _vivid(system: str, found: BackboneOutput | FusionOutput, temperature: float) -> Colors:
-    """The annealed mean of the distribution of colors, where there is one: one more decoding, not one more pass."""
+def _vivid(
+    system: str, found: BackboneOutput | FusionOutput, temperature: float, curve: SaturationCurve | None
+) -> Colors:
+    """One more decoding, not one more pass: as ``models.decoding`` at full strength."""
+    if curve is not None:
+        return {f"{system}_vivid": color.apply_saturation(curve, found.ab * color.AB_SCALE, 1.0) / color.AB_SCALE}
     if "classes" not in found.outputs:
         return {}
     mean = ab_distribution.annealed_mean(found.outputs["classes"].logits, temperature)
@@ -142,11 +151,13 @@ def _vivid(system: str, found: BackboneOutput | FusionOutput, temperature: float
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: ModelConfig, devices: Devices, temperature: float) -> Callable[..., Any]:
+def _compiled(
+    model: ModelConfig, devices: Devices, temperature: float, curve: SaturationCurve | None
+) -> Callable[..., Any]:
     """Kept, so that an evaluation every so many steps of a training run compiles once."""
 
     def predict(variables: Variables, batch: Batch, photo: jax.Array) -> tuple[Colors]:
-        return (_predict(build(model), variables, batch, photo, temperature),)
+        return (_predict(build(model), variables, batch, photo, temperature, curve),)
 
     return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 
@@ -166,7 +177,7 @@ def _compiled_points(model: ModelConfig, devices: Devices, count: int) -> Callab
 @functools.lru_cache(maxsize=4)
 def _compiled_hinted(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
     def predict(variables: Variables, batch: Batch, hints: BatchHints) -> tuple[Colors]:
-        found = _predict(build(model), variables, batch, batch.crop_to_image, 1.0, hints)
+        found = _predict(build(model), variables, batch, batch.crop_to_image, 1.0, hints=hints)
         return ({system: ab for system, ab in found.items() if system in SYSTEMS},)
 
     return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
@@ -261,14 +272,14 @@ class Predictors:
         own = self._devices.split(batch)
         colors: dict[str, Any] = {}
         for checkpoint, variables in self._loaded:
-            found = self._run(checkpoint.model, variables, own, photo)
+            found = self._run(checkpoint, variables, own, photo)
             best = found["fused" if checkpoint.has_fusion else "full"]
             colors |= {checkpoint.name: best} if checkpoint.name else found
             if not checkpoint.name and self.controls:
                 donors = crop_donors(batch, self._devices.local_count)
                 for control, changed in zip(CONTROLS, (no_boxes(batch), other_crops(batch, donors)), strict=True):
                     on_devices = self._devices.split(changed)
-                    colors[control] = self._run(checkpoint.model, variables, on_devices, photo)["fused"]
+                    colors[control] = self._run(checkpoint, variables, on_devices, photo)["fused"]
         return colors
 
     def instance(self, batch: Batch) -> Any:
@@ -310,10 +321,10 @@ class Predictors:
     def _studied(self) -> tuple[Checkpoint, Any]:
         return next((c, v) for c, v in self._loaded if not c.name)
 
-    def _run(self, model: ModelConfig, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
+    def _run(self, checkpoint: Checkpoint, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
         # A measurement: TF32 or bfloat16 products on accelerators would move colors by more than 8-bit rounding.
         with jax.default_matmul_precision("highest"):
-            (colors,) = _compiled(model, self._devices, self.vivid_temperature)(
+            (colors,) = _compiled(checkpoint.model, self._devices, self.vivid_temperature, checkpoint.saturation_curve)(
                 variables, batch, self._devices.split(photo)
             )
         found: Mapping[str, Any] = colors

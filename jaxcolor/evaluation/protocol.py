@@ -58,8 +58,8 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         if scorer.per_object and controls
         else None,
         "fused": "the fusion tree where a photo has boxes, the full tree elsewhere",
-        "vivid": f"full_vivid and fused_vivid: annealed mean of the class head's distribution at temperature "
-        f"{temperature:g}, resized bilinearly"
+        "vivid": "full_vivid and fused_vivid: the saturation curve of the weights at full strength; where they have "
+        f"none, the annealed mean of the class head's distribution at temperature {temperature:g}, resized bilinearly"
         if any(system in VIVID for system in systems)
         else None,
         "controls": {

@@ -322,7 +322,7 @@ def read_checkpoint(name: str, path: Path) -> Checkpoint:
     native = load(path)
     if native.config.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    return Checkpoint(name, native.config, native.variables)
+    return Checkpoint(name, native.config, native.variables, native.saturation_curve)
 
 
 def evaluate_files(

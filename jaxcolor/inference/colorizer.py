@@ -19,8 +19,15 @@ from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsa
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
 from jaxcolor.runtime.errors import UserError
-from jaxcolor.weights import native
+from jaxcolor.weights import packaged
 from jaxcolor.weights.reference import WeightsError
+
+UNUSED_BOXES = "boxes are not used: these weights hold the full-image network only"
+
+
+class UnusedBoxesWarning(UserWarning):
+    """Boxes were given for nothing: there is no instance network."""
+
 
 SAMPLES = 4
 """How many results ``Colorizer.sample`` makes unless told otherwise."""
@@ -66,7 +73,7 @@ class Colorizer:
           saturation: factor of the chroma, 0 is gray; each call can have its own.
           vivid: 0, safe: the first output head's color; up to 1: as strong as real colors (``models.decoding``). Each
             call can have its own.
-          saturation_curve: for ``vivid`` where the networks have no class head.
+          saturation_curve: for ``vivid``; without one, the class head serves.
 
         Raises:
           WeightsError: there is no tree ``full``.
@@ -93,7 +100,7 @@ class Colorizer:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
+        weights: str | Path | None = None,
         boxes_per_photo: int = 8,
         cuda_graphs: bool = False,
         *,
@@ -101,10 +108,11 @@ class Colorizer:
         saturation: Real = 1.0,
         vivid: Real | None = None,
     ) -> Colorizer:
-        """A colorizer with the weights of a file of ours; further arguments as those of the class.
+        """A colorizer with weights of the package or of a file; further arguments as those of the class.
 
         Args:
-          path: a ``.safetensors`` file, or a folder of a training run (``weights.locate``).
+          weights: a ``.safetensors`` file or a folder of a training run (``weights.locate``), or the name of weights
+            inside the package (``weights.packaged``); None: ``"default"``.
           boxes_per_photo: see the class.
           cuda_graphs: see the class.
           upsampling: see the class.
@@ -112,19 +120,19 @@ class Colorizer:
           vivid: None: as the file's field ``decode`` says.
 
         Raises:
-          OSError, WeightsError: the file cannot be read, or is none of ours.
+          OSError, WeightsError: the file cannot be read, is none of ours, or this installation has no such weights.
           UserError: see the class.
         """
-        weights = native.load(path)
+        loaded = packaged.load(weights)
         return cls(
-            weights.config,
-            weights.variables,
+            loaded.config,
+            loaded.variables,
             boxes_per_photo,
             cuda_graphs,
             upsampling=upsampling,
             saturation=saturation,
-            vivid=parse_decode(weights.decode) if vivid is None else vivid,
-            saturation_curve=weights.saturation_curve,
+            vivid=parse_decode(loaded.decode) if vivid is None else vivid,
+            saturation_curve=loaded.saturation_curve,
         )
 
     @property
@@ -160,7 +168,8 @@ class Colorizer:
         Args:
           photos: paths, PIL images, or NumPy or JAX arrays (H, W) or (H, W, 3) of uint8 or uint16: sRGB, upright.
           boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None. Boxes are clipped to the photo; those
-            that cannot be cropped (NaN, inverted, outside, of no size) are left out, with one warning a call.
+            that cannot be cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
+            all of them where there is no instance network and no hint is for an object.
           scores: for each photo one score a box, or None: then the first boxes are the best.
           hints: for each photo colors that are given at points or for objects, or None. An object's number is its row
             in ``boxes``. They are shown to the full-image network, and to the instance network in the crops that they
@@ -177,6 +186,7 @@ class Colorizer:
         """
         vivid, saturation = self._strengths(vivid, saturation)
         prepared = self._prepare(photos, boxes, scores, hints)
+        self._warn_of_unused(prepared, hints)
         return self._join(prepared, [photo.hints for photo in prepared], vivid, saturation)
 
     def iterate(
@@ -192,6 +202,7 @@ class Colorizer:
         """As ``many``, but each result as soon as it is done; the networks run before the first."""
         vivid, saturation = self._strengths(vivid, saturation)
         prepared = self._prepare(photos, boxes, scores, hints)
+        self._warn_of_unused(prepared, hints)
         return self._each(prepared, [photo.hints for photo in prepared], vivid, saturation)
 
     def palette(
@@ -344,6 +355,13 @@ class Colorizer:
             warnings.warn(message, DroppedBoxesWarning, stacklevel=3)
         return prepared
 
+    def _warn_of_unused(self, photos: Sequence[Prepared], hints: Sequence[Sequence[Hint] | None] | None) -> None:
+        """Boxes that neither crops nor hints are for."""
+        if self.uses_boxes or not any(photo.given for photo in photos):
+            return
+        if not any(hint.object is not None for of_photo in hints or () for hint in of_photo or ()):
+            warnings.warn(UNUSED_BOXES, UnusedBoxesWarning, stacklevel=3)
+
     def _join(
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
     ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
@@ -354,7 +372,8 @@ class Colorizer:
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
     ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         """The photos in color, one after another."""
-        found = self._predictor.colors(photos, hints, annealed=vivid > 0 and self.has_classes)
+        annealed = vivid > 0 and self.saturation_curve is None
+        found = self._predictor.colors(photos, hints, annealed=annealed)
         for photo, colors in zip(photos, found, strict=True):
             yield join(
                 photo.rgb,

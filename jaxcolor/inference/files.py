@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +21,18 @@ from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
-from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
+from jaxcolor.weights import packaged
 
 _SHEET_TILE = (320, 320)
+
+_SUFFIX = "_color"
+"""Of results beside the photos, and of their folders."""
+_RESULT = re.compile(rf"{_SUFFIX}(\.sample\d+|\.samples)?\.png$")
 
 
 class Job(NamedTuple):
@@ -46,8 +52,8 @@ class Job(NamedTuple):
 
 def colorize_files(
     photos: Sequence[Path],
-    weights: Path,
-    output: Path,
+    weights: str | Path | None,
+    output: Path | None,
     *,
     boxes: Path | None,
     missing_boxes: str,
@@ -60,15 +66,15 @@ def colorize_files(
     samples: int = 0,
     seed: int = 0,
 ) -> None:
-    """Color photos, and those of folders, into ``<output>/<stem>.png``.
+    """Color photos, and those of folders, into ``<output>/<stem>.png``, or beside them (``plan``).
 
     A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``. A photo
     or box file that cannot be read costs one line on standard error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
-      weights: a released file.
-      output: folder; made if it is not there.
+      weights: a file, or a name in the package; None: the package's default weights (``weights.packaged``).
+      output: folder, made if it is not there; None: beside the photos.
       boxes: a box store of any kind; None: the one at ``<folder of the photo>_bbox`` where there is one.
       missing_boxes: what a photo without an entry in that store means: ``error``, or ``none`` (it has no boxes).
       boxes_per_photo: the best boxes by score that are used.
@@ -99,33 +105,37 @@ def colorize_files(
         given = len(paths)
         paths = {photo: result for photo, result in paths.items() if not _is_done(result, samples)}
         if len(paths) < given:
-            there = f"{given - len(paths)} of {given} photos are in {output} already"
+            place = "colored" if output is None else f"in {output}"
+            there = f"{given - len(paths)} of {given} photos are {place} already"
             print(f"{there}: skipped; --force colors them again", file=sys.stderr)
         if not paths:
             return
     store = None if boxes is None else open_store(boxes)
     colorizer = Colorizer.from_pretrained(weights, boxes_per_photo, vivid=vivid, saturation=saturation)
+    named = packaged.described(weights)
     if samples and not colorizer.has_classes:
-        raise UserError(f"--samples: {weights} has no class head, from whose distribution samples are drawn")
+        raise UserError(f"--samples: {named} has no class head, from whose distribution samples are drawn")
     failures, dropped = _Failures(), _Dropped()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
-    if colorizer.uses_boxes:
+    of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo)
+    if colorizer.uses_boxes or samples or of_objects:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
+    elif store is not None or any(_boxes_beside(photo).is_dir() for photo in paths):
+        print(f"{named} holds the full-image network only: boxes are not used", file=sys.stderr)
     jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
     for job in jobs:
         _check_hints(job)
     without = sum(job.boxes is None for job in jobs)
-    if not colorizer.uses_boxes:
-        print(f"{weights} holds the full-image network only: boxes are not used", file=sys.stderr)
-    elif without:
+    if colorizer.uses_boxes and without:
         print(f"{without} of {len(paths)} photos have no entry for boxes: full-image network alone", file=sys.stderr)
-    output.mkdir(parents=True, exist_ok=True)
+    for folder in {job.output.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(jobs, batch_size):
+        for batch in _batches(jobs, batch_size, colorizer.uses_boxes):
             _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
             bar.update(len(batch))
     dropped.report()
-    print(f"{len(paths) - failures.count} photos colored into {output}")
+    print(f"{len(paths) - failures.count} photos colored into {_described(output, list(paths.values()))}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
@@ -156,6 +166,7 @@ def _color_batch(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
+        warnings.simplefilter("ignore", UnusedBoxesWarning)  # reported once
         coming = colorizer.iterate(pictures, boxes, scores, hints)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
@@ -256,24 +267,79 @@ class _Dropped:
             print(f"warning: {counts}{advice}", file=sys.stderr)
 
 
-def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
+def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     """Each photo and where its result is written, in the order given.
+
+    Without an output folder, the result of a photo is ``<stem>_color.png`` beside it, and those of a folder go into
+    ``<folder>_color`` beside the folder. What looks like such a result, and whose photo is given too, is left out.
+
+    Args:
+      photos: photos and folders of photos.
+      output: folder; None: beside the photos.
 
     Raises:
       UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
         that holds one of the photos: a result could take the place of an original.
     """
+    given = [(photo, path) for path in photos for photo in _expand(path)]
+    if output is None:
+        given = _without_results(given)
     taken: dict[Path, Path] = {}
-    own = _folder_id(output)
-    for photo in _expand(photos):
-        # Also the folder of the file that a link leads to: its original would be replaced.
-        if own is not None and own in (_folder_id(photo.parent), _folder_id(photo.resolve().parent)):
-            raise UserError(f"{output}: holds the photo {photo}, and originals are never replaced; give another folder")
-        result = output / f"{photo.stem}.png"
+    folders: set[Path] = set()
+    for photo, path in given:
+        if output is None and photo == path:
+            result = photo.with_name(f"{photo.stem}{_SUFFIX}.png")
+        else:
+            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}.png"
+            folders.add(result.parent)
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
         taken[result] = photo
+    results = {_folder_id(folder): folder for folder in folders}
+    results.pop(None, None)
+    for photo, _ in given:
+        # Also the folder of the file that a link leads to: its original would be replaced.
+        for place in {_folder_id(photo.parent), _folder_id(photo.resolve().parent)} & results.keys():
+            whose = f"{results[place]}: holds the photo {photo}"
+            raise UserError(f"{whose}, and originals are never replaced; give another folder")
+        if photo in taken:
+            raise UserError(f"{photo}: the result of {taken[photo]} would replace it; leave one out, or give -o")
     return {photo: result for result, photo in taken.items()}
+
+
+def _without_results(given: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Photos without the results of earlier runs beside them: ``old_color.png``, where ``old.jpg`` is given too."""
+    known = {(photo.parent, photo.stem) for photo, _ in given}
+    kept = [each for each in given if not _is_result(each[0], known)]
+    if len(kept) < len(given):
+        print(f"left out: {len(given) - len(kept)} files that are results beside their photos", file=sys.stderr)
+    return kept
+
+
+def _is_result(photo: Path, known: set[tuple[Path, str]]) -> bool:
+    return bool(_RESULT.search(photo.name)) and (photo.parent, _RESULT.sub("", photo.name)) in known
+
+
+def result_folders(photos: Sequence[Path], output: Path | None) -> list[Path]:
+    """The folders that are for results alone, those beside photos not among them."""
+    if output is not None:
+        return [output]
+    return sorted({_beside(path, _SUFFIX) for path in photos if path.is_dir()})
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    """The folder beside a folder that has its name and a suffix."""
+    if folder.name in ("", ".."):
+        folder = Path(os.path.abspath(folder))
+    return folder.parent / f"{folder.name}{suffix}"
+
+
+def _described(output: Path | None, results: Sequence[Path]) -> str:
+    """Where results are, in few words."""
+    if output is None and len(results) == 1:
+        return str(results[0])
+    folders = sorted({str(result.parent) for result in results})
+    return str(output) if output is not None else ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
 
 
 def _folder_id(folder: Path) -> tuple[int, int] | None:
@@ -285,21 +351,20 @@ def _folder_id(folder: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _expand(photos: Sequence[Path]) -> Iterator[Path]:
-    for path in photos:
-        if path.is_dir():
-            files = [p for p in path.iterdir() if not p.name.startswith(".")]
-            found = sorted(p for p in files if p.suffix.lower() in PHOTO_SUFFIXES)
-            unread = unread_photos(p.name for p in files)
-            if not found:
-                raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)}{unread and f'; {unread}'})")
-            if unread:
-                print(printable(f"{path}: files left out: {unread}"), file=sys.stderr)
-            yield from found
-        elif path.exists():
-            yield path
-        else:
+def _expand(path: Path) -> list[Path]:
+    """The photos of a folder, or the one photo that it is."""
+    if not path.is_dir():
+        if not path.exists():
             raise UserError(f"{path}: no such photo or folder")
+        return [path]
+    files = [p for p in path.iterdir() if not p.name.startswith(".")]
+    found = sorted(p for p in files if p.suffix.lower() in PHOTO_SUFFIXES)
+    unread = unread_photos(p.name for p in files)
+    if not found:
+        raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)}{unread and f'; {unread}'})")
+    if unread:
+        print(printable(f"{path}: files left out: {unread}"), file=sys.stderr)
+    return found
 
 
 def _with_boxes(
@@ -310,11 +375,10 @@ def _with_boxes(
     for photo, output in paths.items():
         store = boxes
         if store is None:
-            folder = Path(os.path.abspath(photo)).parent  # not resolved: a link's boxes lie beside the link
-            if folder not in beside:
-                path = folder.with_name(f"{folder.name}_bbox")
-                beside[folder] = open_store(path) if path.is_dir() else None
-            store = beside[folder]
+            path = _boxes_beside(photo)
+            if path not in beside:
+                beside[path] = open_store(path) if path.is_dir() else None
+            store = beside[path]
         key = same_spelling(photo.stem)
         try:
             none = store is None or (missing_boxes == "none" and key not in store)
@@ -328,10 +392,15 @@ def _with_boxes(
             failures.add(error)
 
 
-def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """Photos with boxes first, then those without: batches of one kind compile for fewer shapes."""
-    for has_boxes in (True, False):
-        kind = [job for job in jobs if job.has_boxes == has_boxes]
+def _boxes_beside(photo: Path) -> Path:
+    """The folder in which a photo's boxes are where no others are given."""
+    return _beside(Path(os.path.abspath(photo)).parent, "_bbox")  # not resolved: a link's boxes lie beside the link
+
+
+def _batches(jobs: Sequence[Job], size: int, crops: bool) -> Iterator[Sequence[Job]]:
+    """Photos with crops first, then those without: batches of one kind compile for fewer shapes."""
+    for has_crops in (True, False):
+        kind = [job for job in jobs if (crops and job.has_boxes) == has_crops]
         for start in range(0, len(kind), size):
             yield kind[start : start + size]
 

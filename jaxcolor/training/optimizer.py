@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -132,6 +133,12 @@ def _share_of_newest(decay: float, count: Int[jax.Array, ""]) -> Float[jax.Array
     return (1 - decay) / -jnp.expm1(count * math.log(decay))
 
 
+def _scaled(directions: Flat, rates: tuple[tuple[str, float], ...]) -> Flat:
+    """Directions times the factor of the first pattern in their name, weight decay included."""
+    factors = {name: next((factor for rule, factor in rates if re.search(rule, name)), 1.0) for name in directions}
+    return {name: direction * factors[name] for name, direction in directions.items()}
+
+
 def make_optimizer(config: Config, stage: StageConfig) -> Optimizer:
     """The optimizer of a stage."""
     settings = config.optimizer
@@ -140,4 +147,6 @@ def make_optimizer(config: Config, stage: StageConfig) -> Optimizer:
         rule.append(
             optax.add_decayed_weights(settings.weight_decay, mask=lambda flat: {k: _is_decayed(k) for k in flat})
         )
+    if settings.rates:
+        rule.append(optax.stateless(lambda directions, _: _scaled(directions, settings.rates)))
     return Optimizer(optax.chain(*rule), settings.clip_norm, settings.ema_decay)

@@ -23,6 +23,7 @@ from jaxcolor.models.outputs import classes
 from jaxcolor.runtime.parallel import AXIS
 from jaxcolor.training import losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
+from jaxcolor.training.augment import augment_luminance, augment_rgb
 from jaxcolor.training.device_cache import batch_of, draw
 from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
 
@@ -95,7 +96,10 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step
     lab_step = make_lab_step(config, stage, optimizer)
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
-        lab = networks.to_lab(batch, config.model)
+        key, first = _augment_key(config, stage, state.step), jax.lax.axis_index(AXIS) * len(batch.is_real)
+        owners = jnp.maximum(_photo_of_crop(config, stage, batch.crop_to_image, len(batch.is_real)), 0)
+        batch = augment_rgb(batch, key, config.augment, first, owners, mix=stage.name == "full")
+        lab = augment_luminance(networks.to_lab(batch, config.model), key, config.augment, first, owners)
         if config.hints.enabled:
             lab = networks.with_hints(lab, _simulated_hints(config, stage, lab, state.step), config.model)
         return lab_step(state, frozen, lab)
@@ -116,6 +120,11 @@ def make_cached_step(config: Config, stage: stages.Stage, optimizer: Optimizer) 
     return step
 
 
+def _augment_key(config: Config, stage: stages.Stage, step: jax.Array) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(config.data.seed), list(stages.STAGES).index(stage.name))
+    return jax.random.fold_in(jax.random.fold_in(key, step), 1)
+
+
 def _simulated_hints(config: Config, stage: stages.Stage, batch: LabBatch, step: jax.Array) -> BatchHints:
     """Hints of a simulated person, a function of the seed, the stage, the step and a picture's place in the batch.
 
@@ -131,11 +140,15 @@ def _simulated_hints(config: Config, stage: stages.Stage, batch: LabBatch, step:
         return BatchHints(hints, no_hints(batch.crop.ab))
     if stage.name == "instance":
         return BatchHints(no_hints(batch.full.ab), hints)
-    parts, index = stages.stage_config(config, stage).accumulate, batch.crop_to_image
-    # A crop's photo is counted within its part of the batch.
-    before = jnp.arange(parts).repeat(len(index) // parts, total_repeat_length=len(index)) * (count // parts)
-    photo = jnp.where(index >= 0, index + before, index)
+    photo = _photo_of_crop(config, stage, batch.crop_to_image, count)
     return BatchHints(hints, crop_hints(hints, batch.level_boxes[:, 0], photo))
+
+
+def _photo_of_crop(config: Config, stage: stages.Stage, index: Any, count: int) -> jax.Array:
+    """Each crop's photo among the device's ``count``, or -1: ``crop_to_image`` counts within a part of the batch."""
+    parts = stages.stage_config(config, stage).accumulate
+    before = jnp.arange(parts).repeat(len(index) // parts, total_repeat_length=len(index)) * (count // parts)
+    return jnp.where(index >= 0, index + before, index)
 
 
 def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> LabStep:

@@ -3,9 +3,10 @@
 Arrays are named by tree, collection and path (``full/params/conv1_1/kernel``); the reference's arrays that no
 computation reads are stored beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost when
 they are exported again. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the
-``ModelConfig``, which trees there are, a note, how colors are decoded by default, and a saturation curve or null.
-Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for ``compute_dtype`` float64
-they are float64. No other type is written or read.
+``ModelConfig``, which trees there are, a note, how colors are decoded by default, a saturation curve or null, and how
+arrays are stored. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for
+``compute_dtype`` float64 they are float64. In ``int8`` and ``int6`` storage large kernels have few bits, and scales
+beside them (``weights.storage``); ``load`` gives them as floats again. No other type is written or read.
 
 The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
 file imports none of it: what the process has imported already is used, other files are refused.
@@ -38,6 +39,7 @@ from jaxcolor.runtime.registry import NotImportedError
 from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
+from jaxcolor.weights.storage import STORAGES, Storage, bad_scales, pack, unpack, unpacked_types
 
 FORMAT = 2
 """Version of the format; a file of another one is refused."""
@@ -72,7 +74,9 @@ class NativeWeights(NamedTuple):
     decode: str = decoding.SAFE
     """How colors are shown where nobody says otherwise: ``safe`` or ``vivid:0.5`` (``models.decoding``)."""
     saturation_curve: SaturationCurve | None = None
-    """For ``vivid`` without a class head."""
+    """For ``vivid``; without one, the class head serves."""
+    storage: Storage = "float"
+    """How the file stores the arrays."""
 
     @property
     def trees(self) -> tuple[str, ...]:
@@ -88,6 +92,7 @@ def save(
     note: str = "",
     decode: str = decoding.SAFE,
     saturation_curve: SaturationCurve | None = None,
+    storage: Storage = "float",
 ) -> None:
     """Write a file, whole or not at all; an existing one is replaced.
 
@@ -98,7 +103,8 @@ def save(
       unused: tree -> reference key -> array that no computation reads (``weights.reference``).
       note: free text: where the weights are from.
       decode: the default of command and API: ``safe``, or ``vivid:0.5``.
-      saturation_curve: from ``color.calibrate_saturation``; ``vivid`` needs it where there is no class head.
+      saturation_curve: from ``color.calibrate_saturation``, for ``vivid``, which needs it where there is no class head.
+      storage: ``int8`` and ``int6`` round large kernels (``weights.storage``); for float32 weights.
 
     Raises:
       ConfigError: ``config`` is not a config that could be read again.
@@ -118,6 +124,8 @@ def save(
     described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
     trees = [tree for tree in TREES if tree in variables]
     _refuse(where, _problems(config, trees, described) or _not_finite(arrays))
+    if storage != "float" and config.compute_dtype == "float64":
+        raise WeightsError(f"{where}: storage {storage} is for float32 weights, and model.compute_dtype is float64")
     curve = None if saturation_curve is None else saturation_curve._asdict()
     _read_decoding(where, config, decode, curve)
     about = {
@@ -128,10 +136,12 @@ def save(
         "note": note,
         "decode": decode,
         "saturation_curve": curve,
+        "storage": storage,
     }
     # In C order: safetensors 0.8.0 writes the memory of any other array as it is, silently scrambled (its issue 825),
     # and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
-    contiguous = {name: np.asarray(array, order="C") for name, array in {**arrays, **kept}.items()}
+    stored = {**pack(arrays, storage), **kept}
+    contiguous = {name: np.asarray(array, order="C") for name, array in stored.items()}
     _write(path, contiguous, {METADATA_KEY: json.dumps(about, sort_keys=True)})
 
 
@@ -141,8 +151,8 @@ def load(path: str | Path) -> NativeWeights:
     Raises:
       OSError: no such file, or it cannot be read.
       WeightsError: not a safetensors file, without our metadata or of another format, a config that cannot be
-        used or that names code which this process has not imported, or arrays missing, left over, of another shape or
-        type (all listed), or not finite.
+        used or that names code which this process has not imported, or arrays or their scales missing, left over, of
+        another shape or type (all listed), or not finite.
     """
     path = find_weights(path)
     with open_regular(path):  # its errors name the file and what is wrong; those of safe_open do not
@@ -153,10 +163,19 @@ def load(path: str | Path) -> NativeWeights:
             config, trees = about.config, list(about.trees)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
             described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
-            _refuse(f"{path}: does not hold the weights that its config describes", _problems(config, trees, described))
+            title = f"{path}: does not hold the weights that its config describes"
+            if about.storage != "float":
+                stored = {name: d for name, d in described.items() if not name.startswith(f"{_UNUSED}/")}
+                unpacked, problems = unpacked_types(stored)
+                _refuse(title, problems)
+                described = {**{name: d for name, d in described.items() if name not in stored}, **unpacked}
+            _refuse(title, _problems(config, trees, described))
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
         raise WeightsError(f"{path}: damaged, cut short or not a safetensors file ({error})") from error
+    if about.storage != "float":
+        _refuse(f"{path}: damaged weights", bad_scales(arrays))
+        arrays = unpack(arrays)
     used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
     _refuse(f"{path}: damaged weights", _not_finite({"/".join(key): array for key, array in used.items()}))
     variables = traverse_util.unflatten_dict(used)
@@ -203,7 +222,10 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
         ) from error
     decode, curve = about.get("decode"), about.get("saturation_curve")
     kept = _read_decoding(f"{path}: its metadata", config, decode, curve)
-    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept)
+    storage = about.get("storage", "float")
+    if storage not in STORAGES:
+        raise WeightsError(f"{path}: storage {storage!r} in its metadata; known: {', '.join(STORAGES)}")
+    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept, storage)
 
 
 def _read_decoding(where: str, config: ModelConfig, decode: Any, curve: Any) -> SaturationCurve | None:

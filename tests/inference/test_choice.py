@@ -138,6 +138,13 @@ class TestVivid:
         assert np.abs(safe_only(PHOTO, vivid=1).astype(int) - twice).max() <= 1
         assert np.abs(safe_only(PHOTO, vivid=0.5).astype(int) - safe_only(PHOTO, saturation=1.5)).max() <= 1
 
+    def test_a_curve_goes_before_the_class_head(self, colorizer: Colorizer) -> None:
+        """Of weights that have both, as those of the package."""
+        curve = SaturationCurve((0.0, 10.0), (0.0, 20.0))
+        both = Colorizer(CONFIG, trees(), upsampling="bilinear", saturation_curve=curve)
+        twice = colorizer(PHOTO, saturation=2)
+        assert np.abs(both(PHOTO, vivid=1).astype(int) - twice).max() <= 1
+
     @pytest.mark.parametrize("vivid", [-0.1, 1.1, float("nan")])
     def test_out_of_range(self, colorizer: Colorizer, vivid: float) -> None:
         with pytest.raises(UserError, match=r"vivid .*: must be from 0 \(safe\) to 1"):

@@ -123,6 +123,16 @@ def test_weight_decay_is_decoupled_and_of_kernels_alone() -> None:
         np.testing.assert_allclose(decayed[1][name], plain[1][name] - share * decayed[0][name], rtol=1e-5, atol=1e-7)
 
 
+def test_layers_learn_at_rates_of_their_own() -> None:
+    """The first pattern that is found counts; weight decay is slowed down too."""
+    plain = OptimizerConfig(name="adamw", weight_decay=0.1)
+    ours = steps(dataclasses.replace(plain, layer_rates="norm/b=0,conv/=0.5,kernel=7"), 1)
+    theirs = steps(plain, 1)
+    for name, factor in (("conv/kernel", 0.5), ("conv/bias", 0.5), ("norm/scale", 1.0), ("norm/bias", 0.0)):
+        expected = theirs.weights[0][name] + factor * (theirs.weights[1][name] - theirs.weights[0][name])
+        np.testing.assert_allclose(ours.weights[1][name], expected, rtol=1e-6)
+
+
 def test_clipping_scales_the_whole_gradient_down_and_never_up() -> None:
     norm = float(optax.tree.norm(arrays(1)))
     for limit in (norm / 4, norm * 4):

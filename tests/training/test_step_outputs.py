@@ -1,4 +1,4 @@
-"""The training step of each stage with a class head, simulated hints and the colorfulness loss, all at once."""
+"""The training step of each stage with a class head, hints, augmentation and the colorfulness loss, all at once."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from jaxcolor.batch import Batch
-from jaxcolor.config import HintConfig, ObjectiveConfig, OptimizerConfig
+from jaxcolor.config import AugmentConfig, HintConfig, ObjectiveConfig, OptimizerConfig
 from jaxcolor.hints import BatchHints
 from jaxcolor.models import networks
 from jaxcolor.models.outputs.classes import WEIGHTS
@@ -23,7 +23,8 @@ EVERYTHING = dataclasses.replace(
     model=dataclasses.replace(FEW, outputs=("regression", "classes")),
     objective=ObjectiveConfig(classes=0.5, colorfulness=0.25),
     hints=HintConfig(enabled=True, max_patch=5, reveal_all=0.1),
-    optimizer=OptimizerConfig(ema_decay=0.9),
+    augment=AugmentConfig(color_jitter=0.2, old_photos=0.5),
+    optimizer=OptimizerConfig(ema_decay=0.9, layer_rates="conv1_=0.1"),
 )
 WITHOUT_BOXES = (4, 11)
 

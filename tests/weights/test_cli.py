@@ -8,10 +8,11 @@ import pytest
 
 import jaxcolor
 from jaxcolor import cli
+from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ConfigError
 from jaxcolor.models.networks import TREES
-from jaxcolor.weights import native, reference
-from tests.weights.conftest import assert_same
+from jaxcolor.weights import native, reference, storage
+from tests.weights.conftest import SMALL, assert_same, flat
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,41 @@ def test_convert_one_file(loads, tmp_path, capsys):
     assert "  full: 34,187,027 parameters; 9 unused arrays kept (num_batches_tracked)" in capsys.readouterr().out
     assert native.load(output).trees == ("full",)
     output.unlink()
+
+
+def test_store_in_8_bits_and_back(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(storage, "LEAST", 100)
+    source, stored, again = (tmp_path / f"{name}.safetensors" for name in ("source", "stored", "again"))
+    curve = SaturationCurve((0.0, 10.0), (0.0, 15.0))
+    unused = {tree: {} for tree in small} | {"full": {"a": np.ones(2, np.float32)}}
+    native.save(source, SMALL, small, unused, "a note", "vivid:0.5", curve)
+    assert cli.main(["convert", str(source), str(stored), "--storage", "int8"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"wrote {stored} ({stored.stat().st_size / 1e6:.1f} MB)"
+    loaded = native.load(stored)
+    assert_same(loaded.unused["full"], unused["full"])
+    assert loaded[3:] == ("a note", "vivid:0.5", curve, "int8")
+    assert cli.main(["convert", str(stored), str(again), "--note", "floats"]) == 0
+    capsys.readouterr()
+    floats = native.load(again)
+    assert (floats.storage, floats.note, floats.decode) == ("float", "floats", "vivid:0.5")
+    assert_same(floats.variables, loaded.variables)
+    assert failure(capsys, "convert", source, stored) == f"{stored}: exists; give --force to replace it"
+    assert failure(capsys, "convert", tmp_path / "no.safetensors", tmp_path / "b.safetensors").endswith(
+        "No such file or directory"
+    )
+
+
+def test_pth_files_in_8_bits(loads, full, tmp_path, capsys):
+    """Full size, as people convert the reference's: a quarter as large."""
+    output = tmp_path / "full.safetensors"
+    assert cli.main(["convert", "some.pth", str(output), "--storage=int8"]) == 0
+    size, loaded = output.stat().st_size, native.load(output)
+    output.unlink()
+    assert size < 36e6
+    assert loaded.storage == "int8"
+    before, after = (flat(variables["full"]) for variables in (full.variables, loaded.variables))
+    for name, array in after.items():
+        assert np.abs(array - before[name]).max() <= np.abs(before[name]).max() / 127 / 1.99, name
 
 
 def test_nothing_is_replaced_unasked(loads, tmp_path, capsys):
@@ -128,6 +164,9 @@ def test_errors_of_the_program_are_not_hidden(monkeypatch):
         (["paint"], "paint"),
         (["convert", "a.pth"], "OUTPUT"),
         (["convert", "out.safetensors", "a.pth", "--force"], "'a.pth' does not end in .safetensors"),
+        (["convert", "a.safetensors", "b.safetensors", "--form=reference"], "--form is for .pth files"),
+        (["convert", "--to-reference", "a.safetensors", "b", "--storage=int8"], "no place for --note"),
+        (["convert", "a.safetensors", "b.safetensors", "--storage=int4"], "int4"),
     ],
 )
 def test_usage(arguments, said, capsys):

@@ -1,0 +1,105 @@
+"""The weights inside the package, by name; and which weights are meant where a name, a file or nothing is given.
+
+They lie in ``jaxcolor/weights/default/``. Its ``registry.json`` is the one place that says which there are: name ->
+file and SHA-256 of its bytes. ``scripts/make_default_weights.py`` writes both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+import jaxcolor
+from jaxcolor.runtime.atomic import write_text
+from jaxcolor.weights import native
+from jaxcolor.weights.native import NativeWeights
+from jaxcolor.weights.reference import WeightsError
+
+DEFAULT = "default"
+"""The weights that are meant where none are given."""
+
+REGISTRY = "registry.json"
+
+
+class Entry(NamedTuple):
+    """Weights of the package."""
+
+    file: str
+    """Its name in the folder."""
+    sha256: str
+    """Of its bytes, in hexadecimal."""
+
+
+def folder() -> Traversable:
+    """Where the package has its weights: a folder, or part of a zip file."""
+    return importlib.resources.files("jaxcolor.weights") / "default"
+
+
+def read_registry(place: Traversable) -> dict[str, Entry]:
+    """Name -> weights, of a folder of the package's form; none where it has no registry."""
+    path = place / REGISTRY
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: Entry(**entry) for name, entry in found.items()}
+
+
+def register(place: Path, name: str, file: str) -> Entry:
+    """Put a file of a folder into its registry, in place of what had the name; return its entry."""
+    known = read_registry(place)
+    known[name] = Entry(file, _sha256(place / file))
+    entries = {name: entry._asdict() for name, entry in known.items()}
+    write_text(place / REGISTRY, json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    return known[name]
+
+
+def is_name(weights: str | Path | None) -> bool:
+    """Whether weights of the package are meant. A file of that name is ``./default``, or a ``Path``."""
+    return weights is None or (isinstance(weights, str) and weights in {DEFAULT, *read_registry(folder())})
+
+
+def described(weights: str | Path | None) -> str:
+    """The file of weights as messages name it."""
+    if not is_name(weights):
+        return str(weights)
+    name = DEFAULT if weights is None else str(weights)
+    known = read_registry(folder())
+    return known[name].file if name in known else name
+
+
+def load(weights: str | Path | None = None) -> NativeWeights:
+    """Read weights: by their name, those of the package, whose checksum is verified; else a file.
+
+    Args:
+      weights: a name in the registry, or a ``.safetensors`` file; None: ``DEFAULT``.
+
+    Raises:
+      OSError: no such file, or it cannot be read.
+      WeightsError: this installation has no weights of that name, or other ones than it should; or as ``native.load``.
+    """
+    if weights is not None and not is_name(weights):
+        return native.load(weights)
+    name = DEFAULT if weights is None else str(weights)
+    entry = read_registry(folder()).get(name)
+    resource = None if entry is None else folder() / entry.file
+    if entry is None or resource is None or not resource.is_file():
+        where = "are not in" if entry is None else f"are missing from ({entry.file})"
+        raise WeightsError(
+            f"the weights {name!r} {where} this installation of jaxcolor {jaxcolor.__version__}; install one that has "
+            "them, or give a .safetensors file of yours (jaxcolor colorize -w FILE, Colorizer.from_pretrained(FILE))"
+        )
+    with importlib.resources.as_file(resource) as path:
+        found = _sha256(path)
+        if found != entry.sha256:
+            raise WeightsError(
+                f"{path}: not the weights that belong to jaxcolor {jaxcolor.__version__} (SHA-256 {found[:12]}…, not "
+                f"{entry.sha256[:12]}…); it is damaged or was replaced: install jaxcolor again"
+            )
+        return native.load(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,183 @@
+"""Make the package's weights from trained ones: stored in 6 bits, measured against them, and put into the registry.
+
+    python scripts/make_default_weights.py runs/photos/weights.safetensors --photos PHOTOS --curve OTHER_PHOTOS
+
+--curve calibrates the saturation curve for vivid colors on photos that are not reported on. Colors a sample of the
+photos, 256 x 256, with both, as --decode says, and prints PSNR and LPIPS to the truth and between the two. Nothing is
+written where few bits cost more than 0.05 dB or 0.001 LPIPS, or where the package's weights would be larger than 40 MB
+together. They compute in float32: bfloat16 is slower on CPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from jaxcolor.color import AB_SCALE, SaturationCurve, calibrate_saturation
+from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb
+from jaxcolor.evaluation.metrics import lpips
+from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.models import networks
+from jaxcolor.models.decoding import parse_decode
+from jaxcolor.runtime.atomic import atomic_write
+from jaxcolor.runtime.errors import UserError, exit_status
+from jaxcolor.weights import native, packaged
+from jaxcolor.weights.native import NativeWeights
+from jaxcolor.weights.storage import STORAGES
+
+FOLDER = Path(packaged.__file__).parent / "default"
+MOST_BYTES = 40_000_000
+"""Of all weights in the package."""
+MOST_PSNR, MOST_LPIPS = 0.05, 0.001
+"""What storing them in few bits may cost."""
+BATCH = 4
+CURVE_STRIDE = 4
+"""Every 4th pixel of every 4th row is read for the curve."""
+
+
+class Cost(NamedTuple):
+    """Means over photos, each of 8-bit colors: to the truth with either weights, and between the two."""
+
+    psnr: tuple[float, float]
+    """DB, of the trained weights and of those stored."""
+    lpips: tuple[float, float]
+    between: float
+    """PSNR of the stored weights' colors to those of the trained ones, dB."""
+    worst: float
+    """Greatest loss of PSNR of one photo, dB."""
+
+
+def choose(folder: Path, count: int) -> list[Path]:
+    """Up to ``count`` photos of a folder, evenly spaced in the order of their names."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+    if not found or count < 1:
+        raise UserError(f"{folder}: no photos here" if not found else f"--count {count}: must be at least 1")
+    return [found[i] for i in np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]
+
+
+def cost(trained: NativeWeights, stored: NativeWeights, photos: Sequence[Path], vivid: float) -> Cost:
+    """What is lost by storing weights: full-image network, in float32, on photos resized to its canvas."""
+    curve = trained.saturation_curve
+    colorizers = [
+        Colorizer(trained.config, w.variables, vivid=vivid, saturation_curve=curve) for w in (trained, stored)
+    ]
+    params = lpips.load("alex")
+    distance = jax.jit(lpips.lpips, static_argnums=1)
+    rows = []
+    for start in tqdm(range(0, len(photos), BATCH), unit="batch", dynamic_ncols=True):
+        truth = np.stack([_resized(photo, trained.config.side) for photo in photos[start : start + BATCH]])
+        before, after = (np.stack(colorizer.many(list(truth))) for colorizer in colorizers)
+        of_batch = [
+            _psnr(before, truth),
+            _psnr(after, truth),
+            np.asarray(distance(params, "alex", before, truth)),
+            np.asarray(distance(params, "alex", after, truth)),
+            _psnr(after, before),
+        ]
+        rows.append(np.stack(of_batch, axis=1))
+    table = np.concatenate(rows)
+    means = [float(mean) for mean in table.mean(axis=0)]
+    worst = float((table[:, 0] - table[:, 1]).max())
+    return Cost((means[0], means[1]), (means[2], means[3]), means[4], worst)
+
+
+def calibrated(trained: NativeWeights, photos: Sequence[Path]) -> SaturationCurve:
+    """The curve by which the full-image network's chroma is distributed as the photos' own."""
+    nets = networks.build(trained.config)
+
+    @jax.jit
+    def predicted_and_true(variables: dict[str, Any], rgb: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shown = networks.picture(rgb, trained.config)
+        found = networks.run_full(nets, variables, shown.inputs).ab[:, ::CURVE_STRIDE, ::CURVE_STRIDE]
+        return found, shown.ab[:, ::CURVE_STRIDE, ::CURVE_STRIDE]
+
+    chroma: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for start in tqdm(range(0, len(photos), BATCH), unit="batch", dynamic_ncols=True):
+        batch = np.stack([_resized(photo, trained.config.side) for photo in photos[start : start + BATCH]])
+        for kept, ab in zip(chroma, predicted_and_true(trained.variables, batch), strict=True):
+            kept.append(np.linalg.norm(np.asarray(ab, np.float64) * AB_SCALE, axis=-1).ravel())
+    predicted, true = (np.concatenate(kept) for kept in chroma)
+    return calibrate_saturation(predicted, true)
+
+
+def _resized(photo: Path, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(read_rgb(photo)).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _psnr(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """In dB, of each pair of 8-bit pictures; equal ones count as if one value in 100 differed by 1."""
+    errors = np.square(first.astype(np.float64) - second).mean(axis=(1, 2, 3))
+    return 10 * np.log10(255**2 / np.maximum(errors, 0.01))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the file, measure it, put it into the package."""
+    trained = native.load(args.weights)
+    if trained.storage != "float":
+        raise UserError(f"{args.weights}: stored as {trained.storage} already; give the weights as trained")
+    photos = choose(args.photos, args.count)
+    trained = trained._replace(config=dataclasses.replace(trained.config, compute_dtype="float32"))
+    if args.curve is not None:
+        trained = trained._replace(saturation_curve=calibrated(trained, choose(args.curve, args.curve_count)))
+    file, note = f"{args.name}.safetensors", args.note or trained.note
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary) / file
+        native.save(
+            made,
+            trained.config,
+            trained.variables,
+            note=note,
+            decode=args.decode,
+            saturation_curve=trained.saturation_curve,
+            storage=args.storage,
+        )
+        stored, size = native.load(made), made.stat().st_size
+        others = [path for path in args.out.glob("*.safetensors") if path.name != file]
+        total = size + sum(path.stat().st_size for path in others)
+        print(f"{file}: {size / 1e6:.2f} MB, {total / 1e6:.2f} of {MOST_BYTES / 1e6:.0f} MB with others")
+        if total > MOST_BYTES:
+            raise UserError(f"{file}: {total:,} bytes are more than {MOST_BYTES:,}; nothing was written")
+        found = cost(trained, stored, photos, parse_decode(args.decode))
+        psnr, distance = found.psnr[0] - found.psnr[1], found.lpips[1] - found.lpips[0]
+        print(
+            f"{args.decode}, {len(photos)} photos: PSNR {found.psnr[0]:.3f} dB, stored {found.psnr[1]:.3f} "
+            f"({-psnr:+.4f}, worst photo {-found.worst:+.3f}); LPIPS {found.lpips[0]:.4f}, stored "
+            f"{found.lpips[1]:.4f} ({distance:+.5f}); between the two {found.between:.1f} dB"
+        )
+        if psnr > MOST_PSNR or distance > MOST_LPIPS:
+            raise UserError(f"{file}: costs more than {MOST_PSNR} dB or {MOST_LPIPS} LPIPS; nothing was written")
+        with atomic_write(args.out / file) as part:
+            part.write_bytes(made.read_bytes())
+    entry = packaged.register(args.out, args.name, file)
+    print(f"wrote {args.out / file}, SHA-256 {entry.sha256}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="trained weights, float32")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of color photos to measure on")
+    parser.add_argument("--count", type=int, default=60, help="how many of them (default: 60)")
+    parser.add_argument("--curve", type=Path, help="folder of color photos to calibrate the saturation curve on")
+    parser.add_argument("--curve-count", type=int, default=200, help="how many of them (default: 200)")
+    parser.add_argument("--storage", choices=STORAGES, default="int6", help="how they are stored (default: int6)")
+    parser.add_argument("--decode", default="safe", help="how colors are shown by default: safe, or vivid:V")
+    parser.add_argument("--note", default="", help="where the weights are from (default: the note that they have)")
+    parser.add_argument("--name", default=packaged.DEFAULT, help=f"their name (default: {packaged.DEFAULT})")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="the folder (default: the package's)")
+    args = parser.parse_args(arguments)
+    return exit_status("make_default_weights", lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

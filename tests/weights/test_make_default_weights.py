@@ -1,0 +1,113 @@
+"""``scripts/make_default_weights.py``: one command from trained weights to the package's, with a tiny network."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcolor.config import ModelConfig
+from jaxcolor.weights import native, packaged, storage
+from tests.small import photo, quick_compiles, variables
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_default_weights.py"
+CONFIG = ModelConfig(side=64, width=0.0625, outputs=("regression", "classes"), compute_dtype="bfloat16")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with quick_compiles(tmp_path_factory.getbasetemp()):
+        yield
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_default_weights", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
+    native.save(
+        path, CONFIG, {"full": variables(dataclasses.replace(CONFIG, compute_dtype="float32"))["full"]}, note="n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(4):
+        Image.fromarray(photo(np.random.default_rng(number), 70, 90)).save(folder / f"{number}.png")
+    return folder
+
+
+def run(script: ModuleType, out: Path, *arguments: Any) -> int:
+    return int(script.main([*(str(a) for a in arguments), "--count=3", "--out", str(out)]))
+
+
+def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(storage, "LEAST", 1000)
+    assert run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8") == 0
+    size, vivid, wrote = capsys.readouterr().out.splitlines()
+    made = tmp_path / "default.safetensors"
+    mb = f"{made.stat().st_size / 1e6:.2f}"
+    assert size == f"default.safetensors: {mb} MB, {mb} of 40 MB with others"
+    assert vivid.startswith("vivid:0.5, 3 photos: PSNR ")
+    between = float(vivid.split("between the two ")[1].removesuffix(" dB"))
+    assert 30 < between < 60  # rounded, so not equal
+    assert wrote == f"wrote {made}, SHA-256 {packaged.read_registry(tmp_path)['default'].sha256}"
+    monkeypatch.setattr(packaged, "folder", lambda: tmp_path)
+    loaded = packaged.load()
+    config = dataclasses.replace(CONFIG, compute_dtype="float32")
+    assert (loaded.storage, loaded.decode, loaded.note, loaded.config) == ("int8", "vivid:0.5", "n", config)
+    assert loaded.saturation_curve is not None
+    assert len(loaded.saturation_curve.predicted) > 2
+
+
+def test_nothing_is_written_where_rounding_costs_too_much(script, trained, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(storage, "LEAST", 0)
+    monkeypatch.setattr(storage, "_LEVELS", {"int8": 2})  # hardly more than signs
+    assert run(script, tmp_path, trained, "--photos", photos, "--storage=int8") == 1
+    captured = capsys.readouterr()
+    assert "default.safetensors: costs more than 0.05 dB or 0.001 LPIPS; nothing was written" in captured.err
+    assert "safe, 3 photos: PSNR " in captured.out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "said"),
+    [
+        ({"MOST_BYTES": 1000}, [], "bytes are more than 1,000; nothing was written"),
+        ({}, ["--decode=loud"], "decode 'loud': must be 'safe'"),
+        ({}, ["--photos", "empty"], "empty: no photos here"),
+    ],
+)
+def test_what_is_refused(script, trained, photos, tmp_path, capsys, monkeypatch, change, arguments, said):
+    for name, value in change.items():
+        monkeypatch.setattr(script, name, value)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run(script, tmp_path / "out", trained, "--photos", photos, *arguments) == 1
+    assert said in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_weights_that_are_rounded_already(script, trained, photos, tmp_path, capsys):
+    loaded = native.load(trained)
+    native.save(tmp_path / "rounded.safetensors", CONFIG, loaded.variables, storage="int8")
+    assert run(script, tmp_path, tmp_path / "rounded.safetensors", "--photos", photos) == 1
+    assert "stored as int8 already; give the weights as trained" in capsys.readouterr().err
