@@ -104,7 +104,8 @@ def _rewrite(options: argparse.Namespace) -> None:
         weights.saturation_curve,
         options.storage,
     )
-    print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB) from {source}")
+    found = f" from {source}" if source != options.source else ""
+    print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB){found}")
     for tree, variables in weights.variables.items():
         print(f"  {tree}: {count_parameters(variables['params']):,} parameters")
 
