@@ -140,6 +140,9 @@ def compare(
     during = source is not None
     source = source if source is not None else eval_source(config, model)
     photos = min(config.eval.photos or len(source), len(source))
+    if isinstance(source, PhotoSource) and (names := source.names()) is not None:
+        for prediction in predictions:
+            prediction.check_fits(names[:photos])
     # Any batch size serves any number of devices: rounded up, and the last batch is filled.
     batch_size = -(-config.eval.batch_size // devices.count) * devices.count
     batches = eval_batches(

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
+from jaxcolor.data.boxes.matching import check_fits, refuse_shares
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
@@ -111,6 +112,7 @@ def colorize_files(
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
+    refuse_shares("the boxes", [job.boxes.boxes for job in jobs if job.boxes is not None])
     jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
     for job in jobs:
         _check_hints(job)
@@ -305,7 +307,13 @@ def _expand(photos: Sequence[Path]) -> Iterator[Path]:
 def _with_boxes(
     paths: Mapping[Path, Path], boxes: BoxStore | None, missing_boxes: str, failures: _Failures
 ) -> Iterator[Job]:
-    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure."""
+    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure.
+
+    Raises:
+      DataError: a store has entries, and not one fits a photo.
+    """
+    if boxes is not None:
+        _check_fits(boxes, list(paths))
     beside: dict[Path, BoxStore | None] = {}
     for photo, output in paths.items():
         store = boxes
@@ -313,7 +321,9 @@ def _with_boxes(
             folder = Path(os.path.abspath(photo)).parent  # not resolved: a link's boxes lie beside the link
             if folder not in beside:
                 path = folder.with_name(f"{folder.name}_bbox")
-                beside[folder] = open_store(path) if path.is_dir() else None
+                beside[folder] = found_store = open_store(path) if path.is_dir() else None
+                if found_store is not None:
+                    _check_fits(found_store, [p for p in paths if Path(os.path.abspath(p)).parent == folder])
             store = beside[folder]
         key = same_spelling(photo.stem)
         try:
@@ -326,6 +336,16 @@ def _with_boxes(
             failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
         except DataError as error:
             failures.add(error)
+
+
+def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:
+    """Refuses a store none of whose entries is of a photo, or of one beside: of few photos none may have boxes."""
+    keys = [same_spelling(photo.stem) for photo in photos]
+    if any(key in store for key in keys):
+        return
+    folders = dict.fromkeys(photo.parent for photo in photos)
+    beside = (p for folder in folders for p in sorted(folder.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES)
+    check_fits(store, list(dict.fromkeys([*keys, *(same_spelling(p.stem) for p in beside)])))
 
 
 def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:

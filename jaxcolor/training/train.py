@@ -11,6 +11,7 @@ import jax
 
 from jaxcolor.config import Config, ConfigError
 from jaxcolor.config_io import to_dict
+from jaxcolor.data.loader import photos_for
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
@@ -79,6 +80,8 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     pretrained = _load_pretrained(config, stages, devices)
     source = make_source(config.data, config.model.side)
     devices.say(source.describe())
+    for stage in stages:
+        photos_for(source, stage.parts)  # before hours of the stages before
     # Steps are needed also of those stages of which only the result is read.
     needed = {name for stage in stages for name in (stage.name, *stage.needs)}
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
