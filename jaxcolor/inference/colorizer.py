@@ -19,6 +19,7 @@ from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsa
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.places import local_path
 from jaxcolor.weights import native
 from jaxcolor.weights.reference import WeightsError
 
@@ -115,7 +116,7 @@ class Colorizer:
           OSError, WeightsError: the file cannot be read, or is none of ours.
           UserError: see the class.
         """
-        weights = native.load(path)
+        weights = native.load(local_path(path, "weights"))
         return cls(
             weights.config,
             weights.variables,

@@ -16,6 +16,7 @@ from jaxcolor.boxes import DroppedBoxes, best_scores, clean_boxes
 from jaxcolor.data.transforms import example, read_rgb, upright_rgb
 from jaxcolor.data.types import Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
+from jaxcolor.runtime.places import local_path
 
 if TYPE_CHECKING:
     PhotoInput = str | os.PathLike[str] | Image.Image | np.ndarray | jax.Array
@@ -70,7 +71,7 @@ def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
       ValueError: nothing of what is taken; the message says what is.
     """
     if isinstance(photo, (str, os.PathLike)):
-        return read_rgb(Path(photo))
+        return read_rgb(Path(local_path(photo, "photo")))
     if isinstance(photo, Image.Image):
         return np.asarray(upright_rgb(photo))
     if not isinstance(photo, (np.ndarray, jax.Array)):

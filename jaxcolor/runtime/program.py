@@ -20,6 +20,7 @@ from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
 from jaxcolor.runtime.distributed import ProcessFlags
 from jaxcolor.runtime.errors import UserError, exit_status
+from jaxcolor.runtime.places import check_flags
 from jaxcolor.runtime.registry import import_modules
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ def run(
             for holder in (config, *required):
                 if not holder.value:
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
+            check_flags(flags.FLAGS, config.name)
             if processes is not None:
                 processes.start()
             import_modules(_IMPORT.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -29,6 +30,13 @@ class BoxArrays(NamedTuple):
     def counts(self) -> Int64[np.ndarray, " P"]:
         """How many of the boxes are each photo's, 0 where there is no entry."""
         return np.maximum(self.per_photo, 0)
+
+    def digest(self) -> str:
+        """A hash of all boxes; photos without an entry are photos without boxes."""
+        found = hashlib.blake2b(digest_size=16)
+        for array, kind in ((self.counts, "<i8"), (self.boxes, "<f4"), (self.scores, "<f4")):
+            found.update(array.astype(kind).tobytes())
+        return found.hexdigest()
 
 
 class BoxGatherer:

@@ -126,6 +126,10 @@ class MaskedTable(TableStore):
         super().__init__(path, kind, keys, owners, boxes, scores, note, sizes=sizes)
         self._masks = masks
 
+    def masks_digest(self) -> str:
+        """A hash of all masks."""
+        return self._masks.digest()
+
     def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
         """See ``MaskedStore``."""
         rows = self._rows(key)

@@ -188,6 +188,7 @@ class PhotoSource:
         self.skipped: list[str] = []
         """What was wrong with the photos left out."""
         self._unmatched = ""
+        self._box_digests: dict[str, str] = {}
         self._find(config)
 
     def __len__(self) -> int:
@@ -264,7 +265,11 @@ class PhotoSource:
         """Distinguishes these photos and boxes from others, wherever they are stored; kept with checkpoints."""
         found = self.photos.identity()._asdict()
         found.pop("where", None)
-        return {**found, "used": len(self), "boxes": int(self.usable_counts.sum())}
+        found |= {"used": len(self), "boxes": int(self.usable_counts.sum()), **self._box_digests}
+        if isinstance(self.truth, MaskedStore):
+            digest = getattr(self.truth, "masks_digest", None)
+            found["masks"] = str(self.truth.path) if digest is None else digest()
+        return found
 
     def _box_place(self) -> str:
         used = self.truth if self._uses_truth else self.boxes
@@ -349,10 +354,12 @@ class PhotoSource:
             if store is None:
                 continue
             must_fit = is_used or store is self.truth
+            name = "truth_digest" if store is self.truth else "boxes_digest"
             many, unreadable = read_all(store, names, may_lack=may_lack, skip_bad=skip_bad, must_fit=must_fit)
             for number, error in unreadable.items():
                 bad.setdefault(int(rows[number]), str(error))
             if must_fit:
+                self._box_digests[name] = many.digest()
                 refuse_shares(store.path, [many.boxes])
             if is_used:
                 used, self._unmatched = many, describe_unmatched(store, many.per_photo, many.boxes, others)
