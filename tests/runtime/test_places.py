@@ -74,10 +74,12 @@ def test_flags_of_a_program(here: Path) -> None:
     values(["eval.py", "--workdir=~/run", "--predictions=theirs=~/theirs", "--predictions=a=b", "--config=s3://x"])
     check_flags(values, "config")
     assert (values.workdir, values.predictions) == (f"{home}/run", [f"theirs={home}/theirs", "a=b"])
-    for given, said in (("--workdir=gs://b/run", "--workdir: gs"), ("--predictions=t=s3://b/t", "--predictions: s3")):
-        values(["eval.py", given])
-        with pytest.raises(UserError, match=f"^{said}"):
-            check_flags(values, "config")
+    values(["eval.py", "--predictions=theirs=s3://b/theirs"])
+    with pytest.raises(UserError, match=r"^--predictions: s3://b/theirs: not a place on this machine"):
+        check_flags(values, "config")
+    values(["eval.py", "--workdir=gs://b/run"])
+    with pytest.raises(UserError, match=r"^--workdir: gs://b/run: not a place on this machine"):
+        check_flags(values, "config")
 
 
 COMMANDS = {
