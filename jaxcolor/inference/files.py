@@ -26,6 +26,7 @@ from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
+from jaxcolor.runtime.places import local_path
 
 _SHEET_TILE = (320, 320)
 
@@ -90,6 +91,7 @@ def colorize_files(
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     if samples < 0 or not 0 <= seed < 1 << 32:
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
+    output = Path(local_path(output, "output"))
     paths = plan(photos, output)
     written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
     if len(set(written)) < len(written):

@@ -11,6 +11,7 @@ from jaxcolor.data.boxes.matching import likely_form
 from jaxcolor.data.boxes.packed_writer import pack_store
 from jaxcolor.data.sources import photo_source as module
 from jaxcolor.data.sources.registry import open_source
+from jaxcolor.data.tools.pack_photos import Photos
 from jaxcolor.data.types import DataError
 from jaxcolor.evaluation.predictions import Predictions
 
@@ -87,6 +88,8 @@ SETS = {
         ["cat_png.rf.8ab1", "dog_png.rf.77c0"],
         "its names end in a code of Roboflow's: cat_png.rf.8ab1 for cat",
     ),
+    "escaped": (["my cat.png"], ["my%20cat"], "its names are escaped as addresses are: my%20cat for my cat"),
+    "blanks": (["my cat.png"], ["my_cat"], "the names differ in blanks and underscores: my_cat for my cat"),
     "others": (["x.png", "y.png"], ["p", "q"], "p is there, and the photos are called as x"),
 }
 
@@ -115,6 +118,22 @@ def test_ids_of_another_set(tmp_path, unread):
     found.write_text(json.dumps([{"image_id": 1001, "bbox": [1, 2, 30, 40], "score": 0.9}]))
     with pytest.raises(DataError, match=r"found\.json: of 1 entry .*: 000000001001 is there, .* as 000000000001;"):
         open_source(DataConfig(path=str(folder), boxes_path=str(found), missing_boxes="none"))
+
+
+def test_ids_for_photos_with_names(tmp_path, unread):
+    folder = write_photos(tmp_path / "photos", ["kitchen.png", "garden.png"])
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps([{"image_id": 1, "bbox": [1, 2, 30, 40], "score": 0.9}]))
+    with pytest.raises(DataError, match=r"; ids name their photos by `jaxcolor boxes pack --images FILE`, a file that"):
+        open_source(DataConfig(path=str(folder), boxes_path=str(found)))
+
+
+@pytest.mark.parametrize("missing_boxes", ["error", "none"])
+def test_packing_boxes_of_others(tmp_path, missing_boxes):
+    folder = write_photos(tmp_path / "photos", ["a.png"])
+    write_npz(tmp_path / "photos_bbox", {"b": [BOX]})
+    with pytest.raises(DataError, match="of 1 entry not one fits one of 1 photo"):
+        Photos(DataConfig(path=str(folder), missing_boxes=missing_boxes))
 
 
 @pytest.mark.parametrize("field", ["boxes_path", "truth_boxes_path"])

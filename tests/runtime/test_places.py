@@ -9,8 +9,9 @@ from absl import flags
 
 from jaxcolor import Colorizer
 from jaxcolor.cli import main
-from jaxcolor.config import Config, ConfigError
+from jaxcolor.config import Config, ConfigError, DataConfig
 from jaxcolor.config_io import from_dict
+from jaxcolor.data.sources.registry import open_source
 from jaxcolor.inference.photos import read_photo
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.places import check_arguments, check_flags, local_path
@@ -122,6 +123,10 @@ def test_arguments_below_the_home_folder(here: Path) -> None:
 def test_from_python(here: Path) -> None:
     with pytest.raises(UserError, match=r"--workdir: gs://bucket/run: not a place"):
         train(ONLY_FULL, Path("gs://bucket/run"))
+    (here / "a.png").touch()
+    with pytest.raises(UserError, match=r"data\.index_path: gs://bucket/i\.npz: not a place"):
+        open_source(DataConfig(path=str(here), index_path="gs://bucket/i.npz", missing_boxes="none"))
+    (here / "a.png").unlink()
     with pytest.raises(UserError, match=r"weights: https://host/w: not a place"):
         Colorizer.from_pretrained("https://host/w")
     with pytest.raises(ValueError, match=r"photo: s3://bucket/a\.png: not a place"):

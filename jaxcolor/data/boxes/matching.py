@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
+from urllib.parse import unquote
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -35,12 +36,18 @@ def _without_prefix(name: str) -> str:
     return _COCO_PREFIX.sub("", name)
 
 
+def _without_blanks(name: str) -> str:
+    return name.replace(" ", "_")
+
+
 _FORMS: tuple[tuple[str, Callable[[str], str], Callable[[str], str]], ...] = (
     ("its names have the photo's suffix too", photo_key, _same),
     ("its names are cut at the first dot", _same, lambda name: name.split(".")[0]),
     ("the names differ in COCO's prefix", _without_prefix, _without_prefix),
     ("the names differ in leading zeros", _plain_number, _plain_number),
     ("the names differ in capitals", str.casefold, str.casefold),
+    ("its names are escaped as addresses are", unquote, _same),
+    ("the names differ in blanks and underscores", _without_blanks, _without_blanks),
     ("its names begin with a code of Label Studio's", lambda name: _UPLOAD_PREFIX.sub("", name), _same),
     ("its names end in a code of Roboflow's", lambda name: _EXPORT_SUFFIX.sub("", name), _same),
     (
@@ -122,7 +129,11 @@ def refuse_store(store: BoxStore, photos: Sequence[str]) -> NoReturn:
     """
     count = len(store)
     what = "entries" if count != 1 else "entry"
-    refuse_unmatched(store.path, what, store.keys(), count, photos, "name boxes of these photos, or none")
+    advice = "name boxes of these photos, or none"
+    ids = store.kind == "coco_detections" and all(map(str.isdecimal, store.keys()))
+    if ids and not all(map(str.isdecimal, photos)):
+        advice = "ids name their photos by `jaxcolor boxes pack --images FILE`, a file that lists both"
+    refuse_unmatched(store.path, what, store.keys(), count, photos, advice)
 
 
 def check_fits(store: BoxStore, photos: Sequence[str]) -> None:
