@@ -20,8 +20,10 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """Of a scheme of two letters at least: C:/ is a disk."""
 _COLLAPSED = re.compile(r"(gs|gcs|s3|s3a|r2|az|abfss?|wasbs?|adl|hdfs|dbfs|hf|oci|swift|file|ftp|sftp|ssh|https?):/")
 """What a ``Path`` has made of an address of the common schemes. (vgg16:/home/me/vgg16.npz is none.)"""
-_TEXTS = ("photos", "boxes", "data_dir", "list", "index")
-"""Arguments of commands that are places, or names of data sets, and come as texts."""
+_TEXTS = ("photos", "boxes", "data_dir", "list", "index", "weights", "detector")
+"""Arguments of commands that are places, or names of data sets and detectors, and come as texts."""
+_NAMED = ("systems",)
+"""Those that are lists of ``NAME=PLACE``."""
 
 
 def local_path(place: str | os.PathLike[str], name: str) -> str:
@@ -86,6 +88,8 @@ def check_arguments(options: argparse.Namespace) -> None:
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, Path) or (name in _TEXTS and isinstance(value, str)):
             setattr(options, name, _local(value, flag))
+        elif isinstance(value, list) and name in _NAMED:
+            setattr(options, name, [_named_place(v, flag) for v in value])
         elif isinstance(value, list):
             setattr(options, name, [_local(v, flag) if isinstance(v, Path) else v for v in value])
 

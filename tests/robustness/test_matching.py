@@ -1,18 +1,20 @@
 """Names that fit no photo, or only some; boxes in other units: refused before a photo is read, or counted."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import DataConfig
+from jaxcolor.config import Config, DataConfig, EvalConfig
 from jaxcolor.data.boxes.matching import likely_form
 from jaxcolor.data.boxes.packed_writer import pack_store
 from jaxcolor.data.sources import photo_source as module
 from jaxcolor.data.sources.registry import open_source
 from jaxcolor.data.tools.pack_photos import Photos
 from jaxcolor.data.types import DataError
+from jaxcolor.evaluation import run
 from jaxcolor.evaluation.predictions import Predictions
 
 SIZE = (96, 64)
@@ -256,7 +258,30 @@ def test_predictions_of_other_photos(tmp_path):
     assert theirs.left_over(["c", "b_fake_B"]) == 1
 
 
-def test_a_million_names_do_not_take_long():
+def test_an_evaluation_of_predictions_of_others_reads_no_photo(tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "photos", ["a.png", "b.png", "c.png"])
+    theirs = Predictions("theirs", write_photos(tmp_path / "theirs", ["c_out.png"]))
+
+    def fail(*_, **__):
+        raise AssertionError("a batch was asked for")
+
+    monkeypatch.setattr(run, "eval_batches", fail)
+    data = DataConfig(path=str(photos), source="folder", missing_boxes="none")
+    config = Config(eval=EvalConfig(data=data, metrics="", photos=2))
+    said = r"theirs: of 1 picture not one fits one of 2 photos: c_out is there, and the photos are called as a; each"
+    with pytest.raises(DataError, match=said):
+        run.compare(config, [], [theirs])
+    with pytest.raises(AssertionError, match="a batch was asked for"):  # of all three, it would have begun
+        run.compare(dataclasses.replace(config, eval=dataclasses.replace(config.eval, photos=0)), [], [fitting(theirs)])
+
+
+def fitting(predictions):
+    """The same folder with a picture of a photo."""
+    Image.new("RGB", SIZE).save(predictions.folder / "c.png")
+    return Predictions("fitting", predictions.folder)
+
+
+def test_forms_of_many_names():
     photos = [f"photo_{number:07d}" for number in range(20_000)]
     assert likely_form([f"{name}_x" for name in photos[:1000]], photos).startswith("its names have '_x'")
     assert likely_form([f"other{number:012d}" for number in range(1000)], photos) == ""

@@ -90,6 +90,9 @@ COMMANDS = {
     "boxes": ["pack", "boxes", "-o", "PLACE"],
     "boxes  ": ["detect", "photos", "-o", "PLACE", "--detector", "x"],
     "boxes ": ["show", "PLACE"],
+    "boxes   ": ["detect", "photos", "-o", "store", "--detector", "PLACE/yolo.onnx"],
+    "study": ["make", "--systems", "ours=a", "theirs=PLACE", "-o", "study"],
+    "study ": ["analyse", "study", "PLACE", "-o", "out"],
     "data": ["pack", "photos", "-o", "PLACE"],
     "data ": ["prior", "photos", "-o", "PLACE/p.npz"],
 }

@@ -187,7 +187,7 @@ def refuse_shares(where: object, boxes: Sequence[Float[np.ndarray, "_ 4"]]) -> N
     Raises:
       DataError: they do.
     """
-    joined = np.concatenate([np.zeros((0, 4)), *boxes])
+    joined = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
     finite = np.isfinite(joined).all(axis=1)
     if finite.any() and _look_like_shares(joined[finite]).all():
         first = ", ".join(f"{value:.3g}" for value in joined[finite][0].tolist())
