@@ -57,10 +57,10 @@ def run(
         def checked() -> None:
             if len(rest) > 1:
                 raise UserError(f"unexpected arguments: {' '.join(rest[1:])}")
+            check_flags(flags.FLAGS, config.name)
             for holder in (config, *required):
                 if not holder.value:
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
-            check_flags(flags.FLAGS, config.name)
             if processes is not None:
                 processes.start()
             import_modules(_IMPORT.value)
