@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
-from jaxcolor.data.boxes.matching import check_fits, refuse_shares
+from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
@@ -114,7 +114,6 @@ def colorize_files(
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
-    refuse_shares("the boxes", [job.boxes.boxes for job in jobs if job.boxes is not None])
     jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
     for job in jobs:
         _check_hints(job)

@@ -216,14 +216,3 @@ def test_one_photo_of_several_may_lack_an_entry(tmp_path, colorize):
         scores=np.ones(1, np.float32),
     )
     assert colorize(photos / "b.png", missing_boxes="none") == [None]
-
-
-def test_boxes_that_are_all_shares_are_refused(tmp_path, colorize):
-    photos = write_photos(tmp_path / "photos", "a.png")
-    (tmp_path / "boxes").mkdir()
-    np.savez(
-        tmp_path / "boxes" / "a.npz", bbox=np.array([[0.1, 0.2, 0.5, 1]], np.float32), scores=np.ones(1, np.float32)
-    )
-    with pytest.raises(UserError, match=r"all 1 of these photos lie between 0 and 1, like shares of the photo \(0\.1"):
-        colorize(photos, tmp_path / "boxes")
-    assert not (tmp_path / "out").exists()

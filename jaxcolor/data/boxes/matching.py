@@ -9,7 +9,7 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from jaxcolor.data.boxes.base import BoxStore, photo_key
 from jaxcolor.data.types import DataError
@@ -172,12 +172,12 @@ def describe_unmatched(
     return "".join(f"; {what}: {count:,}" for what, count in counts.items() if count > 0)
 
 
-def _look_like_shares(boxes: Float[np.ndarray, "N 4"]) -> Bool[np.ndarray, " N"]:
+def _look_like_shares(boxes: Float32[np.ndarray, "N 4"]) -> Bool[np.ndarray, " N"]:
     """Which boxes have corners that look like shares of a photo in place of pixels."""
     return (np.abs(boxes) <= _MOST_SHARE).all(axis=1)
 
 
-def refuse_shares(where: object, boxes: Sequence[Float[np.ndarray, "_ 4"]]) -> None:
+def refuse_shares(where: object, boxes: Float32[np.ndarray, "N 4"]) -> None:
     """Checks that not all boxes look like shares of their photos in place of pixels.
 
     Args:
@@ -187,12 +187,11 @@ def refuse_shares(where: object, boxes: Sequence[Float[np.ndarray, "_ 4"]]) -> N
     Raises:
       DataError: they do.
     """
-    joined = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
-    finite = np.isfinite(joined).all(axis=1)
-    if finite.any() and _look_like_shares(joined[finite]).all():
-        first = ", ".join(f"{value:.3g}" for value in joined[finite][0].tolist())
+    finite = boxes[np.isfinite(boxes).all(axis=1)]
+    if len(finite) and _look_like_shares(finite).all():
+        first = ", ".join(f"{value:.3g}" for value in finite[0].tolist())
         raise DataError(
-            f"{where}: boxes are x0, y0, x1, y1 in pixels, and all {len(joined):,} of these photos lie between 0 and "
+            f"{where}: boxes are x0, y0, x1, y1 in pixels, and all {len(boxes):,} of these photos lie between 0 and "
             f"1, like shares of the photo ({first}); multiply them by its width and height"
         )
 

@@ -360,7 +360,7 @@ class PhotoSource:
                 bad.setdefault(int(rows[number]), str(error))
             if must_fit:
                 self._box_digests[name] = many.digest()
-                refuse_shares(store.path, [many.boxes])
+                refuse_shares(store.path, many.boxes)
             if is_used:
                 used, self._unmatched = many, describe_unmatched(store, many.per_photo, many.boxes, others)
         return used
