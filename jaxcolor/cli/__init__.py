@@ -19,6 +19,7 @@ from jaxcolor.cli.data import add_data
 from jaxcolor.cli.parsing import Subparsers
 from jaxcolor.cli.study import add_study
 from jaxcolor.runtime.errors import exit_status
+from jaxcolor.runtime.places import check_arguments
 from jaxcolor.runtime.registry import import_modules
 
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
 
     def work() -> None:
+        check_arguments(options)
         import_modules(getattr(options, "modules", ()))
         options.run(options)
 

@@ -34,6 +34,9 @@ DIFFERENCES = (
 OBJECT_DIFFERENCES = ((INSTANCE, "full"), ("fused", INSTANCE))
 """Of objects alone."""
 
+_SAME_WITHOUT_BOXES = frozenset({"full", "fused", "no_boxes", "other_crops"})
+"""All are the full tree's output of a photo without boxes."""
+
 SIZE_CLASSES = {
     "below 16": (0, 16),
     "16 to 32": (16, 32),
@@ -181,6 +184,8 @@ class Results:
     def _pairs(self) -> list[tuple[str, str]]:
         best = next((s for s in reversed(SYSTEMS) if s in self.scores), None)
         pairs = [(b, w) for b, w in DIFFERENCES if b in self.scores and w in self.scores]
+        if not (self.boxes > 0).any():  # a difference of 0 would look like one that was measured
+            pairs = [pair for pair in pairs if not _SAME_WITHOUT_BOXES.issuperset(pair)]
         return pairs + [(best, other) for other in self.others if best is not None]
 
     @functools.cached_property

@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, PlacedHints, Real
-from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, dropped_message, prepare
+from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, check_photos, dropped_message, prepare
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
@@ -335,6 +335,7 @@ class Colorizer:
         scores: Sequence[Any] | None,
         hints: Sequence[Sequence[Hint] | None] | None,
     ) -> list[Prepared]:
+        check_photos(photos)
         none = [None] * len(photos)
         boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
         if not len(photos) == len(boxes) == len(scores) == len(hints):

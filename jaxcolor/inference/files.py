@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
+from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
@@ -26,6 +27,7 @@ from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
+from jaxcolor.runtime.places import local_path
 from jaxcolor.weights import packaged
 
 _SHEET_TILE = (320, 320)
@@ -95,6 +97,7 @@ def colorize_files(
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     if samples < 0 or not 0 <= seed < 1 << 32:
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
+    output = None if output is None else Path(local_path(output, "output"))
     paths = plan(photos, output)
     written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
     if len(set(written)) < len(written):
@@ -363,14 +366,22 @@ def _expand(path: Path) -> list[Path]:
 def _with_boxes(
     paths: Mapping[Path, Path], boxes: BoxStore | None, missing_boxes: str, failures: _Failures
 ) -> Iterator[Job]:
-    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure."""
+    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure.
+
+    Raises:
+      DataError: a store has entries, and not one fits a photo.
+    """
+    if boxes is not None:
+        _check_fits(boxes, list(paths))
     beside: dict[Path, BoxStore | None] = {}
     for photo, output in paths.items():
         store = boxes
         if store is None:
             path = _boxes_beside(photo)
             if path not in beside:
-                beside[path] = open_store(path) if path.is_dir() else None
+                beside[path] = found_store = open_store(path) if path.is_dir() else None
+                if found_store is not None:
+                    _check_fits(found_store, [p for p in paths if _boxes_beside(p) == path])
             store = beside[path]
         key = same_spelling(photo.stem)
         try:
@@ -388,6 +399,16 @@ def _with_boxes(
 def _boxes_beside(photo: Path) -> Path:
     """The folder in which a photo's boxes are where no others are given."""
     return _beside(Path(os.path.abspath(photo)).parent, "_bbox")  # not resolved: a link's boxes lie beside the link
+
+
+def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:
+    """Refuses a store none of whose entries is of a photo, or of one beside: of few photos none may have boxes."""
+    keys = [same_spelling(photo.stem) for photo in photos]
+    if any(key in store for key in keys):
+        return
+    folders = dict.fromkeys(photo.parent for photo in photos)
+    beside = (p for folder in folders for p in sorted(folder.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES)
+    check_fits(store, list(dict.fromkeys([*keys, *(same_spelling(p.stem) for p in beside)])))
 
 
 def _batches(jobs: Sequence[Job], size: int, crops: bool) -> Iterator[Sequence[Job]]:

@@ -11,12 +11,14 @@ import jax
 
 from jaxcolor.config import Config, ConfigError
 from jaxcolor.config_io import to_dict
+from jaxcolor.data.loader import photos_for
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.runtime.places import local_path
 from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
@@ -73,6 +75,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
       StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
     stages = stages_of(config)
+    workdir = Path(local_path(workdir, "--workdir"))
     devices = Devices.all(config.mapping)
     _check(config, stages, devices, measure)
     workdirs.check(workdir, config.resume, [stage.name for stage in stages])
@@ -81,6 +84,8 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     devices.say(source.describe())
     # Steps are needed also of those stages of which only the result is read.
     needed = {name for stage in stages for name in (stage.name, *stage.needs)}
+    for stage in stages:
+        photos_for(source, stage.parts)  # before hours of the stages before it
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     for line in lines:
         devices.say(line)
@@ -113,7 +118,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     settings, backbone = stage_config(config, stage), backbone_class(config.model)
     # Part of the stage's own identity; a later stage that only reads its result need not know it.
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
-    started = {"start_from": config.start_from, "begun_from": begun_from}
+    started = {"begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
     with Checkpoints(workdir / stage.name, keep, run.origin) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jaxcolor
 from jaxcolor.runtime.atomic import write_text
+from jaxcolor.runtime.places import local_path
 from jaxcolor.weights import native
 from jaxcolor.weights.native import NativeWeights
 from jaxcolor.weights.reference import WeightsError
@@ -80,7 +81,7 @@ def load(weights: str | Path | None = None) -> NativeWeights:
       WeightsError: this installation has no weights of that name, or other ones than it should; or as ``native.load``.
     """
     if weights is not None and not is_name(weights):
-        return native.load(weights)
+        return native.load(local_path(weights, "weights"))
     name = DEFAULT if weights is None else str(weights)
     entry = read_registry(folder()).get(name)
     resource = None if entry is None else folder() / entry.file

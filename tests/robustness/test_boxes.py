@@ -26,7 +26,7 @@ SIZE = (96, 64)
 def colorize(monkeypatch, tmp_path):
     """Colors photos; returns the boxes that the networks were given, by the order of the photos."""
 
-    def run(photos, boxes=None):
+    def run(photos, boxes=None, missing_boxes="error"):
         given = []
 
         def iterate(pictures, boxes, scores, hints):
@@ -35,7 +35,7 @@ def colorize(monkeypatch, tmp_path):
 
         fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=iterate)
         monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
-        options = {"missing_boxes": "error", "boxes_per_photo": 8, "batch_size": 2, "replace": True}
+        options = {"missing_boxes": missing_boxes, "boxes_per_photo": 8, "batch_size": 2, "replace": True}
         module.colorize_files([photos], tmp_path / "w.safetensors", tmp_path / "out", boxes=boxes, **options)
         return given
 
@@ -135,12 +135,11 @@ def test_photos_named_by_an_id_with_any_number_of_zeros(name, tmp_path, colorize
     assert colorize(photos, path) == [FOUND]
 
 
-def test_names_that_are_texts_keep_their_zeros(tmp_path, colorize, capsys):
+def test_names_that_are_texts_keep_their_zeros(tmp_path, colorize):
     photos, path = write_photos(tmp_path / "photos", "0001.png"), tmp_path / "boxes.json"
     path.write_text(json.dumps(instances("1.png")))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"boxes\.json: .*the names differ in leading zeros: 1 for 0001"):
         colorize(photos, path)
-    assert "boxes.json: no boxes for photo 0001" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -193,3 +192,27 @@ def test_annotations_for_another_aspect_are_refused(size, tmp_path, colorize, ca
     source = open_source(dataclasses.replace(config, bad_photos="skip"))
     assert [source[n].name for n in range(len(source))] == ["b"]
     assert said in source.skipped[0]
+
+
+def test_boxes_of_other_photos_are_refused_whatever_is_said_of_missing_ones(tmp_path, colorize):
+    photos = write_photos(tmp_path / "photos", "a.png", "b.png")
+    beside = tmp_path / "photos_bbox"
+    beside.mkdir()
+    np.savez(beside / "a.png.npz", bbox=np.array([[0, 0, 10, 10]], np.float32), scores=np.ones(1, np.float32))
+    for given in (None, beside):
+        with pytest.raises(
+            UserError, match="of 1 entry not one fits one of 2 photos: its names have the photo's suffix"
+        ):
+            colorize(photos, given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_photo_of_several_may_lack_an_entry(tmp_path, colorize):
+    photos = write_photos(tmp_path / "photos", "a.png", "b.png")
+    (tmp_path / "photos_bbox").mkdir()
+    np.savez(
+        tmp_path / "photos_bbox" / "a.npz",
+        bbox=np.array([[0, 0, 10, 10]], np.float32),
+        scores=np.ones(1, np.float32),
+    )
+    assert colorize(photos / "b.png", missing_boxes="none") == [None]
