@@ -17,11 +17,16 @@ from jaxcolor.runtime.distributed import ProcessFlags
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A config file of configs/; its `eval` says on what.", lock_config=True
 )
-_WEIGHTS = flags.DEFINE_string("weights", None, "Weights file (.safetensors); it decides the architecture.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights",
+    None,
+    "Weights file (.safetensors), or the folder of a training run, of one of its stages or of a checkpoint; they "
+    "decide the architecture.",
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the results; made if it is not there.")
 _CONTROLS = flags.DEFINE_bool("controls", True, "Measure both controls of fusion too (three times the work).")
 _CHECKPOINTS = flags.DEFINE_multi_string(
-    "checkpoint", [], "NAME=FILE: another weights file (.safetensors), as a system NAME."
+    "checkpoint", [], "NAME=WEIGHTS: other weights (as --weights takes them), as a system NAME."
 )
 _PREDICTIONS = flags.DEFINE_multi_string(
     "predictions", [], "NAME=FOLDER: anyone's result pictures as a system NAME, matched to photos by their stems."

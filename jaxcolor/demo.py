@@ -29,9 +29,11 @@ from jaxcolor.config_io import from_dict
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.evaluation import run, table_formats
 from jaxcolor.evaluation.predictors import Checkpoint
+from jaxcolor.evaluation.result_folder import METRICS_FILE, REPORT_FILE, replaced_results
 from jaxcolor.inference.files import colorize_files
 from jaxcolor.runtime import program
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.training import logs, train
 
 COLORIZED = 8
@@ -53,12 +55,18 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None, photog
       choice: of the network for scenes with two hues; None: without.
       photograph_weights: see ``color_photographs``.
     """
+    with owned_folder(workdir, "--workdir"):
+        _run_demo(config, workdir, choice, photograph_weights)
+
+
+def _run_demo(config: Config, workdir: Path, choice: Config | None, photograph_weights: str) -> None:
     trees = train.train(config, workdir, run.DuringTraining(config) if config.eval_every else None)
     results = run.measure(config, config.model, trees)
-    metrics = run.write_results(results, workdir)
-    seconds = json.loads((workdir / train.SUMMARY_FILE).read_text())["train_seconds"]
-    metrics["train_seconds"] = round(sum(seconds.values()), 1)
-    run.write_json(workdir / run.METRICS_FILE, metrics)
+    with replaced_results(workdir) as part:
+        metrics = run.write_results(results, part)
+        seconds = json.loads((workdir / train.SUMMARY_FILE).read_text())["train_seconds"]
+        metrics["train_seconds"] = round(sum(seconds.values()), 1)
+        run.write_json(part / METRICS_FILE, metrics)
 
     photos = write_photos(config, workdir / "photos")
     colorize_files(
@@ -92,7 +100,7 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None, photog
     chosen = None if choice is None else train_two_hues(choice, workdir)
     if chosen is not None:
         sections["Two hues"] = two_hues.section(chosen)
-    path = workdir / run.REPORT_FILE
+    path = workdir / REPORT_FILE
     source = run.eval_source(config, config.model)
     studied = [Checkpoint("", config.model, trees)]
     run.write_page(
@@ -108,9 +116,9 @@ def run_demo(config: Config, workdir: Path, choice: Config | None = None, photog
     )
     print(table_formats.markdown(metrics))
     if chosen is not None:
-        run.write_json(workdir / run.METRICS_FILE, metrics | {"two_hues": chosen.metrics})
+        run.write_json(workdir / METRICS_FILE, metrics | {"two_hues": chosen.metrics})
         print("\ntwo hues: " + ", ".join(f"{name} {value:g}" for name, value in chosen.metrics.items()))
-    print(f"\nreport: {path}\nmetrics: {workdir / run.METRICS_FILE}\ncolored scenes: {workdir / 'colorized'}")
+    print(f"\nreport: {path}\nmetrics: {workdir / METRICS_FILE}\ncolored scenes: {workdir / 'colorized'}")
     print(f"photographs: {workdir / PHOTOGRAPHS_FILE if 'Photographs' in sections else photographs}")
 
 

@@ -1,6 +1,6 @@
 """What the package brings along of everything that people add, by name; ``my_code.module:Name`` names anything else.
 
-Fusion strategies, backbones, output heads, data sources and box stores are found here, metrics in
+Fusion strategies, backbones, output heads, data sources, box stores and trackers are found here, metrics in
 ``evaluation/metrics/registry.py``. Nothing is imported before a config asks for it. docs/architecture.md says how to
 add one of each.
 """
@@ -65,6 +65,10 @@ FUSION_STRATEGIES = Registry(
     base="jaxcolor.models.fusion:FusionStrategy",
 )
 """``model.fusion.strategy``: subclasses of ``models.fusion.FusionStrategy``."""
+
+
+TRACKERS = Registry("tracker", {"tensorboard": "jaxcolor.training.trackers:TensorBoard"})
+"""``trackers``: callables (``training.trackers.Tracked``) -> ``training.trackers.Tracker``."""
 
 
 def _model_parts(model: ModelConfig) -> list[tuple[Registry, str]]:

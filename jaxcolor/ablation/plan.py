@@ -174,7 +174,8 @@ def trains(config: Config) -> bool:
     """Whether a variant trains anything: stage fusion can have no steps, or nothing of its tree to train."""
     if config.stages != FUSION_ALONE:
         return True
-    return bool(config.fusion.steps or config.fusion.epochs) and _has_trained(config.model, config.fusion.trained)
+    length = config.fusion.steps or config.fusion.epochs or config.fusion.minutes
+    return bool(length) and _has_trained(config.model, config.fusion.trained)
 
 
 @functools.lru_cache(maxsize=32)

@@ -25,6 +25,7 @@ from jaxcolor.evaluation.run import DuringTraining, eval_source, measure
 from jaxcolor.models import networks
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.atomic import write_text
+from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.training import train
 from jaxcolor.training.compatibility import tree_digests
 from jaxcolor.training.preemption import stop_requests
@@ -77,8 +78,14 @@ def run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
       ConfigError: a variant that cannot be.
       AblationError: a finished run is of another config, or variants were measured on different photos.
       StoppedError: SIGINT or SIGTERM came; the same command resumes.
+      FolderInUseError: another run is at work in ``workdir``.
       UserError: see ``training.train.train`` and ``evaluation.run.measure``.
     """
+    with owned_folder(workdir, "--workdir"):
+        return _run_ablation(ablation, workdir)
+
+
+def _run_ablation(ablation: Ablation, workdir: Path) -> Comparison:
     variants = plan(ablation)
     for config in (ablation.base, *(variant.config for variant in variants)):
         import_parts(config.model)  # weights may then name them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
@@ -18,7 +19,11 @@ def add_colorize(subparsers: Subparsers) -> None:
     )
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
     parser.add_argument(
-        "-w", "--weights", metavar="FILE", help="a .safetensors file, or the name of weights in the package (default)"
+        "-w",
+        "--weights",
+        metavar="WEIGHTS",
+        help="a .safetensors file, the folder of a training run, of one of its stages or of a checkpoint, or the name "
+        "of weights in the package (default)",
     )
     parser.add_argument(
         "-o",
@@ -64,10 +69,14 @@ def add_colorize(subparsers: Subparsers) -> None:
 
 def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
-    from jaxcolor.inference.files import colorize_files
+    from jaxcolor.inference.files import colorize_files, result_folders
     from jaxcolor.runtime.compile_cache import compile_cache
+    from jaxcolor.runtime.owner import owned_folder
 
-    with compile_cache():
+    with ExitStack() as stack:
+        stack.enter_context(compile_cache())
+        for folder in result_folders(options.photos, options.output):
+            stack.enter_context(owned_folder(folder, "--output"))
         colorize_files(
             options.photos,
             options.weights,

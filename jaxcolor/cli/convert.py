@@ -13,21 +13,22 @@ _SUFFIX = ".safetensors"
 
 
 def add_convert(subparsers: Subparsers) -> None:
-    """``jaxcolor convert``: the reference's .pth files to one of ours, and back; one of ours to 8 bits, and back."""
+    """``jaxcolor convert``: the reference's .pth files or a checkpoint to one of ours, and back; ours to fewer bits."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn the reference's .pth files into one .safetensors file, or back; store one in 8 bits",
-        description="Turn the PyTorch weights of the reference implementation, or of siggraph17, into one .safetensors "
-        "file for jaxcolor; with --to-reference, turn such a file into the reference's .pth files. "
-        "Both need PyTorch: pip install 'jaxcolor[torch]'. A .safetensors file is written anew: with --storage int8 a "
-        "quarter as large.",
+        help="turn the reference's .pth files, or a checkpoint, into one of ours, or back; store one in 8 bits",
+        description="Turn the PyTorch weights of the reference implementation, or of siggraph17, or a checkpoint of a "
+        "training run into one .safetensors file for jaxcolor; with --to-reference, turn such a file or checkpoint "
+        "into the reference's .pth files. .pth files need PyTorch: pip install 'jaxcolor[torch]'. A .safetensors file "
+        "is written anew: with --storage int8 a quarter as large.",
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
         type=Path,
         help="folder with latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, "
-        "or one .pth file of the full branch or of siggraph17; or a .safetensors file, as with --to-reference",
+        "or one .pth file of the full branch or of siggraph17; or a .safetensors file, or the folder of a training "
+        "run, of one of its stages or of a checkpoint, as with --to-reference",
     )
     parser.add_argument(
         "output",
@@ -63,8 +64,11 @@ def add_convert(subparsers: Subparsers) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Convert ``options.source`` to ``options.output`` and print what was written."""
+    from jaxcolor.weights.locate import leads_to_run
+
+    of_run = leads_to_run(options.source)
     if options.to_reference:
-        if not options.source.name.endswith(_SUFFIX):
+        if not (options.source.name.endswith(_SUFFIX) or of_run):
             options.misused(f"--to-reference: SOURCE {str(options.source)!r} does not end in {_SUFFIX}")
         if options.output.name.endswith((_SUFFIX, ".pth")):
             options.misused(f"--to-reference: OUTPUT {str(options.output)!r} must be a folder")
@@ -75,7 +79,7 @@ def convert(options: argparse.Namespace) -> None:
         # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
         if not options.output.name.endswith(_SUFFIX):
             options.misused(f"OUTPUT {str(options.output)!r} does not end in {_SUFFIX}")
-        ours = options.source.name.endswith(_SUFFIX)
+        ours = of_run or options.source.name.endswith(_SUFFIX)
         if ours and options.form != "auto":
             options.misused(f"--form is for .pth files; SOURCE {str(options.source)!r} is none")
         if options.output.exists() and not options.force:
@@ -86,8 +90,10 @@ def convert(options: argparse.Namespace) -> None:
 def _rewrite(options: argparse.Namespace) -> None:
     from jaxcolor.models.networks import count_parameters
     from jaxcolor.weights import native
+    from jaxcolor.weights.locate import find_weights
 
-    weights = native.load(options.source)
+    source = find_weights(options.source)
+    weights = native.load(source)
     native.save(
         options.output,
         weights.config,
@@ -98,7 +104,7 @@ def _rewrite(options: argparse.Namespace) -> None:
         weights.saturation_curve,
         options.storage,
     )
-    print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB)")
+    print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB) from {source}")
     for tree, variables in weights.variables.items():
         print(f"  {tree}: {count_parameters(variables['params']):,} parameters")
 

@@ -27,6 +27,7 @@ from jaxcolor.data.eval_targets import EvalSize, EvalTarget, EvalTargets, make_t
 from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
 from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_window
 from jaxcolor.data.types import DataError, Example, Source
+from jaxcolor.runtime.main_guard import check_main_guard
 
 Parts = Literal["full", "instance", "both"]
 """``full``: full images only. ``instance``: one crop a photo, no full images. ``both``: full images and crops."""
@@ -72,6 +73,7 @@ class BatchIterator(Iterator[LoadedBatch]):
         options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
         ahead = dataset.to_iter_dataset(options)
         if config.workers:
+            check_main_guard()
             if not flags.FLAGS.is_parsed():  # programs parse them; Grain's workers need them parsed
                 flags.FLAGS.mark_as_parsed()
             ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(config.workers, per_worker_buffer_size=2))

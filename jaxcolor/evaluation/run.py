@@ -14,7 +14,6 @@ from typing import Any
 import jax
 from markupsafe import Markup
 from PIL import Image
-from tqdm import tqdm
 
 import jaxcolor
 from jaxcolor.config import Config, DataConfig, EvalConfig, ModelConfig
@@ -32,16 +31,29 @@ from jaxcolor.evaluation.predictors import Checkpoint, Predictors, check_names
 from jaxcolor.evaluation.report.contact_sheet import contact_sheet
 from jaxcolor.evaluation.report.gallery import choose, gallery
 from jaxcolor.evaluation.report.page import Curves, write_report
+from jaxcolor.evaluation.result_folder import (
+    METRICS_FILE,
+    PARQUET,
+    PER_OBJECT,
+    PER_PHOTO,
+    REPORT_FILE,
+    SHEET,
+    TABLES_MD,
+    TABLES_TEX,
+    replaced_results,
+)
 from jaxcolor.evaluation.results import Results, flat_metrics, strict
 from jaxcolor.evaluation.scorer import Scorer
 from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.models.networks import Variables
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.main_guard import check_main_guard
+from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.runtime.progress import progress
+from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
-
-METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 
 def eval_source(config: Config, model: ModelConfig) -> Source:
@@ -160,7 +172,7 @@ def compare(
     share = -(-photos // devices.process_count)
     with (
         batches,
-        tqdm(total=share, desc="evaluate", unit="photo", leave=not during, disable=not devices.is_first) as bar,
+        progress(share, "evaluate", "photo", shown=devices.is_first, leave=not during) as note,
     ):
         known = fid_source(config.eval, model.side, source)
         kept = _kept_statistics(config.eval, known, devices)
@@ -174,7 +186,7 @@ def compare(
             config.eval.hint_counts,
             config.eval.samples,
         )
-        results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=bar.update)
+        results = evaluate(evaluator, batches, shown_photos=config.eval.sheet_photos, progress=note)
     if kept is None and evaluator.truth_statistics is not None and config.eval.fid_truth and devices.is_first:
         found = evaluator.truth_statistics
         fid.cached(Path(config.eval.fid_truth), known, lambda: found)
@@ -221,7 +233,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(strict(values), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_results(results: Results, workdir: Path, parquet: bool = False) -> dict[str, Any]:
+def write_results(results: Results, folder: Path, parquet: bool = False) -> dict[str, Any]:
     """Write ``metrics.json``, ``tables.md``, ``tables.tex``, ``per_photo.csv`` and what else there is.
 
     That is ``per_object.csv`` if objects were annotated, ``contact_sheet.png`` if pictures were kept, and
@@ -229,7 +241,7 @@ def write_results(results: Results, workdir: Path, parquet: bool = False) -> dic
 
     Args:
       results: what was measured.
-      workdir: made if it is not there; files of an earlier evaluation are replaced.
+      folder: made if it is not there; that of ``replaced_results``, where there may be results already.
       parquet: write that file too.
 
     Returns:
@@ -238,18 +250,18 @@ def write_results(results: Results, workdir: Path, parquet: bool = False) -> dic
     Raises:
       UserError: ``parquet`` without pyarrow.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     metrics = results.to_metrics()
-    write_json(workdir / METRICS_FILE, metrics)
-    (workdir / "tables.md").write_text(markdown(metrics, intervals=True) + "\n", encoding="utf-8")
-    (workdir / "tables.tex").write_text(latex(metrics), encoding="utf-8")
-    (workdir / "per_photo.csv").write_text(results.to_csv(), encoding="utf-8")
+    write_json(folder / METRICS_FILE, metrics)
+    (folder / TABLES_MD).write_text(markdown(metrics, intervals=True) + "\n", encoding="utf-8")
+    (folder / TABLES_TEX).write_text(latex(metrics), encoding="utf-8")
+    (folder / PER_PHOTO).write_text(results.to_csv(), encoding="utf-8")
     if parquet:
-        results.write_parquet(workdir / "per_photo.parquet")
+        results.write_parquet(folder / PARQUET)
     if results.objects.scores:
-        (workdir / "per_object.csv").write_text(results.objects_to_csv(), encoding="utf-8")
+        (folder / PER_OBJECT).write_text(results.objects_to_csv(), encoding="utf-8")
     if results.pictures:
-        contact_sheet(results.pictures).save(workdir / "contact_sheet.png")
+        contact_sheet(results.pictures).save(folder / SHEET)
     return metrics
 
 
@@ -335,9 +347,9 @@ def evaluate_files(
 
     Args:
       config: ``eval`` says on what.
-      weights: the weights file that is studied; None: only other systems.
-      workdir: of the results.
-      checkpoints: name -> weights file of other systems.
+      weights: the weights that are studied, a file or a folder of a run (``weights.locate``); None: only other systems.
+      workdir: of the results; those of an earlier evaluation are replaced, all of them.
+      checkpoints: name -> weights of other systems, likewise.
       predictions: name -> folder of result pictures.
       controls: measure the controls too.
       parquet: write ``per_photo.parquet`` too.
@@ -346,33 +358,61 @@ def evaluate_files(
       The metrics.
 
     Raises:
+      FolderInUseError: another run is at work in ``workdir``.
       OSError: a file cannot be read, or the results cannot be written.
       UserError: a file, a folder, a name or the source cannot be used; nothing to measure.
     """
+    check_main_guard()
+    with owned_folder(workdir, "--workdir", Devices.all(config.mapping)):
+        return _evaluate_files(config, weights, workdir, checkpoints or {}, predictions or {}, controls, parquet)
+
+
+def _announce(config: Config, checkpoints: Sequence[Checkpoint], source: Source, workdir: Path) -> None:
+    """The first line: device, precision, photos, and where the results go."""
+    devices = Devices.all(config.mapping)
+    photos = min(config.eval.photos or len(source), len(source))
+    precisions = ", ".join(dict.fromkeys(checkpoint.model.compute_dtype for checkpoint in checkpoints))
+    on = ", ".join(filter(None, [f"{devices.count} x {devices.kind}", precisions]))
+    devices.say(f"evaluating on {on}: {photos:,} photos; results go to {workdir}")
+
+
+def _evaluate_files(
+    config: Config,
+    weights: Path | None,
+    workdir: Path,
+    checkpoints: Mapping[str, Path],
+    predictions: Mapping[str, Path],
+    controls: bool,
+    parquet: bool,
+) -> dict[str, Any]:
     import_parts(config.model)  # what the user's own config names, weights may name too
+    weights = None if weights is None else find_weights(weights)
+    checkpoints = {name: find_weights(path) for name, path in checkpoints.items()}
     files = {"": weights} if weights is not None else {}
-    loaded = [read_checkpoint(name, path) for name, path in {**files, **(checkpoints or {})}.items()]
-    folders = [Predictions(name, folder) for name, folder in (predictions or {}).items()]
+    loaded = [read_checkpoint(name, path) for name, path in {**files, **checkpoints}.items()]
+    folders = [Predictions(name, folder) for name, folder in predictions.items()]
     if not loaded and not folders:
         raise UserError("there is nothing to evaluate: give --weights, --checkpoint or --predictions")
+    source = eval_source(config, loaded[0].model if loaded else config.model)
+    _announce(config, loaded, source, workdir)
     if weights is not None:
         of_file, of_flags = to_dict(loaded[0].model), to_dict(config.model)
         differing = [name for name, value in of_file.items() if value != of_flags[name]]
         if differing:
             described = ", ".join(f"{name} {of_file[name]}, not {of_flags[name]}" for name in differing)
             print(f"model: as in {weights}, whatever the config says ({described})", file=sys.stderr)
-    source = eval_source(config, loaded[0].model if loaded else config.model)
     results = compare(config, loaded, folders, controls=controls, source=source)
-    metrics = write_results(results, workdir, parquet) if jax.process_index() == 0 else results.to_metrics()
     names = {"weights": str(weights)} if weights is not None else {}
-    others = {name: str(path) for name, path in {**(checkpoints or {}), **(predictions or {})}.items()}
-    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    others = {name: str(path) for name, path in {**checkpoints, **predictions}.items()}
     facts = {
         **names,
         **others,
-        "devices": device,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": f"jaxcolor {jaxcolor.__version__}, jax {jax.__version__}",
     }
+    first = jax.process_index() == 0
+    with replaced_results(workdir, write=first) as part:
+        metrics = write_results(results, part, parquet) if first else results.to_metrics()
     write_page(
         config,
         loaded,

@@ -111,8 +111,8 @@ class Colorizer:
         """A colorizer with weights of the package or of a file; further arguments as those of the class.
 
         Args:
-          weights: a ``.safetensors`` file, or the name of weights inside the package (``weights.packaged``); None:
-            ``"default"``.
+          weights: a ``.safetensors`` file or a folder of a training run (``weights.locate``), or the name of weights
+            inside the package (``weights.packaged``); None: ``"default"``.
           boxes_per_photo: see the class.
           cuda_graphs: see the class.
           upsampling: see the class.

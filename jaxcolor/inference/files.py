@@ -133,7 +133,7 @@ def colorize_files(
         print(f"{without} of {len(paths)} photos have no entry for boxes: full-image network alone", file=sys.stderr)
     for folder in {job.output.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
+    with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
         for batch in _batches(jobs, batch_size, colorizer.uses_boxes):
             _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
             bar.update(len(batch))
@@ -321,6 +321,13 @@ def _without_results(given: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Pat
 
 def _is_result(photo: Path, known: set[tuple[Path, str]]) -> bool:
     return bool(_RESULT.search(photo.name)) and (photo.parent, _RESULT.sub("", photo.name)) in known
+
+
+def result_folders(photos: Sequence[Path], output: Path | None) -> list[Path]:
+    """The folders that are for results alone, those beside photos not among them."""
+    if output is not None:
+        return [output]
+    return sorted({_beside(path, _SUFFIX) for path in photos if path.is_dir()})
 
 
 def _beside(folder: Path, suffix: str) -> Path:

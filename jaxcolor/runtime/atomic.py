@@ -67,6 +67,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def atomic_link(source: Path, path: Path) -> None:
+    """Makes ``path`` another name of a file, or a copy where the file system has no hard links. Raises as above."""
+    with atomic_write(path) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes temporary files that killed writers left in a folder in which nobody else writes."""
     for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
@@ -167,7 +177,8 @@ def check_space(folder: Path, needed: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise UserError(f"{folder}: needs {needed / 1e9:.1f} GB of disk; {place} has {free / 1e9:.1f} GB free")
+        sizes = [f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB" for n in (needed, free)]
+        raise UserError(f"{folder}: needs {sizes[0]} of disk; {place} has {sizes[1]} free")
 
 
 def folder_size(folder: Path) -> int:

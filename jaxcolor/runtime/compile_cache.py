@@ -23,12 +23,17 @@ def compile_cache() -> Iterator[None]:
     """Keep what is compiled in the block and takes a second or more, in ``folder()``.
 
     Where JAX has been given a folder (``JAX_COMPILATION_CACHE_DIR``) that one is used, and none where its cache is
-    turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run.
+    turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run. A
+    user without a home has none.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is not None:
+    try:
+        place = str(folder())
+    except RuntimeError:  # neither HOME nor an entry for this user
+        place = ""
+    if not place or jax.config.values["jax_compilation_cache_dir"] is not None:
         yield
         return
-    _use(str(folder()))
+    _use(place)
     try:
         yield
     finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
 from absl import flags
 
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.rendezvous import meet
 
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Where srun and mpirun tell how many processes they started. (A batch script, which is one process, has SLURM_NTASKS.)
@@ -24,12 +26,14 @@ class ProcessFlags:
         self._count = flags.DEFINE_integer("processes", None, "How many processes there are.", lower_bound=1)
         self._index = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 
-    def start(self) -> None:
+    def start(self, limit: float) -> None:
         """Join the other processes, if there are any; see ``start``."""
-        start(self._address.value, self._count.value, self._index.value)
+        start(self._address.value, self._count.value, self._index.value, limit)
 
 
-def start(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+def start(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, limit: float = 300.0
+) -> None:
     """Join the other processes, before anything touches JAX's devices.
 
     By the arguments; without them by what JAX finds in the environment: SLURM, Open MPI, and TPU pods, which need no
@@ -39,6 +43,8 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
       coordinator: ``HOST:PORT`` of process 0.
       processes: how many there are.
       process: which one this is.
+      limit: seconds to wait for the others. Where the arguments are given, lines say who is waited for meanwhile
+        (``runtime.rendezvous``); in a cluster's environment the wait is JAX's own.
 
     Raises:
       UserError: only some of the arguments are given, they cannot be, or the other processes are not to be reached.
@@ -53,9 +59,10 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         raise UserError(f"--process {process} of --processes {processes}: counted from 0, it must be less")
     if processes == 1:
         return
-    arguments: dict[str, Any] = {}
-    if not missing:
-        arguments = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+    arguments: dict[str, Any] = {"initialization_timeout": math.ceil(limit)}
+    if coordinator is not None and processes is not None and process is not None:
+        meet(coordinator, processes, process, limit)
+        arguments |= {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
 
     import jax
 

@@ -6,6 +6,8 @@ import io
 import sys
 from collections.abc import Callable
 
+from jaxcolor.runtime.library_errors import quiet_libraries, translate
+
 
 class UserError(ValueError):
     """A file, a setting or an argument that cannot be used; the message names it and says what to do.
@@ -43,12 +45,15 @@ def printable(text: str) -> str:
 def exit_status(program: str, work: Callable[[], object]) -> int:
     """Run ``work``; what a person can fix ends it with a message on standard error, without a traceback.
 
+    That is ``UserError``, ``OSError``, and what is known of the errors of libraries (``runtime.library_errors``).
+
     Returns:
       The exit status: 0, 1 after a message, 130 when interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that no encoding has
+    quiet_libraries()
     try:
         work()
     except StoppedError as stopped:
@@ -60,8 +65,13 @@ def exit_status(program: str, work: Callable[[], object]) -> int:
     except UserError as error:
         print(f"{program}: {printable(str(error))}", file=sys.stderr)
         return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"{program}: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
+    except Exception as error:
+        said = translate(error)
+        if said is None and isinstance(error, OSError):
+            said = f"{error.filename}: " if error.filename is not None else ""
+            said += str(error.strerror or error)
+        if said is None:
+            raise
+        print(f"{program}: {printable(said)}", file=sys.stderr)
         return 1
     return 0

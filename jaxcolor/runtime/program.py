@@ -61,10 +61,15 @@ def run(
             for holder in (config, *required):
                 if not holder.value:
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
+            built = from_dict(kind, config.value.to_dict())
             if processes is not None:
-                processes.start()
+                processes.start(getattr(built, "join_seconds", Config.join_seconds))
             import_modules(_IMPORT.value)
-            work(from_dict(kind, config.value.to_dict()))
+
+            from jaxcolor.runtime.compile_cache import compile_cache  # JAX is imported by it
+
+            with compile_cache():
+                work(built)
 
         sys.exit(exit_status(name, checked))
 

@@ -70,7 +70,9 @@ def load_photos(
 
     kept = 0
     photos = np.empty((share, held, held, 3), np.uint8)
-    for result in tqdm(_in_threads(decode, numbers, config.threads), total=share, desc="decode", unit="photo"):
+    for result in tqdm(
+        _in_threads(decode, numbers, config.threads), total=share, desc="decode", unit="photo", disable=None
+    ):
         if isinstance(result, str):
             print(f"skipped: {result}", file=sys.stderr)
         else:

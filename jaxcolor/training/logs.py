@@ -1,19 +1,22 @@
-"""The logs of a run: one JSON line per step (``scalars.jsonl``), TensorBoard, contact sheets."""
+"""The logs of a run: one JSON line per step (``scalars.jsonl``), contact sheets, and the trackers."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
+from jaxcolor.config import Config
+from jaxcolor.config_io import to_dict
 from jaxcolor.runtime.atomic import atomic_write, write_text
+from jaxcolor.training.trackers import Tracked, Trackers
 
 SCALARS_FILE = "scalars.jsonl"
 SEEN = "seen"
@@ -23,8 +26,8 @@ SEEN = "seen"
 class Logs:
     """Writes the scalars of one stage; lines of an earlier run after ``start_step`` are removed first."""
 
-    def __init__(self, workdir: Path, stage: str, start_step: int, *, write: bool = True) -> None:
-        """Opens the files; with ``write`` False, for all processes but one, nothing is ever written."""
+    def __init__(self, workdir: Path, config: Config, stage: str, start_step: int, *, write: bool = True) -> None:
+        """Opens the files and makes the trackers; with ``write`` False, for all processes but one, none of them."""
         self._write = write
         if not write:
             return
@@ -34,7 +37,7 @@ class Logs:
         kept = [r for r in read_scalars(workdir) if r["stage"] != stage or r["step"] <= start_step]
         write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = self._path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start_step + 1)
+        self._trackers = Trackers(config.tracker_names, Tracked(workdir, stage, start_step, to_dict(config)))
 
     def __enter__(self) -> Logs:
         return self
@@ -44,43 +47,56 @@ class Logs:
     ) -> None:
         if self._write:
             self._file.close()
-            self._board.close()
+            self._trackers.each(lambda tracker: tracker.close())
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """The scalars after ``step`` steps."""
         if not self._write:
             return
-        self._file.write(json.dumps({"stage": self._stage, "step": step, **scalars}) + "\n")
-        for name, value in scalars.items():
-            self._board.add_scalar(f"{self._stage}/{name}", value, step)
+        self._append({"stage": self._stage, "step": step, **scalars})
+        self._trackers.each(lambda tracker: tracker.scalars(scalars, step))
 
     def write_metrics(self, step: int, metrics: Mapping[str, float], sheet: Image.Image | None) -> None:
         """Metrics of an evaluation after ``step`` steps, in a line of their own with ``"measured": true``.
 
-        The contact sheet is written to TensorBoard and to ``seen/<stage>-<step>-photos.png``.
+        The contact sheet goes to the trackers and to ``seen/<stage>-<step>-photos.png``.
         """
         if not self._write:
             return
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}  # NaN: nothing to measure
-        self._file.write(json.dumps({"stage": self._stage, "step": step, "measured": True, **finite}) + "\n")
-        for name, value in finite.items():
-            self._board.add_scalar(f"{self._stage}/eval/{name}", value, step)
+        self._append({"stage": self._stage, "step": step, "measured": True, **finite})
+        named = {f"eval/{name}": value for name, value in finite.items()}
+        self._trackers.each(lambda tracker: tracker.scalars(named, step))
         if sheet is not None:
-            self._board.add_image(f"{self._stage}/photos", np.asarray(sheet), step, dataformats="HWC")
+            pixels = np.asarray(sheet)
+            self._trackers.each(lambda tracker: tracker.image("photos", pixels, step))
             self._seen.mkdir(exist_ok=True)
             with atomic_write(self._seen / f"{self._stage}-{step:07d}-photos.png") as part:
                 sheet.save(part, format="PNG")
 
+    def _append(self, record: Mapping[str, Any]) -> None:
+        with self._named():
+            self._file.write(json.dumps(record) + "\n")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of writing name the file, which Python's own do not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
     def text(self, name: str, text: str) -> None:
-        """A text, to TensorBoard."""
+        """A text, to the trackers."""
         if self._write:
-            self._board.add_text(f"{self._stage}/{name}", text)
+            self._trackers.each(lambda tracker: tracker.text(name, text))
 
     def flush(self) -> None:
         """Make sure that a reader sees everything written so far."""
         if self._write:
-            self._file.flush()
-            self._board.flush()
+            with self._named():
+                self._file.flush()
+            self._trackers.each(lambda tracker: tracker.flush())
 
 
 def read_scalars(workdir: Path) -> list[dict[str, Any]]:

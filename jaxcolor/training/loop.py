@@ -23,8 +23,10 @@ from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
+from jaxcolor.runtime.progress import on_terminal
 from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
+from jaxcolor.training.clock import Clock
 from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.monitor import LoaderWait, PendingScalars, Profile, parse_profile_steps, warn_if_recompiled
@@ -32,7 +34,8 @@ from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
+from jaxcolor.training.step import RATE, VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
+from jaxcolor.weights import native
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
 """(The trees so far, ``full`` alone or all three) -> metrics, and a contact sheet if there is one."""
@@ -54,6 +57,17 @@ class Run:
     """The evaluation, called every ``config.eval_every`` steps."""
     vgg16: Mapping[str, Any] | None = None
     """VGG16's parameters, where the objective has a perceptual loss."""
+    started_from: str = ""
+    """What the pretrained weights were, for the notes of those that are made of them."""
+
+    def write_weights(self, path: Path, stage: Stage, trees: Mapping[str, Any], step: int | None = None) -> None:
+        """Write the trees so far as a weights file; ``step``: how far ``stage`` is, None: it is over."""
+        when = f"after stage {stage.name}"
+        if step is not None:
+            steps = stage_config(self.config, stage).steps
+            when = f"stage {stage.name}, step {step}" + (f" of {steps}" if steps else "")
+        note = "; ".join(filter(None, [f"{self.config.name or 'a run'}, {when}", self.started_from]))
+        native.save(path, self.config.model, trees, note=note)
 
 
 def train_loop(
@@ -64,6 +78,7 @@ def train_loop(
     checkpoints: Checkpoints,
     identity: Mapping[str, Any],
     logs: Logs,
+    clock: Clock | None = None,
 ) -> TrainState:
     """Train a stage from the state given to its last step.
 
@@ -75,6 +90,7 @@ def train_loop(
       checkpoints: of the stage.
       identity: settings to be saved with each checkpoint.
       logs: of the stage.
+      clock: of a stage that is bounded by time.
 
     Returns:
       The state after the last step, on the host.
@@ -95,7 +111,8 @@ def train_loop(
         donate=(0,),
         cuda_graphs=config.cuda_graphs,
     )
-    done, last = int(state.step), settings.steps
+    done = int(state.step)
+    last = settings.steps if clock is None else clock.last_step
     on_device = devices.replicate(state)
     read_only = {tree: trees[tree] for tree in stage.frozen}
     if run.vgg16 is not None:
@@ -111,6 +128,16 @@ def train_loop(
         folder = dump_state(run.workdir, stage.name, number, devices.fetch(on_device), loaded, scalars._asdict())
         return f"{listed(loaded.names)} (state and batch: {folder})"
 
+    precise = jax.config.read("jax_enable_x64")  # of this thread, which need not be the one that writes
+
+    def exporter(state: TrainState, over: bool) -> Callable[[Path], None]:
+        def write(path: Path) -> None:
+            with jax.enable_x64(precise):
+                step = None if over else int(state.step)
+                run.write_weights(path, stage, {**trees, stage.name: eval_variables(state)}, step)
+
+        return write
+
     loader_wait = LoaderWait(config.patience)
     pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump)
     logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
@@ -122,9 +149,16 @@ def train_loop(
         prefetched = (
             repeat((_NOTHING_LOADED, _held_photos(run)))
             if cached
-            else devices.ahead(islice(batches, last - done), lambda loaded: loaded.batch)
+            else devices.ahead(islice(batches, None if last is None else last - done), lambda loaded: loaded.batch)
         )
-        for number in range(done + 1, last + 1):
+        number = done
+        while number != last:
+            number += 1
+            if clock is not None and (number == done + 1 or clock.has_moved(number - 1)):
+                frozen = {
+                    **frozen,
+                    RATE: devices.replicate(np.asarray(clock.rate(number), jax.dtypes.canonicalize_dtype(float))),
+                }
             with loader_wait.for_batch(number):
                 loaded, batch = next(prefetched)
             if number == done + 1 and peak_flops(devices.kind) is not None:
@@ -137,12 +171,18 @@ def train_loop(
             bar.update()
 
             log_due = number % config.log_every == 0
+            if clock is not None and log_due:
+                clock.look(number)
+                last = clock.last_step
             if log_due and devices.process_count > 1:
                 stop.agree(devices)  # all processes must stop after the same step
             stop_now = bool(stop) and (log_due or devices.process_count == 1)
             at_end = number == last or stop_now
             if log_due or at_end:
-                bar.set_postfix_str(pending.flush())
+                bar.set_postfix_str(said := pending.flush())
+                if not on_terminal():
+                    of = f" of {last:,}" if last else f", {clock.share(number):.0%} of the time" if clock else ""
+                    devices.say(f"{stage.name}: step {number:,}{of}, {said}")
                 warn_if_recompiled(step, f"stage {stage.name}, step {number}")
             metrics = None
             if measure is not None and number % config.eval_every == 0:
@@ -152,10 +192,11 @@ def train_loop(
                 pending.restart_clock()
             if at_end or number % config.checkpoint_every == 0 or (metrics is not None and config.keep_best):
                 pending.flush()
-                checkpoints.save(devices.fetch(on_device), identity, metrics)
+                fetched = devices.fetch(on_device)
+                checkpoints.save(fetched, identity, metrics, exporter(fetched, number == last))
                 pending.restart_clock()
             # After the last step of the last stage there is nothing left to stop.
-            if stop_now and (number < last or stage.name != config.stages[-1]):
+            if stop_now and (number != last or stage.name != config.stages[-1]):
                 stop.obey(f"in stage {stage.name} after step {number}")
     _report_left_out(run, pending)
     return devices.fetch(on_device)
@@ -196,7 +237,14 @@ def _held_photos(run: Run) -> Any:
 
 
 def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:
-    return tqdm(total=settings.steps, initial=done, desc=stage.name, unit="step", dynamic_ncols=True, disable=not shown)
+    return tqdm(
+        total=settings.steps or None,
+        initial=done,
+        desc=stage.name,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not (shown and on_terminal()),
+    )
 
 
 def _report_left_out(run: Run, pending: PendingScalars) -> None:

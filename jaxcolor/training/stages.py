@@ -90,6 +90,9 @@ def resolve_epochs(config: Config, stages: Sequence[Stage], source: Source) -> t
     lines: list[str] = []
     for stage in stages:
         settings = stage_config(config, stage)
+        if settings.minutes:  # how many steps that makes is not known
+            timed: Any = {stage.name: dataclasses.replace(settings, steps=0)}
+            config = dataclasses.replace(config, **timed)
         if not settings.epochs:
             continue
         # Photos without boxes are seen only where no crop is needed.

@@ -56,6 +56,9 @@ Step = Callable[[TrainState, Mapping[str, Any], Any], tuple[TrainState, Scalars]
 VGG16 = "vgg16"
 """Name of VGG16's parameters among the frozen trees, where the perceptual loss has a weight."""
 
+RATE = "rate"
+"""Name of the learning rate among them, where it follows the clock and not the step (``training.clock``)."""
+
 LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, Scalars]]
 
 
@@ -180,7 +183,7 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
         else:
             mean = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)
             batch_stats = _with_constants(mean, state.variables["batch_stats"])
-        rate = schedule(state.step)
+        rate = frozen[RATE] if RATE in frozen else schedule(state.step)
         updated = optimizer.update(_joined(gradients), state.opt_state, _joined(trained), batch_stats, rate)
         params = stages.merge({path: updated.trained["/".join(path)] for path in trained}, fixed)
         after = TrainState(

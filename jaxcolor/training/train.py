@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +10,21 @@ from typing import Any
 
 import jax
 
-from jaxcolor.config import Config, ConfigError
+from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.config_io import to_dict
 from jaxcolor.data.loader import photos_for
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import backbone_class
-from jaxcolor.registries import import_parts
+from jaxcolor.registries import TRACKERS, import_parts
+from jaxcolor.runtime.main_guard import check_main_guard
+from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.places import local_path
 from jaxcolor.training import prior, workdirs
-from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps
+from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
+from jaxcolor.training.clock import Clock
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.loop import Measure, Run, train_loop
@@ -41,9 +45,9 @@ from jaxcolor.training.stages import (
 )
 from jaxcolor.training.step import TrainState, eval_variables, make_state
 from jaxcolor.weights import native, vgg16
+from jaxcolor.weights.locate import WEIGHTS_FILE
 from jaxcolor.weights.pretrained import Pretrained, load_pretrained
 
-WEIGHTS_FILE = "weights.safetensors"
 START_FILE = "start.safetensors"
 SUMMARY_FILE = workdirs.SUMMARY_FILE
 CONFIG_FILE = workdirs.CONFIG_FILE
@@ -55,9 +59,9 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     """Train the stages of a config; finished ones are read from ``workdir``, a stopped one is resumed.
 
     Writes checkpoints (``<stage>/``), ``scalars.jsonl``, ``tensorboard/``, ``config.json``, ``summary.json`` (seconds
-    of each stage), ``weights.safetensors`` (after each stage: the trees so far) and, for a run that starts from VGG16,
-    ``start.safetensors``. Each file is written whole or not at all, so that a run killed at any moment resumes, bit for
-    bit, from its last checkpoint.
+    of each stage), ``weights.safetensors`` (with each checkpoint: the trees so far) and, for a run that starts from
+    VGG16, ``start.safetensors``. Each file is written whole or not at all, so that a run killed at any moment resumes,
+    bit for bit, from its last checkpoint.
 
     Args:
       config: of the run.
@@ -70,24 +74,36 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     Raises:
       ConfigError, DataError, WeightsError: settings, photos or weights that cannot be used.
       CheckpointError: an earlier stage's result is missing, or ``workdir`` holds another run.
+      FolderInUseError: another run is at work in ``workdir``.
       WorkdirError: ``workdir`` cannot be written to, or is not what ``config.resume`` says.
       TrainingError: a loss that is not finite.
       StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
+    check_main_guard()
     stages = stages_of(config)
     workdir = Path(local_path(workdir, "--workdir"))
     devices = Devices.all(config.mapping)
     _check(config, stages, devices, measure)
     workdirs.check(workdir, config.resume, [stage.name for stage in stages])
-    pretrained = _load_pretrained(config, stages, devices)
+    with owned_folder(workdir, "--workdir", devices):
+        return _train(config, workdir, measure, stages, devices)
+
+
+def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[Stage], devices: Devices) -> Trees:
+    """The run, in a folder of its own."""
+    pretrained = _load_pretrained(config, stages)
     source = make_source(config.data, config.model.side)
-    devices.say(source.describe())
     # Steps are needed also of those stages of which only the result is read.
     needed = {name for stage in stages for name in (stage.name, *stage.needs)}
     for stage in stages:
         photos_for(source, stage.parts)  # before hours of the stages before it
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
-    for line in lines:
+    steps = ", ".join(f"{stage.name} {_length(stage_config(config, stage))}" for stage in stages)
+    devices.say(
+        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
+        f"steps: {steps}; results go to {workdir}"
+    )
+    for line in (source.describe(), *filter(None, [pretrained.note]), *pretrained.unused, *lines):
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)
@@ -96,7 +112,8 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
         pretrained = _from_vgg16(config, source, workdir, devices)
     with stop_requests() as stop:
         vgg = vgg16.parameters(config.objective.vgg16) if config.objective.perceptual else None
-        run = Run(config, workdir, source, devices, stop, provenance(config, source), measure, vgg)
+        origin = provenance(config, source)
+        run = Run(config, workdir, source, devices, stop, origin, measure, vgg, pretrained.note)
         fresh = prior.with_class_weights(jax.device_get(networks.init(config.model, config.seed)), config)
         trees = dict(pretrained.variables)
         for name in _missing_trees(stages, trees):
@@ -107,8 +124,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
             stop.obey(f"before stage {stage.name}")
             trees[stage.name] = _run_stage(run, stage, trees, fresh)
             if devices.is_first:
-                note = "; ".join(filter(None, [f"{config.name or 'a run'}, after stage {stage.name}", pretrained.note]))
-                native.save(workdir / WEIGHTS_FILE, config.model, trees, note=note)
+                run.write_weights(workdir / WEIGHTS_FILE, stage, trees)
     return trees
 
 
@@ -120,6 +136,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
     started = {"begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
+    _set_damaged_aside(run, stage)
     with Checkpoints(workdir / stage.name, keep, run.origin) as checkpoints:
         state = _first_state(config, stage, starting_tree(stage, trees, fresh))
         if checkpoints.latest() is not None:
@@ -127,18 +144,19 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
         if devices.is_first:  # only now is it known that this run belongs here
             workdirs.write_config(workdir, to_dict(config))
         done = int(state.step)
+        clock = Clock(checkpoints.folder, settings, done, devices) if settings.minutes else None
         if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
             raise ConfigError(f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model")
         table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
         devices.say(
-            f"stage {stage.name}: steps {done} to {settings.steps}, batch size {settings.batch_size} on "
+            f"stage {stage.name}: steps {done} to {_length(settings)}, batch size {settings.batch_size} on "
             f"{devices.count} x {devices.kind}\n{table}"
         )
         began = time.monotonic()
-        if done < settings.steps:
+        if done < settings.steps if clock is None else done != clock.last_step:
             identity = {**stage_settings(config, stage), **started}
-            with Logs(workdir, stage.name, done, write=devices.is_first) as logs:
-                state = train_loop(run, stage, state, trees, checkpoints, identity, logs)
+            with Logs(workdir, config, stage.name, done, write=devices.is_first) as logs:
+                state = train_loop(run, stage, state, trees, checkpoints, identity, logs, clock)
         if devices.is_first:
             workdirs.add_seconds(workdir, stage.name, time.monotonic() - began, resumed=done > 0)
     return eval_variables(state)
@@ -150,6 +168,8 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
         raise ValueError("config.eval_every asks for evaluations, and there is no function to measure with")
     parse_profile_steps(config.profile_steps)
     import_parts(config.model)
+    for name in config.tracker_names:
+        TRACKERS.get(name)
     if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
         # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
         raise ConfigError(
@@ -160,15 +180,13 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
         check_stage(config, stage, devices.count)
 
 
-def _load_pretrained(config: Config, stages: list[Stage], devices: Devices) -> Pretrained:
+def _load_pretrained(config: Config, stages: list[Stage]) -> Pretrained:
     """The trees of ``start_from`` that this run uses; none without it."""
     if vgg16.is_named(config.start_from):
         vgg16.check(config)  # it is computed from photos, which are not there yet (_from_vgg16)
     if not config.start_from or vgg16.is_named(config.start_from):
         return Pretrained({}, "", ())
     found = load_pretrained(config)
-    for line in (found.note, *found.unused):
-        devices.say(line)
     # Later stages start from the stages before them, and not from what the file has of theirs.
     later = {stage.name for stage in stages[1:]}
     return found._replace(variables={name: tree for name, tree in found.variables.items() if name not in later})
@@ -198,17 +216,39 @@ def _missing_trees(stages: list[Stage], trees: Trees) -> list[str]:
 
 def _finished_tree(run: Run, stage: Stage, fresh: Any) -> Any:
     """The result of a stage that was trained in this workdir before; ``fresh`` is a tree of the same structure."""
-    config, workdir, steps = run.config, run.workdir, stage_config(run.config, stage).steps
+    config, workdir, settings = run.config, run.workdir, stage_config(run.config, stage)
     absent = f"{workdir}: stage {stage.name} has not run here; run it first, or give start_from"
     if not (workdir / stage.name).is_dir():
         raise CheckpointError(absent)
+    _set_damaged_aside(run, stage)
     with Checkpoints(workdir / stage.name, origin=run.origin) as checkpoints:
         if checkpoints.latest() is None:
             raise CheckpointError(absent)
         state = _restore(checkpoints, config, stage, _first_state(config, stage, fresh), {})
-    if int(state.step) < steps:
-        raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {state.step} of {steps}; finish it first")
+    done = int(state.step)
+    clock = Clock(workdir / stage.name, settings, done, run.devices) if settings.minutes else None
+    if done < settings.steps if clock is None else done != clock.last_step:
+        of = _length(settings)
+        raise CheckpointError(f"{workdir}: stage {stage.name} stopped at step {done} of {of}; finish it first")
     return eval_variables(state)
+
+
+def _length(settings: StageConfig) -> str:
+    """How long a stage is: in steps, or in minutes."""
+    return f"{settings.minutes:g} minutes" if settings.minutes else f"{settings.steps:,}"
+
+
+def _set_damaged_aside(run: Run, stage: Stage) -> None:
+    """As ``checkpoints.set_damaged_aside``, by the first process; all of them end where it cannot."""
+    problem = ""
+    if run.devices.is_first:
+        try:
+            for line in set_damaged_aside(run.workdir / stage.name):
+                print(line, file=sys.stderr, flush=True)
+        except CheckpointError as error:
+            problem = str(error)
+    if problem := run.devices.gather(problem)[0]:
+        raise CheckpointError(problem)
 
 
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:

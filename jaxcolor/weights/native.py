@@ -37,6 +37,7 @@ from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import NotImportedError
 from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
 from jaxcolor.weights.storage import STORAGES, Storage, bad_scales, pack, unpack, unpacked_types
 
@@ -145,7 +146,7 @@ def save(
 
 
 def load(path: str | Path) -> NativeWeights:
-    """Read a file.
+    """Read a file, or that of a training run (``weights.locate``).
 
     Raises:
       OSError: no such file, or it cannot be read.
@@ -153,9 +154,7 @@ def load(path: str | Path) -> NativeWeights:
         used or that names code which this process has not imported, or arrays or their scales missing, left over, of
         another shape or type (all listed), or not finite.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder; give the .safetensors file in it", str(path))
+    path = find_weights(path)
     with open_regular(path):  # its errors name the file and what is wrong; those of safe_open do not
         pass
     try:

@@ -14,6 +14,7 @@ from jaxcolor.config_io import setting_differences, to_dict
 from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.weights import native, reference, vgg16
+from jaxcolor.weights.locate import find_weights, leads_to_run
 from jaxcolor.weights.native import NativeWeights
 
 
@@ -45,14 +46,17 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
       WeightsError: it cannot be read, or it is not known what it is.
     """
     path = Path(config.start_from)
+    named = path.name
     if vgg16.is_named(config.start_from) and config.start_form == "auto":
         loaded = vgg16.load(config, source)
-    elif path.is_dir() or path.suffix == ".pth":
+    elif path.suffix == ".pth" or (path.is_dir() and not leads_to_run(path)):
         loaded = _from_reference(path, config)
     elif config.start_form != "auto":
         raise ConfigError(f"start_form: {config.start_form!r} is for .pth files; {path} is none")
     else:
-        loaded = native.load(path)
+        found = find_weights(path)
+        named = path.name if found == path else "/".join(found.parts[-3:-1])  # run and name, or stage and step
+        loaded = native.load(found)
     if loaded.config.hint_mask != config.model.hint_mask:
         raise ConfigError(
             f"model.hint_mask: {config.model.hint_mask!r}, but the weights of start_from, {path}, were trained with "
@@ -64,9 +68,9 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
         raise ConfigError("\n".join([f"start_from: {path} holds trees of another model than config.model:", *listed]))
     return Pretrained(
         {tree: variables for tree, variables in loaded.variables.items() if not differences[tree]},
-        f"started from {path.name}" + (f" ({loaded.note})" if loaded.note else ""),
+        f"started from {named}" + (f" ({loaded.note})" if loaded.note else ""),
         tuple(
-            f"start_from: the {tree} tree of {path.name} is not used, it is of another model: {'; '.join(lines)}"
+            f"start_from: the {tree} tree of {named} is not used, it is of another model: {'; '.join(lines)}"
             for tree, lines in differences.items()
             if lines
         ),

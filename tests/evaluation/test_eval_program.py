@@ -54,7 +54,8 @@ def test_it_prints_the_table_and_writes_the_files(tmp_path: Path, variables: dic
         assert "| instance network alone" in done.stdout
         # The file decides the architecture, and that is said.
         assert "width 0.0625, not 0.25" in done.stderr
-        assert "5/5" in done.stderr
+        on = f"{devices} x cpu, float32: 5 photos; results go to {workdir}"
+        assert done.stdout.splitlines()[0] == f"evaluating on {on}"
         metrics = json.loads((workdir / "metrics.json").read_text(), parse_constant=pytest.fail)
         found[devices] = metrics
         assert metrics["photos"] == 5

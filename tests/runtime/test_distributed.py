@@ -17,6 +17,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Calls of JAX's own function, which would wait for others."""
     calls: list[dict[str, object]] = []
     monkeypatch.setattr("jax.distributed.initialize", lambda **arguments: calls.append(arguments))
+    monkeypatch.setattr(distributed, "meet", lambda *arguments: None)
     return calls
 
 
@@ -27,8 +28,9 @@ def test_alone_starts_nothing(joined: list[dict[str, object]]) -> None:
 
 
 def test_by_flags(joined: list[dict[str, object]]) -> None:
-    distributed.start("host:1", 2, 1)
-    assert joined == [{"coordinator_address": "host:1", "num_processes": 2, "process_id": 1}]
+    distributed.start("host:1", 2, 1, 7.5)
+    several = {"coordinator_address": "host:1", "num_processes": 2, "process_id": 1}
+    assert joined == [several | {"initialization_timeout": 8}]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_by_the_environment(
 ) -> None:
     monkeypatch.setenv(name, value)
     distributed.start()
-    assert joined == ([{}] if several else [])
+    assert joined == ([{"initialization_timeout": 300}] if several else [])
 
 
 @pytest.mark.parametrize(
@@ -68,5 +70,6 @@ def test_others_that_are_not_to_be_reached(monkeypatch: pytest.MonkeyPatch) -> N
         raise RuntimeError("DEADLINE\nEXCEEDED")
 
     monkeypatch.setattr("jax.distributed.initialize", fail)
+    monkeypatch.setattr(distributed, "meet", lambda *arguments: None)
     with pytest.raises(UserError, match=r"^cannot join host:1: DEADLINE EXCEEDED$"):
         distributed.start("host:1", 2, 1)

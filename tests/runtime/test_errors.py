@@ -26,7 +26,7 @@ CASES = [
     (KeyboardInterrupt(), 130, "prog: interrupted\n"),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"), 1, "a.png: No such file or directory"),
     (OSError("the disk is full"), 1, "prog: the disk is full\n"),
-    (OSError(errno.ENOSPC, "No space left on device"), 1, "prog: No space left on device\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 1, "prog: the disk is full"),
 ]
 
 

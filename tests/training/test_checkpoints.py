@@ -137,12 +137,14 @@ class TestRecord:
         (line,) = capsys.readouterr().out.splitlines()
         assert "step 3 was made by jaxcolor 0.0.9 (0123456789), jax 0.9.0; this is jaxcolor" in line
 
-    def test_a_checkpoint_without_a_record_is_taken(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("item", ["record", "settings"])
+    def test_a_checkpoint_without_a_record_is_refused(self, item: str, tmp_path: Path) -> None:
         with Checkpoints(tmp_path, origin=origin(Source())) as checkpoints:
             checkpoints.save(state(3), SETTINGS)
-        shutil.rmtree(tmp_path / "3" / "record")
-        with Checkpoints(tmp_path, Keep(best="psnr"), origin(Source())) as checkpoints:
-            assert int(checkpoints.restore(state(0), SETTINGS).step) == 3
+        shutil.rmtree(tmp_path / "3" / item)
+        refused = pytest.raises(CheckpointError, match=f"{tmp_path}/3: its {item} is missing or damaged")
+        with Checkpoints(tmp_path, Keep(best="psnr"), origin(Source())) as checkpoints, refused:
+            checkpoints.restore(state(0), SETTINGS)
 
 
 class TestOtherData:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 RECIPE = """
 from jaxcolor.config import *
+from jaxcolor.config_io import to_config_dict
 
 def get_config():
     def stage(steps, **fields):

@@ -327,5 +327,5 @@ def test_cut_short(path, small):
 def test_nothing_to_load(path, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"some\.safetensors"):
         native.load(path)
-    with pytest.raises(IsADirectoryError, match=r"give the \.safetensors file in it"):
+    with pytest.raises(WeightsError, match=r"is a folder without weights; give a \.safetensors file"):
         native.load(tmp_path)

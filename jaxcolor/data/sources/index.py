@@ -93,7 +93,13 @@ def make_index(photos: PhotoSet, *, threads: int, skip_bad: bool, sized: Bool[np
         return [_look(photos, i, keys is not None, sized is None or bool(sized[i])) for i in numbers]
 
     # leave=False: a bar that has done its work is in the way of what follows.
-    options: dict[str, Any] = {"unit": "photo", "dynamic_ncols": True, "delay": _QUIET_SECONDS, "leave": False}
+    options: dict[str, Any] = {
+        "unit": "photo",
+        "dynamic_ncols": True,
+        "delay": _QUIET_SECONDS,
+        "leave": False,
+        "disable": None,
+    }
     with tqdm(total=len(photos), desc="reading sizes of photos", file=sys.stderr, **options) as bar:
         for number, one in enumerate(chain.from_iterable(_in_threads(look, len(photos), threads))):
             if one.error is not None:

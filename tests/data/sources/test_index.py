@@ -85,6 +85,9 @@ def test_a_bar_only_when_it_takes_long(photos, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(module, "_QUIET_SECONDS", 0)
     make_index(FolderSet(photos), threads=0, skip_bad=False)
+    assert capsys.readouterr().err == ""  # this is no terminal
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True)
+    make_index(FolderSet(photos), threads=0, skip_bad=False)
     assert "reading sizes of photos" in capsys.readouterr().err
 
 
