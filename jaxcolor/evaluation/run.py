@@ -39,6 +39,7 @@ from jaxcolor.models.networks import Variables
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.native import load
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
@@ -193,7 +194,7 @@ def fid_source(config: EvalConfig, canvas: int, source: Source) -> dict[str, Any
     """What the statistics of the truth depend on: the photos, their size, the network."""
     if not config.inception:
         return {}
-    with open(config.inception, "rb") as file:
+    with open_regular(config.inception) as file:
         network = hashlib.file_digest(file, "sha256").hexdigest()
     identity = source.identity() if isinstance(source, PhotoSource) else source.describe()
     size = [config.native_side, "native"] if config.size == "native" else [canvas, "canvas"]

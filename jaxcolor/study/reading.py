@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcolor.runtime.errors import one_line
-from jaxcolor.runtime.regular_file import check_regular
+from jaxcolor.runtime.regular_file import read_regular
 from jaxcolor.study.plan import StudyError
 
 
@@ -25,8 +25,7 @@ def read_object(path: Path, schema: str, version: int) -> dict[str, Any]:
       StudyError: it cannot be read, is no such object, or is of another schema or version.
     """
     try:
-        check_regular(path)
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_regular(path).decode("utf-8-sig"))
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror or one_line(error, 120)}") from error
     except (ValueError, RecursionError) as error:

@@ -179,7 +179,7 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
     try:
         about = json.loads(metadata[METADATA_KEY])
         found = about["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from error
     if found != FORMAT:
         raise WeightsError(

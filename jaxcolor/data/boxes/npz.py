@@ -15,6 +15,8 @@ from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
 from jaxcolor.runtime.regular_file import open_regular
 
+_MOST_BYTES = 64 << 20
+"""Of an array of boxes: four million of them."""
 _READ_ERRORS = (
     OSError,
     MemoryError,
@@ -120,6 +122,10 @@ def _arrays(path: Path, archive: object) -> tuple[np.ndarray, np.ndarray]:
         missing = [key for key in ("bbox", "scores") if key not in archive.files]
         if missing:
             raise DataError(f"{path}: box file has no {missing[0]!r}; it has {', '.join(archive.files) or 'nothing'}")
+        for key in ("bbox", "scores"):
+            size = archive.zip.getinfo(f"{key}.npy").file_size if f"{key}.npy" in archive.zip.namelist() else 0
+            if size > _MOST_BYTES:
+                raise DataError(f"{path}: {key!r} has {size >> 20:,} MiB; no photo has so many boxes")
         return archive["bbox"], archive["scores"]
 
 

@@ -31,6 +31,7 @@ from jaxcolor.data.boxes.bulk_read import BoxArrays, BoxGatherer
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.registries import BOX_STORES
 from jaxcolor.runtime.errors import UserError, one_line
+from jaxcolor.runtime.regular_file import check_regular, read_regular
 
 MANIFEST = "manifest.json"
 INDEX_HASHES = "index_hashes.npy"
@@ -293,6 +294,7 @@ class PackedStore:
     def _index(self, name: str, dtype: type[np.generic]) -> np.ndarray:
         path = self.path / name
         try:
+            check_regular(path)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise DataError(f"{path}: missing. {_PACK_AGAIN}") from error
@@ -321,7 +323,7 @@ def _open_shard(path: Path) -> Any:
 def is_packed(path: Path) -> bool:
     """Whether a folder is a packed store of whatever version, perhaps a damaged one."""
     try:
-        fields = json.loads((path / MANIFEST).read_bytes())
+        fields = json.loads(read_regular(path / MANIFEST))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(fields, dict) and fields.get("format") == FORMAT
@@ -335,7 +337,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     try:
-        fields = json.loads(file.read_bytes())
+        fields = json.loads(read_regular(file))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: cannot read this manifest: {one_line(error)}") from error
     except OSError as error:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError, one_line
+from jaxcolor.runtime.regular_file import open_regular
 
 FORMAT = 1
 """Version of the files; a file of another one is refused."""
@@ -126,11 +127,11 @@ def load(path: Path) -> tuple[Statistics, dict[str, Any]]:
       StatisticsError: it is damaged or of another form; one line that names it.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["source"]))
             count, mean, covariance = int(arrays["count"]), arrays["mu"], arrays["sigma"]
         version = about.pop("format")
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise StatisticsError(f"{path}: damaged or not statistics of FID ({one_line(error)})") from error
     if version != FORMAT:
         raise StatisticsError(f"{path}: format {version}, this version reads {FORMAT}; remove it")
