@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
-from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, names_in, same_spelling
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
@@ -324,6 +324,7 @@ def _with_boxes(
 ) -> Iterator[Job]:
     """The photos with their boxes; one whose boxes are missing or cannot be read is a failure."""
     beside: dict[Path, BoxStore | None] = {}
+    said: list[BoxStore] = []  # those of which a name was shown
     for photo, output in paths.items():
         store = boxes
         if store is None:
@@ -336,11 +337,15 @@ def _with_boxes(
         try:
             none = store is None or (missing_boxes == "none" and key not in store)
             found = None if none or store is None else store.read(key)
-            if found is not None and isinstance(store, SizedStore):
+            if found is not None and isinstance(store, SizedStore) and store.photo_size(key) is not None:
                 found = fit_boxes(store, key, found, read_size(photo))
             yield Job(photo, output, found)
         except MissingBoxesError as error:
-            failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
+            line = f"{error}; --missing-boxes none takes its photo for one without boxes"
+            if store is not None and store not in said:
+                said.append(store)
+                line += names_in(store)
+            failures.add(DataError(line))
         except DataError as error:
             failures.add(error)
 

@@ -40,7 +40,9 @@ FORMAT = "jaxcolor packed boxes"
 VERSION = 1
 
 _HEAD = struct.Struct("<II")
-"""A record begins with the length of its key in bytes and the number of its boxes; key, boxes, scores follow."""
+"""A record begins with the length of its key in bytes and the number of its boxes; key, boxes, scores follow, and the
+photo's width and height where they are known."""
+_SIZE = struct.Struct("<II")
 _FLOAT = np.dtype("<f4")
 _READ_AT_ONCE = 4096
 _NEAR = 256
@@ -67,6 +69,9 @@ class Manifest:
     content_sha256: str
     """Of all records, one after another: the same for the same boxes, however they are compressed or sharded."""
 
+    sized: int = 0
+    """Photos whose size is in their record; absent from the file where there are none."""
+
     @property
     def shards(self) -> int:
         """How many files hold the records."""
@@ -75,6 +80,8 @@ class Manifest:
     def to_json(self) -> str:
         """The contents of ``manifest.json``."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        if not self.sized:
+            del fields["sized"]
         return json.dumps(fields, indent=2, ensure_ascii=True) + "\n"
 
     def __str__(self) -> str:
@@ -90,6 +97,8 @@ class Record(NamedTuple):
 
     key: str
     boxes: Boxes
+    size: tuple[int, int] | None = None
+    """Width and height in pixels of the photo that the boxes were made for; None: not known."""
 
 
 def shard_name(number: int) -> str:
@@ -106,7 +115,13 @@ def encode(record: Record) -> bytes:
     """A record as it is stored."""
     key, (boxes, scores) = _encoded(record.key), record.boxes
     return b"".join(
-        (_HEAD.pack(len(key), len(boxes)), key, boxes.astype(_FLOAT).tobytes(), scores.astype(_FLOAT).tobytes())
+        (
+            _HEAD.pack(len(key), len(boxes)),
+            key,
+            boxes.astype(_FLOAT).tobytes(),
+            scores.astype(_FLOAT).tobytes(),
+            b"" if record.size is None else _SIZE.pack(*record.size),
+        )
     )
 
 
@@ -120,11 +135,15 @@ def decode(data: bytes) -> Record:
         raise ValueError(f"a record of {len(data)} bytes")
     key_length, count = _HEAD.unpack_from(data)
     start = _HEAD.size + key_length
-    if len(data) != start + count * 5 * _FLOAT.itemsize:
+    end = start + count * 5 * _FLOAT.itemsize
+    if len(data) not in (end, end + _SIZE.size):
         raise ValueError(f"a record of {len(data)} bytes that says it has a key of {key_length} bytes, {count} boxes")
-    floats = np.frombuffer(data, _FLOAT, offset=start).astype(np.float32)
+    floats = np.frombuffer(data[start:end], _FLOAT).astype(np.float32)
+    size = _SIZE.unpack(data[end:]) if len(data) > end else None
+    if size is not None and not min(size):
+        raise ValueError(f"a photo of {size[0]} x {size[1]} pixels")
     key = data[_HEAD.size : start].decode("utf-8", "surrogateescape")
-    return Record(key, Boxes(floats[: 4 * count].reshape(count, 4), floats[4 * count :]))
+    return Record(key, Boxes(floats[: 4 * count].reshape(count, 4), floats[4 * count :]), size)
 
 
 def _encoded(key: str) -> bytes:
@@ -174,10 +193,15 @@ class PackedStore:
 
     def read(self, key: str) -> Boxes:
         """The photo's boxes."""
-        boxes = self._find(key)
-        if boxes is None:
+        record = self._find(key)
+        if record is None:
             raise MissingBoxesError(self.absent(key))
-        return boxes
+        return record.boxes
+
+    def photo_size(self, key: str) -> tuple[int, int] | None:
+        """See ``SizedStore``."""
+        record = self._find(key) if self.manifest.sized else None
+        return None if record is None else record.size
 
     def read_many(self, keys: Sequence[str]) -> BoxArrays:
         """The boxes of many photos, in a fraction of the time of as many ``read``: neighbors are read together.
@@ -206,9 +230,9 @@ class PackedStore:
             for row, number in zip(rows[block].tolist(), numbers[block].tolist(), strict=True):
                 record = self._decoded(number, data[number - first])
                 # Another key of the same hash: its neighbor in the index may be the right one.
-                found = record.boxes if record.key == keys[row] else self._find(keys[row])
+                found = record if record.key == keys[row] else self._find(keys[row])
                 if found is not None:
-                    many.add(row, found)
+                    many.add(row, found.boxes)
         return many.built()
 
     def absent(self, key: str) -> str:
@@ -224,11 +248,12 @@ class PackedStore:
         Raises:
           DataError: something disagrees.
         """
-        sha, boxes, hashes = hashlib.sha256(), 0, np.zeros(len(self), np.uint64)
+        sha, boxes, sized, hashes = hashlib.sha256(), 0, 0, np.zeros(len(self), np.uint64)
         for number, data in self._all_records():
             record = self._decoded(number, data)
             sha.update(data)
             boxes += len(record.boxes.boxes)
+            sized += record.size is not None
             hashes[number] = key_hash(record.key)
             if (number + 1) % _READ_AT_ONCE == 0:
                 progress(_READ_AT_ONCE)
@@ -238,6 +263,9 @@ class PackedStore:
             raise DataError(
                 f"{self.path}: has {boxes} boxes; by {MANIFEST} it has {self.manifest.boxes}. {_PACK_AGAIN}"
             )
+        if sized != self.manifest.sized:
+            what = f"knows the sizes of {sized} photos; by {MANIFEST} of {self.manifest.sized}"
+            raise DataError(f"{self.path}: {what}. {_PACK_AGAIN}")
         order = np.argsort(hashes, kind="stable")
         if not (np.array_equal(self._hashes, hashes[order]) and np.array_equal(self._records, order)):
             raise DataError(f"{self.path}: its index does not belong to its records. {_PACK_AGAIN}")
@@ -246,7 +274,7 @@ class PackedStore:
     def __reduce__(self) -> tuple[type[PackedStore], tuple[Path]]:
         return PackedStore, (self.path,)
 
-    def _find(self, key: str) -> Boxes | None:
+    def _find(self, key: str) -> Record | None:
         # The scalar must be a uint64, or NumPy would convert the whole index for each look-up.
         wanted = np.uint64(key_hash(key))
         place = int(np.searchsorted(self._hashes, wanted))
@@ -256,7 +284,7 @@ class PackedStore:
                 raise DataError(f"{self.path / INDEX_RECORDS}: names record {number} of {len(self)}. {_PACK_AGAIN}")
             record = self._decoded(number, *self._raw(number, number + 1))
             if record.key == key:
-                return record.boxes
+                return record
             place += 1
         return None
 
@@ -346,6 +374,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{file}: not the manifest of a packed box store: 'format' is not {FORMAT!r}")
     if fields.get("version") != VERSION:
         raise DataError(f"{file}: version {fields.get('version')!r} of the format; this jaxcolor reads {VERSION}")
+    fields.setdefault("sized", 0)
     for field, good in _MANIFEST_FIELDS.items():
         if field not in fields:
             raise DataError(f"{file}: {field!r} is missing. {_PACK_AGAIN}")
@@ -383,5 +412,6 @@ _MANIFEST_FIELDS = {
     "images": _is_positive,
     "boxes": _is_count,
     "records_per_shard": _is_positive,
+    "sized": _is_count,
     "content_sha256": _is_text,
 }
