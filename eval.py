@@ -5,14 +5,13 @@ Prints the tables; writes ``metrics.json``, ``tables.md``, ``tables.tex``, ``per
 ``contact_sheet.png`` and ``report.html`` to DIR. docs/evaluation.md says what is measured and how.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
 from jaxcolor.config import Config
 from jaxcolor.runtime import program
 from jaxcolor.runtime.distributed import ProcessFlags
+from jaxcolor.runtime.local_path import local_path
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A config file of configs/; its `eval` says on what.", lock_config=True
@@ -38,10 +37,10 @@ def main(config: Config) -> None:
     from jaxcolor.evaluation.run import evaluate_files
     from jaxcolor.evaluation.table_formats import markdown
 
-    workdir = Path(str(_WORKDIR.value))
+    workdir = local_path(str(_WORKDIR.value))
     metrics = evaluate_files(
         config,
-        Path(_WEIGHTS.value) if _WEIGHTS.value else None,
+        local_path(_WEIGHTS.value) if _WEIGHTS.value else None,
         workdir,
         checkpoints=parse_named("checkpoint", _CHECKPOINTS.value),
         predictions=parse_named("predictions", _PREDICTIONS.value),

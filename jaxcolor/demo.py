@@ -28,6 +28,7 @@ from jaxcolor.evaluation import run, table_formats
 from jaxcolor.evaluation.predictors import Checkpoint
 from jaxcolor.inference.files import colorize_files
 from jaxcolor.runtime import program
+from jaxcolor.runtime.local_path import local_path
 from jaxcolor.training import logs, train
 
 COLORIZED = 8
@@ -125,6 +126,6 @@ if __name__ == "__main__":
     def work(config: Config) -> None:
         """The whole demo, with the values of the flags."""
         choice = None if TWO_HUES.value is None else from_dict(Config, TWO_HUES.value.to_dict())
-        run_demo(config, Path(str(WORKDIR.value)), choice)
+        run_demo(config, local_path(str(WORKDIR.value)), choice)
 
     program.run("jaxcolor.demo", work, CONFIG, required=[WORKDIR])

@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from jaxcolor.ablation.plan import Ablation
 from jaxcolor.runtime import program
+from jaxcolor.runtime.local_path import local_path
 
 
 def main(ablation: Ablation, workdir: Path) -> None:
@@ -28,7 +29,7 @@ if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything; an ablation in it is resumed.")
     program.run(
         "jaxcolor.ablation",
-        lambda ablation: main(ablation, Path(str(WORKDIR.value))),
+        lambda ablation: main(ablation, local_path(str(WORKDIR.value))),
         CONFIG,
         required=[WORKDIR],
         kind=Ablation,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from jaxcolor.cli.detect import add_detect
-from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, photos_config
+from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, path, photos_config
 
 
 def add_boxes(subparsers: Subparsers) -> None:
@@ -22,8 +21,8 @@ def add_boxes(subparsers: Subparsers) -> None:
         description="Pack the boxes of many photos into one store that finds a photo's boxes without reading the "
         f"others. {STORES}",
     )
-    pack.add_argument("source", metavar="SOURCE", type=Path, help="the boxes to pack")
-    pack.add_argument("-o", "--output", metavar="STORE", type=Path, required=True, help="folder to write")
+    pack.add_argument("source", metavar="SOURCE", type=path, help="the boxes to pack")
+    pack.add_argument("-o", "--output", metavar="STORE", type=path, required=True, help="folder to write")
     pack.add_argument(
         "--kind",
         default="auto",
@@ -33,7 +32,7 @@ def add_boxes(subparsers: Subparsers) -> None:
     pack.add_argument(
         "--images",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="for COCO detections: the JSON file whose images give ids their file names (default: ids in 12 digits); "
         "its images without detections become photos without boxes",
     )
@@ -48,7 +47,7 @@ def add_boxes(subparsers: Subparsers) -> None:
     pack.set_defaults(run=pack_boxes)
 
     verify = actions.add_parser("verify", help="read a packed store through and compare it with its manifest")
-    verify.add_argument("store", metavar="STORE", type=Path, help="the packed store")
+    verify.add_argument("store", metavar="STORE", type=path, help="the packed store")
     verify.set_defaults(run=verify_boxes)
 
     show = actions.add_parser(
@@ -64,12 +63,12 @@ def add_boxes(subparsers: Subparsers) -> None:
     add_missing_boxes(show)
     show.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     show.add_argument("--batch", metavar="N", type=int, default=8, help="photos a device trains on (default: 8)")
-    show.add_argument("--sheet", metavar="FILE.png", type=Path, help="contact sheet to write")
+    show.add_argument("--sheet", metavar="FILE.png", type=path, help="contact sheet to write")
     show.add_argument("--sheet-photos", metavar="N", type=int, default=24, help="photos on it (default: 24)")
     show.add_argument(
         "--page",
         metavar="FILE.html",
-        type=Path,
+        type=path,
         help="page to write: the statistics with pictures of them and the contact sheet, in one file",
     )
     show.add_argument("--force", action="store_true", help="replace FILE.png and FILE.html if they exist")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
+from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes, path
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -16,16 +15,16 @@ def add_colorize(subparsers: Subparsers) -> None:
         description="Color photos at their own size. Boxes of objects are read from --boxes, or from the folder that "
         f"has the photos' folder's name with _bbox appended, if it is there. {STORES}",
     )
-    parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
-    parser.add_argument("-w", "--weights", metavar="FILE", type=Path, required=True, help="a released .safetensors")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for <stem>.png")
-    parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", type=path, help="photos, or folders of photos")
+    parser.add_argument("-w", "--weights", metavar="FILE", type=path, required=True, help="a released .safetensors")
+    parser.add_argument("-o", "--output", metavar="DIR", type=path, required=True, help="folder for <stem>.png")
+    parser.add_argument("--boxes", metavar="PATH", type=path, help="the boxes")
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     parser.add_argument(
         "--hints",
         metavar="FILE",
-        type=Path,
+        type=path,
         help='JSON file of colors that are given: {"old.jpg": [{"x": 40, "y": 25, "rgb": "#b03020"}, '
         '{"object": 0, "rgb": [20, 60, 160]}]}, in pixels of the upright photo, or for a box by its number',
     )
@@ -58,7 +57,9 @@ def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
     from jaxcolor.inference.files import colorize_files
     from jaxcolor.runtime.compile_cache import compile_cache
+    from jaxcolor.runtime.devices import check_devices
 
+    check_devices()
     with compile_cache():
         colorize_files(
             options.photos,

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers, add_import
+from jaxcolor.cli.parsing import Subparsers, add_import, path
 
 _SUFFIX = ".safetensors"
 
@@ -24,14 +24,14 @@ def add_convert(subparsers: Subparsers) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        type=Path,
+        type=path,
         help="folder with latest_net_GComp.pth, latest_net_G.pth and latest_net_GF.pth, "
         "or one .pth file of the full branch or of siggraph17; with --to-reference, a .safetensors file",
     )
     parser.add_argument(
         "output",
         metavar="OUTPUT",
-        type=Path,
+        type=path,
         help="the .safetensors file to write; with --to-reference, the folder of the .pth files",
     )
     parser.add_argument(
@@ -64,6 +64,8 @@ def convert(options: argparse.Namespace) -> None:
             options.misused("--to-reference: .pth files have no place for --note, and one --form")
         _to_reference(options.source, options.output, options.force)
     else:
+        if options.source.name.endswith(_SUFFIX):
+            options.misused(f"SOURCE {str(options.source)!r} ends in {_SUFFIX}: --to-reference makes .pth files of it")
         # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
         if not options.output.name.endswith(_SUFFIX):
             options.misused(f"OUTPUT {str(options.output)!r} does not end in {_SUFFIX}")
@@ -93,8 +95,8 @@ def _from_reference(options: argparse.Namespace) -> None:
 def _to_reference(source: Path, folder: Path, force: bool) -> None:
     from jaxcolor.weights import native, reference_export
 
-    for path, made in reference_export.write_reference(source, native.load(source), folder, force):
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for written, made in reference_export.write_reference(source, native.load(source), folder, force):
+        print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")
         if made:
             print(f"  {len(made)} arrays that nothing reads were not in {source.name} and are 0 ({_summary(made)})")
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, photos_config
+from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, path, photos_config
 
 
 def add_data(subparsers: Subparsers) -> None:
@@ -22,9 +22,12 @@ def add_data(subparsers: Subparsers) -> None:
         "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in --manual-dir; the latter is enough for its split.",
     )
     prepare.add_argument("name", metavar="NAME", help="as TFDS knows it: imagenet2012, coco/2017")
-    prepare.add_argument("--data-dir", metavar="D", type=Path, required=True, help="folder where TFDS keeps data sets")
+    prepare.add_argument("--data-dir", metavar="D", type=path, required=True, help="folder where TFDS keeps data sets")
     prepare.add_argument(
-        "--manual-dir", metavar="M", type=Path, help="folder of files that you downloaded (default: D/downloads/manual)"
+        "--manual-dir",
+        metavar="M",
+        type=path,
+        help="folder of files that you downloaded (default: D/downloads/manual)",
     )
     prepare.add_argument("--max-examples", metavar="N", type=int, help="for a trial: at most N of each split")
     prepare.set_defaults(run=prepare_data)
@@ -36,8 +39,8 @@ def add_data(subparsers: Subparsers) -> None:
         "DST, as ArrayRecord. Each shard is compared with its source by count and hash before it is kept. Started "
         "again after an interruption, it resumes. SRC is only read. Needs TensorFlow: pip install 'jaxcolor[prepare]'.",
     )
-    convert.add_argument("source", metavar="SRC", type=Path, help="folder of a version, such as D/imagenet2012/5.1.0")
-    convert.add_argument("output", metavar="DST", type=Path, help="folder to write")
+    convert.add_argument("source", metavar="SRC", type=path, help="folder of a version, such as D/imagenet2012/5.1.0")
+    convert.add_argument("output", metavar="DST", type=path, help="folder to write")
     convert.add_argument("--verify-only", action="store_true", help="write nothing: read SRC and DST and compare them")
     convert.set_defaults(run=convert_data)
 
@@ -48,7 +51,7 @@ def add_data(subparsers: Subparsers) -> None:
         f"of ArrayRecord files. Every photo is read to its last byte. {STORES}",
     )
     add_photos(pack)
-    pack.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder to write")
+    pack.add_argument("-o", "--output", metavar="DIR", type=path, required=True, help="folder to write")
     pack.add_argument(
         "--boxes", metavar="STORE", default="", help="data.boxes_path (default: PHOTOS_bbox, or those in the records)"
     )
@@ -72,7 +75,7 @@ def add_data(subparsers: Subparsers) -> None:
         "which training weighs rare colors (config.objective.prior) where config.model.outputs has classes.",
     )
     add_photos(prior)
-    prior.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .npz file to write")
+    prior.add_argument("-o", "--output", metavar="FILE", type=path, required=True, help="the .npz file to write")
     prior.add_argument("--count", metavar="N", type=int, default=0, help="of the first N photos alone (default: all)")
     prior.add_argument("--force", action="store_true", help="replace FILE if it exists")
     prior.set_defaults(run=measure_prior_data, misused=prior.error)

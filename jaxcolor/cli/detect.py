@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers, add_photos, photos_config
+from jaxcolor.cli.parsing import Subparsers, add_photos, path, photos_config
 
 
 def add_detect(subparsers: Subparsers) -> None:
@@ -18,7 +17,7 @@ def add_detect(subparsers: Subparsers) -> None:
         "stopped or killed resumes when the same command is given again.",
     )
     add_photos(parser)
-    parser.add_argument("-o", "--output", metavar="STORE", type=Path, required=True, help="folder to write")
+    parser.add_argument("-o", "--output", metavar="STORE", type=path, required=True, help="folder to write")
     parser.add_argument(
         "--detector",
         metavar="NAME",

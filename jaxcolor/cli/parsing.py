@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.local_path import local_path
 
 if TYPE_CHECKING:
     from jaxcolor.config import DataConfig
@@ -16,6 +20,14 @@ STORES = (
     "COCO detection results or instances, or a packed store."
 )
 """Said by every command that takes boxes."""
+
+
+def path(text: str) -> Path:
+    """An argument that is a path, see ``local_path``; what is none ends the program with status 2."""
+    try:
+        return local_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_photos(parser: argparse.ArgumentParser) -> None:

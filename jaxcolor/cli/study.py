@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.cli.parsing import Subparsers, path
 from jaxcolor.study.plan import CONDITIONS, Settings
 
 _SHOWN_PARTICIPANTS = (10, 20, 50)
@@ -36,8 +35,8 @@ def _add_make(actions: Subparsers) -> None:
     make.add_argument(
         "--systems", metavar="NAME=DIR", nargs="+", required=True, help="the systems: a name and a folder of pictures"
     )
-    make.add_argument("--gray", metavar="DIR", type=Path, help="gray photos, shown with each pair")
-    make.add_argument("--truth", metavar="DIR", type=Path, help="the originals, for --condition real and --catches")
+    make.add_argument("--gray", metavar="DIR", type=path, help="gray photos, shown with each pair")
+    make.add_argument("--truth", metavar="DIR", type=path, help="the originals, for --condition real and --catches")
     make.add_argument(
         "--condition",
         choices=CONDITIONS,
@@ -45,7 +44,7 @@ def _add_make(actions: Subparsers) -> None:
         help="prefer: all pairs of systems; real: each system against the original, which one is real? "
         f"(default: {Settings.condition})",
     )
-    make.add_argument("-o", "--output", metavar="STUDY", type=Path, required=True, help="folder to make")
+    make.add_argument("-o", "--output", metavar="STUDY", type=path, required=True, help="folder to make")
     make.add_argument(
         "--pairs-per-person",
         metavar="N",
@@ -82,7 +81,7 @@ def _add_make(actions: Subparsers) -> None:
         help=f"how far pictures are enlarged at most (default: {Settings.most_zoom:g})",
     )
     make.add_argument(
-        "--wording", metavar="FILE.json", type=Path, help="texts to replace, see `jaxcolor study wording`"
+        "--wording", metavar="FILE.json", type=path, help="texts to replace, see `jaxcolor study wording`"
     )
     make.add_argument("--seed", metavar="S", type=int, help="of names and orders; kept in the key (default: random)")
     make.set_defaults(run=make_study)
@@ -95,11 +94,15 @@ def _add_analyse(actions: Subparsers) -> None:
         description="Preferences with intervals, Bradley-Terry scores, agreement between and within participants, "
         "attention, side bias: as a table, and in OUT as study.json, study.md and study.png.",
     )
-    analyse.add_argument("key", metavar="STUDY", type=Path, help="the folder made by make, or its key.json")
+    analyse.add_argument("key", metavar="STUDY", type=path, help="the folder made by make, or its key.json")
     analyse.add_argument(
-        "answers", metavar="ANSWERS", nargs="+", type=Path, help="participants' files, or folders of them (*.json)"
+        "answers",
+        metavar="ANSWERS",
+        nargs="+",
+        type=path,
+        help="participants' files, or folders of them (*.json)",
     )
-    analyse.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder to make")
+    analyse.add_argument("-o", "--output", metavar="OUT", type=path, required=True, help="folder to make")
     analyse.add_argument(
         "--most-failed",
         metavar="SHARE",

@@ -13,6 +13,7 @@ from PIL import Image
 
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.local_path import local_path
 
 
 class Found(NamedTuple):
@@ -98,5 +99,5 @@ def parse_named(flag: str, texts: Sequence[str]) -> dict[str, Path]:
             raise UserError(f"--{flag}={text}: give a name and a path, as in --{flag}=NAME=PATH")
         if name.strip() in named:
             raise UserError(f"--{flag}={text}: {name.strip()} is given twice")
-        named[name.strip()] = Path(path.strip())
+        named[name.strip()] = local_path(path.strip())
     return named

@@ -18,8 +18,10 @@ from absl import app, flags, logging
 
 from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
+from jaxcolor.runtime.devices import check_devices
 from jaxcolor.runtime.distributed import ProcessFlags
 from jaxcolor.runtime.errors import UserError, exit_status
+from jaxcolor.runtime.local_path import with_local_paths
 from jaxcolor.runtime.registry import import_modules
 
 T = TypeVar("T")
@@ -62,7 +64,9 @@ def run(
             if processes is not None:
                 processes.start()
             import_modules(_IMPORT.value)
-            work(from_dict(kind, config.value.to_dict()))
+            made = with_local_paths(from_dict(kind, config.value.to_dict()))
+            check_devices()
+            work(made)
 
         sys.exit(exit_status(name, checked))
 

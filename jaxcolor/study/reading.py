@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,10 @@ class Fields:
 
     def number(self, name: str) -> float:
         """A finite number of at least 0."""
-        value = float(self.take(name, (int, float), "a number of at least 0"))
-        if not (math.isfinite(value) and value >= 0):
-            raise StudyError(f"{self._where}: {name!r} is {value}; must be a number of at least 0")
-        return value
+        value = self.take(name, (int, float), "a number of at least 0")
+        if not 0 <= value <= sys.float_info.max:  # compared: no float holds the largest of JSON's integers
+            raise StudyError(f"{self._where}: {name!r} is {_short(value)}; must be a finite number of at least 0")
+        return float(value)
 
     def items(self, name: str) -> list[Any]:
         """A list."""

@@ -157,6 +157,9 @@ def load(path: str | Path) -> NativeWeights:
             _refuse(f"{path}: does not hold the weights that its config describes", _problems(config, trees, described))
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
+        if path.suffix in (".pth", ".pt"):
+            advice = f"jaxcolor convert {path} WEIGHTS.safetensors makes a file of ours of the reference's"
+            raise WeightsError(f"{path}: a file of PyTorch's by its name; {advice}") from error
         raise WeightsError(f"{path}: damaged, cut short or not a safetensors file ({error})") from error
     used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
     _refuse(f"{path}: damaged weights", _not_finite({"/".join(key): array for key, array in used.items()}))

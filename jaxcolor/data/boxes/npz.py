@@ -123,7 +123,8 @@ def _arrays(path: Path, archive: object) -> tuple[np.ndarray, np.ndarray]:
         if missing:
             raise DataError(f"{path}: box file has no {missing[0]!r}; it has {', '.join(archive.files) or 'nothing'}")
         for key in ("bbox", "scores"):
-            size = archive.zip.getinfo(f"{key}.npy").file_size if f"{key}.npy" in archive.zip.namelist() else 0
+            members = {} if archive.zip is None else archive.zip.NameToInfo
+            size = members[f"{key}.npy"].file_size if f"{key}.npy" in members else 0
             if size > _MOST_BYTES:
                 raise DataError(f"{path}: {key!r} has {size >> 20:,} MiB; no photo has so many boxes")
         return archive["bbox"], archive["scores"]

@@ -276,7 +276,10 @@ def find_data_set(name: str, data_dir: str) -> Path:
         raise DataError("data.path is empty: it must name a TFDS data set, or the folder of one")
     if (Path(name) / INFO).is_file():
         return Path(name)
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    try:
+        root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError as error:
+        raise DataError("data.data_dir: there is no home folder here; say where data sets were prepared") from error
     place, _, version = name.partition(":")
     base = root / place
     if Path(name).is_absolute() or ".." in Path(place).parts:
