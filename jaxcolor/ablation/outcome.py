@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ _READ_ERRORS = (
     KeyError,
     TypeError,
     AttributeError,
-    RecursionError,
+    RuntimeError,
+    MemoryError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -94,9 +94,7 @@ def test_a_device_that_there_is_not(tmp_path):
 
 def test_files_of_another_kind_name_the_command_that_turns_them(tmp_path, capsys):
     (tmp_path / "w.pth").write_bytes(b"PK\x03\x04 not one of ours")
-    with pytest.raises(
-        WeightsError, match=r"w\.pth: a file of PyTorch's by its name; jaxcolor convert .*w\.pth"
-    ):
+    with pytest.raises(WeightsError, match=r"w\.pth: a file of PyTorch's by its name; jaxcolor convert .*w\.pth"):
         native.load(tmp_path / "w.pth")
     save_file({"a": np.zeros(1, np.float32)}, tmp_path / "w.safetensors")
     with pytest.raises(SystemExit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import unicodedata
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ _READ_ERRORS = (
     SyntaxError,
     NotImplementedError,
     RuntimeError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -127,7 +129,10 @@ def _arrays(path: Path, archive: object) -> tuple[np.ndarray, np.ndarray]:
             size = members[f"{key}.npy"].file_size if f"{key}.npy" in members else 0
             if size > _MOST_BYTES:
                 raise DataError(f"{path}: {key!r} has {size >> 20:,} MiB; no photo has so many boxes")
-        return archive["bbox"], archive["scores"]
+        found = tuple(archive[key] for key in ("bbox", "scores"))
+        if not all(isinstance(array, np.ndarray) for array in found):  # NumPy hands out what is no array as bytes
+            raise DataError(f"{path}: 'bbox' or 'scores' is no array of NumPy's")
+        return found[0], found[1]
 
 
 def _check(path: Path, key: str, array: np.ndarray, shape: tuple[int, ...], wanted: str) -> None:

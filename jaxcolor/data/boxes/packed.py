@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import struct
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -326,7 +327,7 @@ class PackedStore:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise DataError(f"{path}: missing. {_PACK_AGAIN}") from error
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
             raise DataError(f"{path}: cannot read this index: {one_line(error)}. {_PACK_AGAIN}") from error
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != (len(self),):
             what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
@@ -396,7 +397,7 @@ def _is_kind(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
 
 
 def _is_positive(value: object) -> bool:
