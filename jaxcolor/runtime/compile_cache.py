@@ -12,16 +12,9 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 
-def folder() -> Path | None:
-    """Where they lie: in the user's folder for caches, apart for each machine, as their instructions may differ.
-
-    Returns:
-      None where there is no home folder: in a container of an unknown user, say.
-    """
-    try:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        return None
+def folder() -> Path:
+    """Where they lie: in the user's folder for caches, apart for each machine, as their instructions may differ."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "jaxcolor" / "compiled" / (platform.node() or "machine")
 
 
@@ -30,13 +23,17 @@ def compile_cache() -> Iterator[None]:
     """Keep what is compiled in the block and takes a second or more, in ``folder()``.
 
     Where JAX has been given a folder (``JAX_COMPILATION_CACHE_DIR``) that one is used, and none where its cache is
-    turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run.
+    turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run. A
+    user without a home has none.
     """
-    place = folder()
-    if jax.config.values["jax_compilation_cache_dir"] is not None or place is None:
+    try:
+        place = str(folder())
+    except RuntimeError:  # neither HOME nor an entry for this user
+        place = ""
+    if not place or jax.config.values["jax_compilation_cache_dir"] is not None:
         yield
         return
-    _use(str(place))
+    _use(place)
     try:
         yield
     finally:

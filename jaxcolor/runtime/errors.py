@@ -64,14 +64,4 @@ def exit_status(program: str, work: Callable[[], object]) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         print(f"{program}: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
-    except MemoryError as error:
-        print(f"{program}: not enough memory: {one_line(error)}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        # JAX's error for a device without room for a program or an array; named so as not to import JAX for --help.
-        if type(error).__name__ not in ("JaxRuntimeError", "XlaRuntimeError") or "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        print(f"{program}: the device has not enough memory: {one_line(error)}", file=sys.stderr)
-        print(f"{program}: smaller batches, or a smaller model.side or model.width, take less", file=sys.stderr)
-        return 1
     return 0

@@ -3,7 +3,6 @@
 import json
 import re
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -13,7 +12,6 @@ from jaxcolor.config_io import from_dict, to_dict
 from jaxcolor.data.collate import crops_per_device
 from jaxcolor.data.types import DataError
 from jaxcolor.registries import SOURCES
-from jaxcolor.runtime.errors import exit_status
 from jaxcolor.weights import native
 from jaxcolor.weights.reference import WeightsError
 
@@ -73,24 +71,6 @@ def test_what_memory_cannot_hold_is_refused_where_it_is_used():
         SOURCES.get("scenes")(DataConfig(source="scenes", scenes=ScenesConfig(length=10**15)), 64)
     with pytest.raises(DataError, match=r"^data\.max_crops_per_image: .* at most \d+$"):
         crops_per_device(4, 1e30)
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (MemoryError("Unable to allocate 7.11 PiB"), "p: not enough memory: Unable to allocate 7.11 PiB"),
-        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 9 bytes"), "p: the device has not "
-         "enough memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
-    ],
-)  # fmt: skip
-def test_programs_that_run_out_of_memory_say_so(error, said, capsys):
-    def fail():
-        raise error
-
-    assert exit_status("p", fail) == 1
-    assert capsys.readouterr().err.splitlines()[0] == said
-    with pytest.raises(ZeroDivisionError):  # a fault of ours keeps its traceback
-        exit_status("p", lambda: 1 / 0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -27,12 +28,12 @@ def homeless(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", None)
 
 
 def test_without_a_home_nothing_is_kept(homeless):
-    assert compile_cache.folder() is None
     with compile_cache.compile_cache():
-        pass
+        assert jax.config.values["jax_compilation_cache_dir"] is None
     with pytest.raises(UserError, match=r"^~/runs: there is no home folder here"):
         local_path("~/runs")
     with pytest.raises(DataError, match=r"^data\.data_dir: there is no home folder here"):
