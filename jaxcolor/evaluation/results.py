@@ -346,8 +346,13 @@ def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else _plain_cell(v) for v in row])
     return text.getvalue()
+
+
+def _plain_cell(value: Any) -> Any:
+    """A cell; a text that spreadsheets would run as a formula is given their mark of plain text, an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def strict(value: Any) -> Any:

@@ -381,6 +381,8 @@ def read_manifest(path: Path) -> Manifest:
             raise DataError(f"{file}: {field!r} is missing. {_PACK_AGAIN}")
         if not good(fields[field]):
             raise DataError(f"{file}: {field!r} is {fields[field]!r}, which cannot be. {_PACK_AGAIN}")
+    if fields["threshold"] is not None:
+        fields["threshold"] = float(fields["threshold"])
     return Manifest(**{field: fields[field] for field in _MANIFEST_FIELDS})
 
 
@@ -400,6 +402,11 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
 
 
+def _is_number(value: object) -> bool:
+    most = float(np.finfo(np.float32).max)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
+
+
 def _is_positive(value: object) -> bool:
     return _is_count(value) and value != 0
 
@@ -409,7 +416,7 @@ _MANIFEST_FIELDS = {
     "source_name": _is_text,
     "detector": _is_text,
     "note": _is_text,
-    "threshold": lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)),
+    "threshold": lambda value: value is None or _is_number(value),
     "images": _is_positive,
     "boxes": _is_count,
     "records_per_shard": _is_positive,
