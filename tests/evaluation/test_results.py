@@ -258,3 +258,8 @@ def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
 def test_names_that_begin_like_formulas_are_plain_text(name):
     text = _csv({"photo": [name, "a=b"], "psnr": [-1.5, 2.0]})
     assert list(csv.reader(io.StringIO(text))) == [["photo", "psnr"], [f"'{name}", "-1.5"], ["a=b", "2"]]
+
+
+def test_names_that_are_not_utf_8_are_written_escaped():
+    assert _csv({"photo": ["caf\udce9"]}) == "photo\ncaf\\udce9\n"
+    assert strict({"caf\udce9": ["\udce9", "é"]}) == {"caf\\udce9": ["\\udce9", "é"]}
