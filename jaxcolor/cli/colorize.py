@@ -71,8 +71,10 @@ def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
     from jaxcolor.inference.files import colorize_files, result_folders
     from jaxcolor.runtime.compile_cache import compile_cache
+    from jaxcolor.runtime.devices import check_devices
     from jaxcolor.runtime.owner import owned_folder
 
+    check_devices()
     with ExitStack() as stack:
         stack.enter_context(compile_cache())
         for folder in result_folders(options.photos, options.output):

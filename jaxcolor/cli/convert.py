@@ -76,6 +76,8 @@ def convert(options: argparse.Namespace) -> None:
             options.misused("--to-reference: .pth files have no place for --note, and one --form and --storage")
         _to_reference(options.source, options.output, options.force)
     else:
+        if options.source.name.endswith(_SUFFIX):
+            options.misused(f"SOURCE {str(options.source)!r} ends in {_SUFFIX}: --to-reference makes .pth files of it")
         # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
         if not options.output.name.endswith(_SUFFIX):
             options.misused(f"OUTPUT {str(options.output)!r} does not end in {_SUFFIX}")
@@ -129,8 +131,8 @@ def _from_reference(options: argparse.Namespace) -> None:
 def _to_reference(source: Path, folder: Path, force: bool) -> None:
     from jaxcolor.weights import native, reference_export
 
-    for path, made in reference_export.write_reference(source, native.load(source), folder, force):
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for written, made in reference_export.write_reference(source, native.load(source), folder, force):
+        print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")
         if made:
             print(f"  {len(made)} arrays that nothing reads were not in {source.name} and are 0 ({_summary(made)})")
 

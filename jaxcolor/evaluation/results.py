@@ -351,15 +351,29 @@ def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else _plain_cell(v) for v in row])
     return text.getvalue()
+
+
+def _plain_cell(value: Any) -> Any:
+    """A cell; a text that spreadsheets would run as a formula is given their mark of plain text, an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    return writable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
+
+
+def writable(text: str) -> str:
+    """A text that UTF-8 can hold: bytes of file names that are not UTF-8 are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def strict(value: Any) -> Any:
     """Nested values as plain JSON types; numbers that JSON does not know (NaN, infinity) become None."""
+    if isinstance(value, str):
+        return writable(value)
     if isinstance(value, Mapping):
-        return {str(k): strict(v) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {writable(str(k)): strict(v) for k, v in value.items()}
+    if isinstance(value, Sequence):
         return [strict(v) for v in value]
     if isinstance(value, np.generic):
         return strict(value.item())

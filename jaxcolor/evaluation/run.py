@@ -52,6 +52,7 @@ from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.progress import progress
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
 
@@ -208,7 +209,7 @@ def fid_source(config: EvalConfig, canvas: int, source: Source) -> dict[str, Any
     """What the statistics of the truth depend on: the photos, their size, the network."""
     if not config.inception:
         return {}
-    with open(config.inception, "rb") as file:
+    with open_regular(config.inception) as file:
         network = hashlib.file_digest(file, "sha256").hexdigest()
     identity: Any = source.describe()
     if isinstance(source, PhotoSource):  # the photos, whatever their boxes

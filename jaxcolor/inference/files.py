@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
-from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, names_in, same_spelling
 from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
@@ -23,6 +23,7 @@ from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
+from jaxcolor.inference.made_with import as_text, is_made_with, made_with
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
@@ -31,6 +32,8 @@ from jaxcolor.runtime.places import local_path
 from jaxcolor.weights import packaged
 
 _SHEET_TILE = (320, 320)
+_BATCH_PIXELS = 1 << 26
+"""Of the photos that are held at once, but for the last: 200 MB."""
 
 _SUFFIX = "_color"
 """Of results beside the photos, and of their folders."""
@@ -70,8 +73,9 @@ def colorize_files(
 ) -> None:
     """Color photos, and those of folders, into ``<output>/<stem>.png``, or beside them (``plan``).
 
-    A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``. A photo
-    or box file that cannot be read costs one line on standard error; the others are processed.
+    A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``; those
+    of other weights or settings too, which is said. A photo or box file that cannot be read costs one line on standard
+    error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
@@ -104,13 +108,19 @@ def colorize_files(
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
+    settings = made_with(
+        weights,
+        hints,
+        boxes=None if boxes is None else os.path.abspath(boxes),
+        missing_boxes=missing_boxes,
+        boxes_per_photo=boxes_per_photo,
+        vivid=vivid,
+        saturation=saturation,
+        samples=samples,
+        seed=seed if samples else None,
+    )
     if not replace:
-        given = len(paths)
-        paths = {photo: result for photo, result in paths.items() if not _is_done(result, samples)}
-        if len(paths) < given:
-            place = "colored" if output is None else f"in {output}"
-            there = f"{given - len(paths)} of {given} photos are {place} already"
-            print(f"{there}: skipped; --force colors them again", file=sys.stderr)
+        paths = _not_done(paths, output, samples, settings)
         if not paths:
             return
     store = None if boxes is None else open_store(boxes)
@@ -134,8 +144,8 @@ def colorize_files(
     for folder in {job.output.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(jobs, batch_size, colorizer.uses_boxes):
-            _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
+        for batch in _batches(jobs, batch_size, colorizer.uses_boxes, failures):
+            _color_batch(colorizer, batch, dropped, samples, seed, replace, settings)
             bar.update(len(batch))
     dropped.report()
     print(f"{len(paths) - failures.count} photos colored into {_described(output, list(paths.values()))}")
@@ -145,24 +155,17 @@ def colorize_files(
 
 def _color_batch(
     colorizer: Colorizer,
-    batch: Sequence[Job],
-    failures: _Failures,
+    batch: Sequence[tuple[Job, np.ndarray]],
     dropped: _Dropped,
     samples: int,
     seed: int,
     replace: bool,
+    settings: str,
 ) -> None:
-    """Color the photos of a batch that can be read, and write each result as soon as it is done."""
-    rgb: dict[Path, np.ndarray] = {}
-    for job in batch:
-        try:
-            rgb[job.photo] = read_rgb(job.photo)
-        except DataError as error:
-            failures.add(error)
-    jobs = [job for job in batch if job.photo in rgb]
-    for job in jobs:
-        dropped.add(job, (rgb[job.photo].shape[1], rgb[job.photo].shape[0]))
-    pictures = [rgb[job.photo] for job in jobs]
+    """Color the photos of a batch, and write each result as soon as it is done."""
+    jobs, pictures = [job for job, _ in batch], [rgb for _, rgb in batch]
+    for job, rgb in batch:
+        dropped.add(job, (rgb.shape[1], rgb.shape[0]))
     boxes = [job.boxes.boxes if job.boxes else None for job in jobs]
     scores = [job.boxes.scores if job.boxes else None for job in jobs]
     hints = [job.hints for job in jobs]
@@ -175,10 +178,10 @@ def _color_batch(
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
     results = []
     for job, result in zip(jobs, coming, strict=True):
-        _write(job.output, result, replace)
+        _write(job.output, result, replace, settings)
         if samples:  # their sheet shows it
             results.append(result)
-    if not samples or not jobs:
+    if not samples:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedBoxesWarning)
@@ -209,6 +212,20 @@ def _check_hints(job: Job) -> None:
     except DataError:
         return  # named when it is read
     place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
+
+
+def _not_done(paths: Mapping[Path, Path], output: Path | None, samples: int, settings: str) -> dict[Path, Path]:
+    """The photos that have no result yet; says how many have, and whether some are of other settings."""
+    done = {photo: result for photo, result in paths.items() if _is_done(result, samples)}
+    if done:
+        place = "colored" if output is None else f"in {output}"
+        there = f"{len(done)} of {len(paths)} photos are {place} already"
+        print(f"{there}: skipped; --force colors them again", file=sys.stderr)
+    other = [result for result in done.values() if not is_made_with(result, settings)]
+    if other:
+        which = f"{len(other)} of these pictures, such as {printable(str(other[0]))},"
+        print(f"warning: {which} were made with other weights, boxes or settings: kept as they are", file=sys.stderr)
+    return {photo: result for photo, result in paths.items() if photo not in done}
 
 
 def _is_done(result: Path, samples: int) -> bool:
@@ -381,6 +398,7 @@ def _with_boxes(
     if boxes is not None:
         _check_fits(boxes, list(paths))
     beside: dict[Path, BoxStore | None] = {}
+    said: list[BoxStore] = []  # those of which a name was shown
     for photo, output in paths.items():
         store = boxes
         if store is None:
@@ -394,11 +412,15 @@ def _with_boxes(
         try:
             none = store is None or (missing_boxes == "none" and key not in store)
             found = None if none or store is None else store.read(key)
-            if found is not None and isinstance(store, SizedStore):
+            if found is not None and isinstance(store, SizedStore) and store.photo_size(key) is not None:
                 found = fit_boxes(store, key, found, read_size(photo))
             yield Job(photo, output, found)
         except MissingBoxesError as error:
-            failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
+            line = f"{error}; --missing-boxes none takes its photo for one without boxes"
+            if store is not None and store not in said:
+                said.append(store)
+                line += names_in(store)
+            failures.add(DataError(line))
         except DataError as error:
             failures.add(error)
 
@@ -418,16 +440,34 @@ def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:
     check_fits(store, list(dict.fromkeys([*keys, *(same_spelling(p.stem) for p in beside)])))
 
 
-def _batches(jobs: Sequence[Job], size: int, crops: bool) -> Iterator[Sequence[Job]]:
-    """Photos with crops first, then those without: batches of one kind compile for fewer shapes."""
+def _batches(
+    jobs: Sequence[Job], size: int, crops: bool, failures: _Failures
+) -> Iterator[list[tuple[Job, np.ndarray]]]:
+    """Jobs with the pixels of their photos; those whose photo cannot be read are failures.
+
+    Photos with crops first, then those without: batches of one kind compile for fewer shapes. A batch also ends where
+    its photos have too many pixels to hold more of them.
+    """
     for has_crops in (True, False):
-        kind = [job for job in jobs if (crops and job.has_boxes) == has_crops]
-        for start in range(0, len(kind), size):
-            yield kind[start : start + size]
+        batch: list[tuple[Job, np.ndarray]] = []
+        for job in jobs:
+            if (crops and job.has_boxes) != has_crops:
+                continue
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
+                    batch.append((job, read_rgb(job.photo)))
+            except DataError as error:
+                failures.add(error)
+            if len(batch) == size or sum(rgb.size for _, rgb in batch) >= 3 * _BATCH_PIXELS:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
 
-def _write(path: Path, rgb: np.ndarray, replace: bool) -> None:
+def _write(path: Path, rgb: np.ndarray, replace: bool, settings: str = "") -> None:
     if not replace and path.exists():
         return
     with atomic_write(path) as part:
-        Image.fromarray(rgb).save(part, format="PNG")
+        Image.fromarray(rgb).save(part, format="PNG", pnginfo=as_text(settings) if settings else None)

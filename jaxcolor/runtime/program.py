@@ -18,6 +18,7 @@ from absl import app, flags, logging
 
 from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
+from jaxcolor.runtime.devices import check_devices
 from jaxcolor.runtime.distributed import ProcessFlags
 from jaxcolor.runtime.errors import UserError, exit_status
 from jaxcolor.runtime.places import check_flags
@@ -68,6 +69,7 @@ def run(
 
             from jaxcolor.runtime.compile_cache import compile_cache  # JAX is imported by it
 
+            check_devices()
             with compile_cache():
                 work(built)
 

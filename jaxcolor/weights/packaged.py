@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 import jaxcolor
 from jaxcolor.runtime.atomic import write_text
+from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.places import local_path
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights import native
+from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import NativeWeights
 from jaxcolor.weights.reference import WeightsError
 
@@ -68,6 +71,18 @@ def described(weights: str | Path | None) -> str:
     name = DEFAULT if weights is None else str(weights)
     known = read_registry(folder())
     return known[name].file if name in known else name
+
+
+def digest(weights: str | Path | None) -> str | None:
+    """SHA-256 of the file of weights; None for what cannot be read, which ``load`` reports."""
+    if is_name(weights):
+        entry = read_registry(folder()).get(DEFAULT if weights is None else str(weights))
+        return None if entry is None else entry.sha256
+    try:
+        with open_regular(find_weights(str(weights))) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, UserError):
+        return None
 
 
 def load(weights: str | Path | None = None) -> NativeWeights:

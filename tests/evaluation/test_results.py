@@ -10,7 +10,7 @@ import pytest
 
 from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
-from jaxcolor.evaluation.results import Objects, Results, strict
+from jaxcolor.evaluation.results import Objects, Results, _csv, strict
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
 from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.evaluation.tables import columns, tables
@@ -266,3 +266,14 @@ def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
         ("p0", "21"),
         ("p_1", "61"),
     ]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
+def test_names_that_begin_like_formulas_are_plain_text(name):
+    text = _csv({"photo": [name, "a=b"], "psnr": [-1.5, 2.0]})
+    assert list(csv.reader(io.StringIO(text))) == [["photo", "psnr"], [f"'{name}", "-1.5"], ["a=b", "2"]]
+
+
+def test_names_that_are_not_utf_8_are_written_escaped():
+    assert _csv({"photo": ["caf\udce9"]}) == "photo\ncaf\\udce9\n"
+    assert strict({"caf\udce9": ["\udce9", "é"]}) == {"caf\\udce9": ["\\udce9", "é"]}

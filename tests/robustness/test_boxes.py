@@ -174,6 +174,38 @@ def test_annotations_for_another_size_are_scaled(size, wanted, tmp_path, coloriz
     assert source.usable_counts.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((192, 128), [[10, 10, 30, 25]]), ((64, 96), None), ((None, None), FOUND)]
+)
+def test_packed_annotations_keep_the_size_of_their_photos(size, wanted, tmp_path, colorize, capsys):
+    photos, path, packed = write_photos(tmp_path / "photos", "a.png"), tmp_path / "boxes.json", tmp_path / "packed"
+    path.write_text(json.dumps(instances("a.png", "other.png", width=size[0], height=size[1])))
+    store = pack_store(path, packed)
+    assert [store.photo_size(key) for key in ("a", "other", "none")] == [size if size[0] else None] * 2 + [None]
+    assert ("sized" in json.loads((packed / "manifest.json").read_text())) == bool(size[0])
+    store.verify()
+    if wanted is None:
+        with pytest.raises(UserError, match="1 of 1 photos could not be colored"):
+            colorize(photos, packed)
+        assert f"packed: has photo a with {size[0]} x {size[1]} pixels, but it is 96 x 64" in capsys.readouterr().err
+    else:
+        assert colorize(photos, packed) == [wanted]
+        source = open_source(DataConfig(source="folder", path=str(photos), boxes_path=str(packed)))
+        np.testing.assert_allclose(source[0].boxes, wanted, rtol=1e-6)
+
+
+def test_a_message_about_missing_boxes_shows_a_name_that_there_is(tmp_path, colorize, capsys):
+    photos, path = write_photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "boxes.json"
+    path.write_text(json.dumps(instances("a.png", "IMG_b.png")))
+    with pytest.raises(UserError, match="2 of 3 photos could not be colored"):
+        colorize(photos, path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert lines[0].endswith("takes its photo for one without boxes (it has boxes for IMG_b and others)")
+    assert lines[1].endswith("no boxes for photo c; --missing-boxes none takes its photo for one without boxes")
+    with pytest.raises(DataError, match=r"takes them for photos without boxes \(it has boxes for IMG_b and others\)$"):
+        open_source(DataConfig(source="folder", path=str(photos), boxes_path=str(path)))
+
+
 @pytest.mark.parametrize("size", [(64, 96), (96, 96), (128, 192), (100, 64)])
 def test_annotations_for_another_aspect_are_refused(size, tmp_path, colorize, capsys):
     photos, path = write_photos(tmp_path / "photos", "a.png", "b.png"), tmp_path / "boxes.json"

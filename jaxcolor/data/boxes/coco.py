@@ -287,7 +287,7 @@ def _image_sizes(keys: Mapping[ImageId, str], images: Sequence[Mapping[str, Any]
         width, height = (entry.get(field) for field in ("width", "height"))
         if not isinstance(width, (int, float)) or not isinstance(height, (int, float)):
             continue
-        if min(width, height) >= 1 and max(width, height) <= _LARGEST_SIDE:
+        if 1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE:  # neither is NaN
             sizes[keys[entry["id"]]] = (int(width), int(height))
     return sizes
 

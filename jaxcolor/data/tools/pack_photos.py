@@ -98,7 +98,8 @@ class Photos:
         if self._store is None:
             return entry.detections or no_boxes()
         found = boxes_of(self._store, entry.name, self._may_lack)
-        if isinstance(self._store, SizedStore) and len(found.boxes):
+        known = isinstance(self._store, SizedStore) and self._store.photo_size(entry.name) is not None
+        if known and len(found.boxes):
             return fit_boxes(self._store, entry.name, found, read_size(entry.file))
         return found
 

@@ -83,7 +83,7 @@ def write_report(
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
