@@ -43,7 +43,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "weights",
         "training inference",
         "evaluation",
-        "ablation detection study two_hues",
+        "ablation detection study two_hues web",
         "demo",
         "cli",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import warnings
@@ -19,7 +20,7 @@ from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
-from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
+from jaxcolor.hints import Hint, PhotoHints, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.runtime.atomic import atomic_write
@@ -37,6 +38,8 @@ class Job(NamedTuple):
     boxes: Boxes | None
     """None: there is no box file or entry."""
     hints: tuple[Hint, ...] = ()
+    vivid: float | None = None
+    """None: as the command says."""
 
     @property
     def has_boxes(self) -> bool:
@@ -74,8 +77,9 @@ def colorize_files(
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
       replace: color photos again whose results exist; otherwise no file that exists is replaced.
-      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read.
-      vivid: see ``Colorizer``; None: as the weights' field ``decode`` says.
+      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read. Boxes that it names
+        for a photo are used in place of others.
+      vivid: see ``Colorizer``; None: as the hints file says of a photo, or else the weights' field ``decode``.
       saturation: factor of the chroma.
       samples: so many different results of each photo besides, ``<stem>.sample1.png`` and on, the most probable first,
         and a contact sheet of all, ``<stem>.samples.png``; 0: none.
@@ -111,7 +115,7 @@ def colorize_files(
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     if colorizer.uses_boxes:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
-    jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
+    jobs = [_steered(job, hinted.get(job.photo, PhotoHints()), vivid) for job in jobs]
     for job in jobs:
         _check_hints(job)
     without = sum(job.boxes is None for job in jobs)
@@ -156,7 +160,7 @@ def _color_batch(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
-        coming = colorizer.iterate(pictures, boxes, scores, hints)
+        coming = colorizer.iterate(pictures, boxes, scores, hints, vivid=batch[0].vivid)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
     results = []
@@ -168,7 +172,7 @@ def _color_batch(
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedBoxesWarning)
-        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints)
+        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints, vivid=batch[0].vivid)
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
@@ -184,6 +188,14 @@ def _color_batch(
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
         _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)), replace)
+
+
+def _steered(job: Job, given: PhotoHints, vivid: float | None) -> Job:
+    """A photo with what the hints file says of it: its boxes before others, the command's ``vivid`` before its own."""
+    boxes = job.boxes
+    if given.boxes is not None:  # the first are the best
+        boxes = Boxes(given.boxes.astype(np.float32), -np.arange(len(given.boxes), dtype=np.float32))
+    return job._replace(boxes=boxes, hints=given.hints, vivid=given.vivid if vivid is None else None)
 
 
 def _check_hints(job: Job) -> None:
@@ -329,9 +341,9 @@ def _with_boxes(
 
 
 def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """Photos with boxes first, then those without: batches of one kind compile for fewer shapes."""
-    for has_boxes in (True, False):
-        kind = [job for job in jobs if job.has_boxes == has_boxes]
+    """Photos with boxes first, then those without: batches of one kind compile for fewer shapes. One ``vivid`` each."""
+    for has_boxes, vivid in itertools.product((True, False), dict.fromkeys(job.vivid for job in jobs)):
+        kind = [job for job in jobs if job.has_boxes == has_boxes and job.vivid == vivid]
         for start in range(0, len(kind), size):
             yield kind[start : start + size]
 
