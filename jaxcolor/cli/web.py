@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from jaxcolor.cli.parsing import Subparsers, add_import
 
@@ -43,10 +42,9 @@ def web(options: argparse.Namespace) -> None:
     from jaxcolor.runtime.compile_cache import compile_cache
     from jaxcolor.web.serve import serve
 
-    given: dict[str, Any] = {} if options.weights is None else {"path": options.weights}
     with compile_cache():
-        colorizer = Colorizer.from_pretrained(**given, boxes_per_photo=options.boxes_per_photo)
-        serve(colorizer, options.port, not options.no_browser)
+        colorizer = Colorizer.from_pretrained(options.weights, boxes_per_photo=options.boxes_per_photo)
+        serve(colorizer, Path(options.weights or "default").name, options.port, not options.no_browser)
 
 
 def _port(text: str) -> int:

@@ -23,6 +23,8 @@ from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, PhotoHints, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
+from jaxcolor.inference.pictures import NO_METADATA, Metadata, Saving, encode, read_metadata, side_by_side
+from jaxcolor.inference.upsample import without_color
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
@@ -62,8 +64,10 @@ def colorize_files(
     saturation: float = 1.0,
     samples: int = 0,
     seed: int = 0,
+    saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
+    beside: bool = False,
 ) -> None:
-    """Color photos, and those of folders, into ``<output>/<stem>.png``.
+    """Color photos, and those of folders, into ``<output>/<stem>.png`` (or another suffix, by ``saving``).
 
     A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``. A photo
     or box file that cannot be read costs one line on standard error; the others are processed.
@@ -84,6 +88,8 @@ def colorize_files(
       samples: so many different results of each photo besides, ``<stem>.sample1.png`` and on, the most probable first,
         and a contact sheet of all, ``<stem>.samples.png``; 0: none.
       seed: of the samples.
+      saving: format and quality of the results; the metadata of photos is carried over (``inference.pictures``).
+      beside: the photo without colors and the result in one picture besides, ``<stem>.side_by_side.png``.
 
     Raises:
       UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
@@ -93,8 +99,13 @@ def colorize_files(
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     if samples < 0 or not 0 <= seed < 1 << 32:
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
-    paths = plan(photos, output)
-    written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
+    saving.check()
+    paths = plan(photos, output, saving.suffix)
+    written = [
+        path
+        for result in paths.values()
+        for path in (result, *_sample_paths(result, samples), *([_beside_path(result)] if beside else []))
+    ]
     if len(set(written)) < len(written):
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
@@ -126,7 +137,7 @@ def colorize_files(
     output.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as bar:
         for batch in _batches(jobs, batch_size):
-            _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
+            _color_batch(colorizer, batch, failures, dropped, samples, seed, replace, saving, beside)
             bar.update(len(batch))
     dropped.report()
     print(f"{len(paths) - failures.count} photos colored into {output}")
@@ -142,6 +153,8 @@ def _color_batch(
     samples: int,
     seed: int,
     replace: bool,
+    saving: Saving,
+    beside: bool,
 ) -> None:
     """Color the photos of a batch that can be read, and write each result as soon as it is done."""
     rgb: dict[Path, np.ndarray] = {}
@@ -165,7 +178,14 @@ def _color_batch(
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
     results = []
     for job, result in zip(jobs, coming, strict=True):
-        _write(job.output, result, replace)
+        metadata = read_metadata(job.photo)
+        lost = _write(job.output, result, replace, saving, metadata)
+        if lost:
+            what = f"its {' and '.join(lost)} could not be carried over"
+            tqdm.write(printable(f"warning: {job.photo}: {what}"), file=sys.stderr)
+        if beside:
+            gray = without_color(rgb[job.photo])
+            _write(_beside_path(job.output), side_by_side(gray, result), replace, saving)
         if samples:  # their sheet shows it
             results.append(result)
     if not samples or not jobs:
@@ -176,7 +196,7 @@ def _color_batch(
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
-            _write(place, alternative, replace)
+            _write(place, alternative, replace, saving, read_metadata(job.photo))
         for place in places[len(alternatives) :]:  # of an earlier run that found more
             if replace:
                 place.unlink(missing_ok=True)
@@ -187,7 +207,8 @@ def _color_batch(
             )
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
-        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)), replace)
+        grid = np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE))
+        _write(sheet, grid, replace, Saving(weights=saving.weights))
 
 
 def _steered(job: Job, given: PhotoHints, vivid: float | None) -> Job:
@@ -218,8 +239,13 @@ def _sample_paths(result: Path, samples: int) -> list[Path]:
     """Where a photo's samples and their contact sheet go."""
     if not samples:
         return []
-    names = [*(f"sample{number}" for number in range(1, samples + 1)), "samples"]
-    return [result.with_name(f"{result.stem}.{name}.png") for name in names]
+    names = [*(f"sample{number}{result.suffix}" for number in range(1, samples + 1)), "samples.png"]
+    return [result.with_name(f"{result.stem}.{name}") for name in names]
+
+
+def _beside_path(result: Path) -> Path:
+    """Where the photo beside its result goes."""
+    return result.with_name(f"{result.stem}.side_by_side{result.suffix}")
 
 
 def _thumbnail(rgb: np.ndarray) -> Image.Image:
@@ -268,8 +294,8 @@ class _Dropped:
             print(f"warning: {counts}{advice}", file=sys.stderr)
 
 
-def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Each photo and where its result is written, in the order given.
+def plan(photos: Sequence[Path], output: Path, suffix: str = ".png") -> dict[Path, Path]:
+    """Each photo and where its result, of that suffix, is written, in the order given.
 
     Raises:
       UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
@@ -281,7 +307,7 @@ def plan(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
         # Also the folder of the file that a link leads to: its original would be replaced.
         if own is not None and own in (_folder_id(photo.parent), _folder_id(photo.resolve().parent)):
             raise UserError(f"{output}: holds the photo {photo}, and originals are never replaced; give another folder")
-        result = output / f"{photo.stem}.png"
+        result = output / f"{photo.stem}{suffix}"
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
         taken[result] = photo
@@ -348,8 +374,11 @@ def _batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
             yield kind[start : start + size]
 
 
-def _write(path: Path, rgb: np.ndarray, replace: bool) -> None:
+def _write(
+    path: Path, rgb: np.ndarray, replace: bool, saving: Saving, metadata: Metadata = NO_METADATA
+) -> tuple[str, ...]:
+    """Write a picture; what of its metadata could not be kept."""
     if not replace and path.exists():
-        return
+        return ()
     with atomic_write(path) as part:
-        Image.fromarray(rgb).save(part, format="PNG")
+        return encode(part, rgb, saving, metadata)

@@ -141,10 +141,6 @@ class Engine:
         ab = mix_vivid(look.ab, look.annealed, self.colorizer.saturation_curve, strength)
         return join(rgb, ab, upsampling=self.colorizer.upsampling, saturation=factor)
 
-    def gray(self, rgb: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """A picture without colors, of the same L*."""
-        return join(rgb, np.zeros((self.config.side, self.config.side, 2), np.float32))
-
     def palette(self, upload: Upload, state: State, at: int | tuple[float, float]) -> ObjectColors:
         """The plausible colors of an object, by its number among the state's boxes, or of a point (x, y) in pixels.
 

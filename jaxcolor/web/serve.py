@@ -18,11 +18,12 @@ HOST = "127.0.0.1"
 """The only address that is served; over a network go through ssh -L."""
 
 
-def serve(colorizer: Colorizer, port: int, open_browser: bool) -> None:
+def serve(colorizer: Colorizer, weights: str, port: int, open_browser: bool) -> None:
     """Serve the page until it is interrupted.
 
     Args:
       colorizer: whose weights are used.
+      weights: their name, for the metadata of results.
       port: 0: a free one.
       open_browser: show the page in the browser.
 
@@ -32,7 +33,8 @@ def serve(colorizer: Colorizer, port: int, open_browser: bool) -> None:
     with bound(port) as listening:
         url = f"http://{HOST}:{listening.getsockname()[1]}/"
         print(f"jaxcolor web: {url} (Ctrl-C ends it)", flush=True)
-        config = uvicorn.Config(create_app(Service(colorizer)), log_level="warning", access_log=False, lifespan="on")
+        app = create_app(Service(colorizer, weights))
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on")
         server = uvicorn.Server(config)
         if open_browser:
             threading.Timer(0.5, webbrowser.open, [url]).start()

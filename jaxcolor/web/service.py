@@ -8,13 +8,16 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from PIL import Image
 
+from jaxcolor.data.types import Encoded
 from jaxcolor.hints import Hint, parse_photo_hints
 from jaxcolor.inference.colorizer import Colorizer
+from jaxcolor.inference.pictures import MEDIA_TYPES, PictureFormat, Saving, encode, read_metadata
+from jaxcolor.inference.upsample import without_color
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.web import limits
 from jaxcolor.web.engine import Engine, State
@@ -22,8 +25,6 @@ from jaxcolor.web.uploads import Upload
 
 T = TypeVar("T")
 
-_MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-_SUFFIX = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 _FIELDS = ("boxes", "hints", "vivid", "saturation", "at", "count", "seed", "gray", "format")
 _PREVIEW_QUALITY = 90
 
@@ -53,7 +54,9 @@ class Wish(NamedTuple):
 class Service:
     """One model and the photos that it has been sent."""
 
-    def __init__(self, colorizer: Colorizer) -> None:
+    def __init__(self, colorizer: Colorizer, weights: str = "") -> None:
+        """``weights``: their name, for the metadata of results."""
+        self._weights = weights
         self.engine = Engine(colorizer)
         self.waiting = 0
         self._thread = ThreadPoolExecutor(1, "model")
@@ -115,20 +118,24 @@ class Service:
         """A photo in color, as large as a screen; gray if the wish says so."""
         upload = self.engine.uploads.get(key)
         if wish.rest.get("gray"):
-            rgb = self.engine.gray(upload.preview)
+            rgb = without_color(upload.preview)
         else:
             rgb = self.engine.picture(upload, wish.state, upload.preview, wish.vivid, wish.saturation)
-        return File(_encoded(rgb, "jpeg", _PREVIEW_QUALITY), _MEDIA["jpeg"], "preview.jpg")
+        return File(_preview(rgb), MEDIA_TYPES["jpeg"], "preview.jpg")
 
     def download(self, key: str, wish: Wish) -> File:
-        """A photo in color at its own size."""
+        """A photo in color at its own size, with its metadata."""
         upload = self.engine.uploads.get(key)
         kind = wish.rest.get("format", "png")
-        if kind not in _MEDIA:
-            raise UserError(f"format {_short(kind)}: must be {', '.join(_MEDIA)}")
+        if not isinstance(kind, str):
+            raise UserError(f"format is {_short(kind)}; it must be a text")
+        saving = Saving(cast(PictureFormat, kind), weights=self._weights)
+        saving.check()
         rgb = self.engine.picture(upload, wish.state, self.engine.uploads.pixels(upload), wish.vivid, wish.saturation)
         stem = upload.name.rpartition(".")[0] or upload.name
-        return File(_encoded(rgb, kind), _MEDIA[kind], f"{stem}.color.{_SUFFIX[kind]}")
+        file = io.BytesIO()
+        encode(file, rgb, saving, read_metadata(Encoded(upload.name, upload.data)))
+        return File(file.getvalue(), MEDIA_TYPES[saving.format], f"{stem}.color{saving.suffix}")
 
     def palette(self, key: str, wish: Wish) -> dict[str, Any]:
         """The plausible colors of an object or of a point."""
@@ -149,7 +156,7 @@ class Service:
 
     def _sample(self, upload: Upload, state: State, wish: Wish) -> dict[str, Any]:
         rgb = self.engine.picture(upload, state, upload.thumbnail, wish.vivid, wish.saturation)
-        picture = base64.b64encode(_encoded(rgb, "jpeg", _PREVIEW_QUALITY)).decode()
+        picture = base64.b64encode(_preview(rgb)).decode()
         return {"hints": [_hint_json(hint) for hint in state.hints], "picture": f"data:image/jpeg;base64,{picture}"}
 
 
@@ -224,8 +231,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _encoded(rgb: np.ndarray, kind: str, quality: int = 95) -> bytes:
+def _preview(rgb: np.ndarray) -> bytes:
     file = io.BytesIO()
-    settings: dict[str, Any] = {"quality": quality} if kind != "png" else {"compress_level": 4}
-    Image.fromarray(rgb).save(file, format=kind.upper(), **settings)
+    Image.fromarray(rgb).save(file, format="JPEG", quality=_PREVIEW_QUALITY)
     return file.getvalue()

@@ -71,7 +71,7 @@ def test_a_photo_is_taken_shown_and_given_back(address: str, photo: np.ndarray, 
     hint = native_hint(RED)
     expected = colorizer(photo, [BOX], hints=[hint], vivid=0.5)
     assert np.abs(opened(saved.body).astype(int) - expected).max() <= 1
-    for kind, magic in (("jpeg", b"\xff\xd8"), ("webp", b"RIFF")):
+    for kind, magic in (("jpeg", b"\xff\xd8"), ("webp", b"RIFF"), ("tiff", b"II*")):
         assert requests.ask(address, about["id"], "download", {"format": kind}).body.startswith(magic)
     assert requests.send(address, "DELETE", f"/api/photo/{about['id']}").status == 204
     gone = requests.ask(address, about["id"], "show", wish)
@@ -141,7 +141,7 @@ def test_rubbish_is_refused_in_one_line(
         ("show", {"vivid": "much"}, "vivid is 'much'; it must be a number"),
         ("show", {"saturation": -1}, "saturation -1"),
         ("show", b'{"vivid": NaN}', "NaN is no JSON number"),
-        ("download", {"format": "bmp"}, "format 'bmp': must be png, jpeg, webp"),
+        ("download", {"format": "bmp"}, "format 'bmp': must be png, jpeg, webp, tiff"),
         ("palette", {}, "at is None; it must be"),
         ("palette", {"at": {"x": 1}}, "at is {'x': 1}; it must be"),
         ("samples", {"count": 1000}, "1000 samples of seed 0: 1 to 6"),
