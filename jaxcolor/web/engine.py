@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -98,21 +98,21 @@ class Engine:
         self.looks_computed = 0
         """So many times the full-image or the fusion network ran."""
 
-    def warm_up(self) -> None:
-        """Compile what the first photos need."""
-        side = self.config.side
+    def warm_up(self) -> Iterator[None]:
+        """Compile, program by program, what the first photos need; in between others may be served."""
+        side, variables = self.config.side, self.colorizer.variables
         canvas = np.zeros((side, side, 3), np.uint8)
         none = Hints(np.zeros((side, side, 2), np.float32), np.zeros((side, side, 1), bool))
-        variables = self.colorizer.variables
         jax.block_until_ready(self._full(variables, canvas, none))
+        yield
         if self.colorizer.uses_boxes:
-            taps = self._instance(variables, canvas, none)
+            taps = jax.block_until_ready(self._instance(variables, canvas, none))
+            yield
+            whole = level_boxes(np.array([[0, 0, side, side]], np.int32), (side, side), side)
             for count in _CAPACITIES:
-                owner, boxes = (
-                    np.zeros(count, np.int32),
-                    np.tile(level_boxes(np.array([[0, 0, side, side]], np.int32), (side, side), side), (count, 1, 1)),
-                )
+                owner, boxes = np.zeros(count, np.int32), np.repeat(whole, count, axis=0)
                 jax.block_until_ready(self._fused(variables, canvas, none, (taps,) * count, owner, boxes))
+                yield
 
     def look(self, upload: Upload, state: State) -> Look:
         """The colors of a photo on the canvas.

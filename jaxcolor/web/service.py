@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 from collections.abc import Callable
@@ -76,8 +77,15 @@ class Service:
             self.waiting -= 1
 
     def warm_up(self) -> None:
-        """Compile what the first photos need, before they are asked for."""
-        self._thread.submit(self.engine.warm_up)
+        """Compile what the first photos need before they are asked for; what is asked for comes first."""
+        programs = self.engine.warm_up()
+
+        def compile_next() -> None:
+            with contextlib.suppress(RuntimeError):  # it closes
+                if next(programs, True) is None:
+                    self._thread.submit(compile_next)
+
+        self._thread.submit(compile_next)
 
     def close(self) -> None:
         """Finish what is being done, and nothing more."""

@@ -173,3 +173,15 @@ def test_the_cache_counts_bytes() -> None:
 )
 def test_names_can_be_written_anywhere(name: str, clean: str) -> None:
     assert clean_name(name) == clean
+
+
+def test_warming_up_compiles_what_a_photo_needs(colorizer: Colorizer, photo: np.ndarray) -> None:
+    engine = Engine(colorizer)
+    assert len(list(engine.warm_up())) == 5
+    programs = (engine._full, engine._instance, engine._fused)
+    compiled = [program._cache_size() for program in programs]
+    assert compiled == [1, 1, 3]
+    upload = engine.uploads.add("old.png", encoded(photo))
+    for boxes in ((), BOXES[:1], BOXES[:2], BOXES, BOXES * 2):
+        engine.look(upload, State(boxes, (RED,)))
+    assert [program._cache_size() for program in programs] == compiled
