@@ -16,6 +16,7 @@ from jaxcolor.cli.boxes import add_boxes
 from jaxcolor.cli.colorize import add_colorize
 from jaxcolor.cli.convert import add_convert
 from jaxcolor.cli.data import add_data
+from jaxcolor.cli.export import add_export
 from jaxcolor.cli.parsing import Subparsers
 from jaxcolor.cli.study import add_study
 from jaxcolor.cli.web import add_web
@@ -55,6 +56,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     add_colorize,
     add_web,
     add_convert,
+    add_export,
     add_boxes,
     add_data,
     add_study,
