@@ -13,12 +13,19 @@ def add_export(subparsers: Subparsers) -> None:
     """``jaxcolor export``: networks and weights as one program for elsewhere."""
     parser = subparsers.add_parser(
         "export",
-        help="write networks and weights as one StableHLO program",
-        description="Write networks and weights as one StableHLO program from lightness to ab*, for CPUs, GPUs and "
-        "TPUs, which runs without this package: docs/export.md.",
+        help="write networks and weights as one StableHLO or ONNX program",
+        description="Write networks and weights as one program from lightness to ab*, which runs without this package: "
+        "docs/export.md. ONNX needs jax2onnx: pip install 'jaxcolor[onnx]'.",
     )
     parser.add_argument("-w", "--weights", metavar="FILE", type=Path, required=True, help="a released .safetensors")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the program to write")
+    parser.add_argument(
+        "--form",
+        choices=("stablehlo", "onnx"),
+        default="stablehlo",
+        help="stablehlo, as jax.export serializes it, for CPUs, GPUs and TPUs; onnx: the full branch alone (default: "
+        "stablehlo)",
+    )
     parser.add_argument(
         "--branch",
         choices=("full", "fused"),
@@ -36,15 +43,21 @@ def export(options: argparse.Namespace) -> None:
     if options.output.exists() and not options.force:
         raise FileExistsError(errno.EEXIST, "exists; give --force to replace it", str(options.output))
 
-    from jaxcolor.inference.export import export_stablehlo
+    from jaxcolor.inference.export import export_onnx, export_stablehlo
     from jaxcolor.models.networks import TREES
     from jaxcolor.runtime.atomic import atomic_write
+    from jaxcolor.runtime.errors import UserError
     from jaxcolor.weights import native
 
+    if options.form == "onnx" and options.branch == "fused":
+        raise UserError("--branch fused: ONNX holds the full branch alone")
     weights = native.load(options.weights)
-    program = export_stablehlo(weights, options.branch, options.vivid)
+    branch = options.branch or ("fused" if set(TREES) <= set(weights.variables) else "full")
+    if options.form == "onnx":
+        branch, program = "full", export_onnx(weights, options.vivid)
+    else:
+        program = export_stablehlo(weights, branch, options.vivid)
     with atomic_write(options.output) as part:
         part.write_bytes(program)
-    branch = options.branch or ("fused" if set(TREES) <= set(weights.variables) else "full")
     side = weights.config.side
     print(f"wrote {options.output} ({len(program) / 1e6:.1f} MB): {branch} branch, n x {side} x {side}")

@@ -1,4 +1,4 @@
-"""Networks as programs for elsewhere: StableHLO with the weights inside, for any number of photos or crops.
+"""Networks as programs for elsewhere, with the weights inside, for any number of photos or crops: StableHLO and ONNX.
 
 A program takes lightness and gives ab*; reading, resizing and joining (``inference.upsample``) stay outside. It is
 traced with portable ops, in the type of the computation of its weights, for CPUs, GPUs and TPUs alike.
@@ -6,7 +6,10 @@ traced with portable ops, in the type of the computation of its weights, for CPU
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,13 +51,7 @@ def export_stablehlo(weights: NativeWeights, branch: str | None = None, vivid: f
     if branch not in BRANCHES:
         raise UserError(f"branch {branch!r}: must be {' or '.join(BRANCHES)}")
     needed = networks.TREES if branch == "fused" else ("full",)
-    missing = [tree for tree in needed if tree not in weights.variables]
-    if missing:
-        raise UserError(f"branch {branch}: these weights have no tree {', '.join(missing)}")
-    vivid = parse_decode(weights.decode) if vivid is None else vivid
-    check_vivid(vivid, weights.config, weights.saturation_curve)
-    if vivid and not has_classes(weights.config):
-        raise UserError(f"vivid {vivid}: a saturation curve is not exported; give --vivid 0")
+    vivid = _checked(weights, needed, vivid)
     side = weights.config.side
     given = {tree: weights.variables[tree] for tree in needed}
     function = (_fused if branch == "fused" else _full)(weights.config, given, vivid)
@@ -66,6 +63,66 @@ def export_stablehlo(weights: NativeWeights, branch: str | None = None, vivid: f
         arguments = (one, many, jax.ShapeDtypeStruct((count, LEVELS, 4), jnp.int32))
     with portable_ops():
         return bytes(jax_export.export(jax.jit(function), platforms=PLATFORMS)(*arguments).serialize())
+
+
+def export_onnx(weights: NativeWeights, vivid: float | None = None) -> bytes:
+    """The full branch as an ONNX model: ``lightness`` (B, S, S, 1), L* from 0 to 100, to ``ab`` (B, S, S, 2), ab*.
+
+    Args:
+      weights: from ``weights.native``.
+      vivid: strength of the colors, 0 to 1; None: as the weights say.
+
+    Raises:
+      UserError: jax2onnx is not installed; otherwise as ``export_stablehlo``.
+    """
+    vivid = _checked(weights, ("full",), vivid)
+    function = _full(weights.config, {"full": weights.variables["full"]}, vivid)
+    side = weights.config.side
+    with _quiet("jax2onnx", "onnx_ir"), portable_ops():
+        try:
+            from jax2onnx import to_onnx
+        except ImportError as error:
+            raise UserError("ONNX needs a package that is not installed: pip install 'jaxcolor[onnx]'") from error
+        model = to_onnx(function, [("B", side, side, 1)], model_name="jaxcolor")
+    _rename(model.graph, {model.graph.input[0].name: "lightness", model.graph.output[0].name: "ab"})
+    return bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Errors alone from these loggers: they warn of their examples, and of shapes that no runtime asks for."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    try:
+        for logger in levels:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            # Traced, the constants of BatchNorm are of float32 before they are combined, not of float64.
+            warnings.filterwarnings("ignore", "Explicitly requested dtype float64", UserWarning)
+            yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Give inputs and outputs of an ONNX graph other names."""
+    for value in (*graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for used in (node.input, node.output):
+            used[:] = [names.get(name, name) for name in used]
+
+
+def _checked(weights: NativeWeights, needed: tuple[str, ...], vivid: float | None) -> float:
+    """The strength; weights without the trees needed, or that cannot do it, are refused."""
+    missing = [tree for tree in needed if tree not in weights.variables]
+    if missing:
+        raise UserError(f"these weights have no tree {', '.join(missing)}, which this branch needs")
+    vivid = parse_decode(weights.decode) if vivid is None else vivid
+    check_vivid(vivid, weights.config, weights.saturation_curve)
+    if vivid and not has_classes(weights.config):
+        raise UserError(f"vivid {vivid}: a saturation curve is not exported; give --vivid 0")
+    return vivid
 
 
 def _inputs(config: ModelConfig, lightness: jax.Array) -> jax.Array:

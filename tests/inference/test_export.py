@@ -1,18 +1,20 @@
 """Exported programs give what the networks give, for any number of photos and crops."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 
 from jaxcolor.cli import main
 from jaxcolor.color import AB_SCALE
 from jaxcolor.inference.colorizer import Colorizer
-from jaxcolor.inference.export import export_stablehlo
+from jaxcolor.inference.export import export_onnx, export_stablehlo
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import annealed_ab
 from jaxcolor.runtime.errors import UserError
@@ -74,7 +76,7 @@ def test_programs_are_for_all_devices() -> None:
             WEIGHTS._replace(variables={"full": {}}),
             "fused",
             0.0,
-            "branch fused: these weights have no tree inst",
+            "these weights have no tree instance, fusion",
         ),
         (WEIGHTS, "full", 2.0, r"vivid 2\.0: must be from 0"),
         (NativeWeights(small.MODEL, {"full": {}}, {}, ""), "full", 0.5, "neither a class head"),
@@ -83,6 +85,26 @@ def test_programs_are_for_all_devices() -> None:
 def test_what_cannot_be_exported(weights: NativeWeights, branch: str, vivid: float, message: str) -> None:
     with pytest.raises(UserError, match=message):
         export_stablehlo(weights, branch, vivid)
+
+
+@pytest.mark.parametrize("vivid", [0.0, 0.5])
+def test_onnx_gives_the_same(vivid: float) -> None:
+    pytest.importorskip("jax2onnx", reason="pip install 'jaxcolor[onnx]'")
+    session = onnxruntime.InferenceSession(export_onnx(WEIGHTS, vivid))
+    assert [value.name for value in session.get_inputs()] == ["lightness"]
+    program = jax.export.deserialize(bytearray(export_stablehlo(WEIGHTS, "full", vivid)))
+    for count in (1, 3):
+        gray = np.random.default_rng(count).uniform(0, 100, (count, 16, 16, 1)).astype(np.float32)
+        (found,) = session.run(["ab"], {"lightness": gray})
+        np.testing.assert_allclose(found, program.call(gray), atol=1e-3)
+
+
+def test_onnx_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(
+        UserError, match=r"^ONNX needs a package that is not installed: pip install 'jaxcolor\[onnx\]'$"
+    ):
+        export_onnx(WEIGHTS)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
