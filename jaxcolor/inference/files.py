@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -21,10 +22,12 @@ from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
-from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
+from jaxcolor.hints import Hint, PhotoHints, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
-from jaxcolor.inference.made_with import as_text, is_made_with, made_with
+from jaxcolor.inference.made_with import is_made_with, made_with
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
+from jaxcolor.inference.pictures import NO_METADATA, Metadata, Saving, encode, read_metadata, side_by_side
+from jaxcolor.inference.upsample import without_color
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
@@ -37,7 +40,7 @@ _BATCH_PIXELS = 1 << 26
 
 _SUFFIX = "_color"
 """Of results beside the photos, and of their folders."""
-_RESULT = re.compile(rf"{_SUFFIX}(\.sample\d+|\.samples)?\.png$")
+_RESULT = re.compile(rf"{_SUFFIX}(\.sample\d+|\.samples|\.side_by_side)?\.(png|jpg|webp|tif)$")
 
 
 class Job(NamedTuple):
@@ -48,6 +51,8 @@ class Job(NamedTuple):
     boxes: Boxes | None
     """None: there is no box file or entry."""
     hints: tuple[Hint, ...] = ()
+    vivid: float | None = None
+    """None: as the command says."""
 
     @property
     def has_boxes(self) -> bool:
@@ -70,8 +75,10 @@ def colorize_files(
     saturation: float = 1.0,
     samples: int = 0,
     seed: int = 0,
+    saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
+    beside: bool = False,
 ) -> None:
-    """Color photos, and those of folders, into ``<output>/<stem>.png``, or beside them (``plan``).
+    """Color photos, and those of folders, into a folder, or beside them, under names that ``plan`` says.
 
     A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``; those
     of other weights or settings too, which is said. A photo or box file that cannot be read costs one line on standard
@@ -86,12 +93,15 @@ def colorize_files(
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
       replace: color photos again whose results exist; otherwise no file that exists is replaced.
-      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read.
-      vivid: see ``Colorizer``; None: as the weights' field ``decode`` says.
+      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read. Boxes that it names
+        for a photo are used in place of others.
+      vivid: see ``Colorizer``; None: as the hints file says of a photo, or else the weights' field ``decode``.
       saturation: factor of the chroma.
       samples: so many different results of each photo besides, ``<stem>.sample1.png`` and on, the most probable first,
         and a contact sheet of all, ``<stem>.samples.png``; 0: none.
       seed: of the samples.
+      saving: format and quality of the results; the metadata of photos is carried over (``inference.pictures``).
+      beside: the photo without colors and the result in one picture besides, ``<stem>.side_by_side.png``.
 
     Raises:
       UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
@@ -101,9 +111,14 @@ def colorize_files(
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     if samples < 0 or not 0 <= seed < 1 << 32:
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
+    saving.check()
     output = None if output is None else Path(local_path(output, "output"))
-    paths = plan(photos, output)
-    written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
+    paths = plan(photos, output, saving.suffix)
+    written = [
+        path
+        for result in paths.values()
+        for path in (result, *_sample_paths(result, samples), *([_beside_path(result)] if beside else []))
+    ]
     if len(set(written)) < len(written):
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
@@ -119,6 +134,7 @@ def colorize_files(
         samples=samples,
         seed=seed if samples else None,
     )
+    saving = saving._replace(settings=settings)
     if not replace:
         paths = _not_done(paths, output, samples, settings)
         if not paths:
@@ -130,12 +146,12 @@ def colorize_files(
         raise UserError(f"--samples: {named} has no class head, from whose distribution samples are drawn")
     failures, dropped = _Failures(), _Dropped()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
-    of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo)
+    of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo.hints)
     if colorizer.uses_boxes or samples or of_objects:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
     elif store is not None or any(_boxes_beside(photo).is_dir() for photo in paths):
         print(f"{named} holds the full-image network only: boxes are not used", file=sys.stderr)
-    jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
+    jobs = [_steered(job, hinted.get(job.photo, PhotoHints()), vivid) for job in jobs]
     for job in jobs:
         _check_hints(job)
     without = sum(job.boxes is None for job in jobs)
@@ -145,7 +161,7 @@ def colorize_files(
         folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
         for batch in _batches(jobs, batch_size, colorizer.uses_boxes, failures):
-            _color_batch(colorizer, batch, dropped, samples, seed, replace, settings)
+            _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside)
             bar.update(len(batch))
     dropped.report()
     print(f"{len(paths) - failures.count} photos colored into {_described(output, list(paths.values()))}")
@@ -160,7 +176,8 @@ def _color_batch(
     samples: int,
     seed: int,
     replace: bool,
-    settings: str,
+    saving: Saving,
+    beside: bool,
 ) -> None:
     """Color the photos of a batch, and write each result as soon as it is done."""
     jobs, pictures = [job for job, _ in batch], [rgb for _, rgb in batch]
@@ -173,23 +190,30 @@ def _color_batch(
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
         warnings.simplefilter("ignore", UnusedBoxesWarning)  # reported once
-        coming = colorizer.iterate(pictures, boxes, scores, hints)
+        coming = colorizer.iterate(pictures, boxes, scores, hints, vivid=jobs[0].vivid)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
     results = []
-    for job, result in zip(jobs, coming, strict=True):
-        _write(job.output, result, replace, settings)
+    for job, picture, result in zip(jobs, pictures, coming, strict=True):
+        metadata = read_metadata(job.photo)
+        lost = _write(job.output, result, replace, saving, metadata)
+        if lost:
+            what = f"its {' and '.join(lost)} could not be carried over"
+            tqdm.write(printable(f"warning: {job.photo}: {what}"), file=sys.stderr)
+        if beside:
+            gray = without_color(picture)
+            _write(_beside_path(job.output), side_by_side(gray, result), replace, saving)
         if samples:  # their sheet shows it
             results.append(result)
     if not samples:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedBoxesWarning)
-        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints)
+        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints, vivid=jobs[0].vivid)
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
-            _write(place, alternative, replace)
+            _write(place, alternative, replace, saving, read_metadata(job.photo))
         for place in places[len(alternatives) :]:  # of an earlier run that found more
             if replace:
                 place.unlink(missing_ok=True)
@@ -200,7 +224,16 @@ def _color_batch(
             )
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
-        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)), replace)
+        grid = np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE))
+        _write(sheet, grid, replace, Saving(weights=saving.weights))
+
+
+def _steered(job: Job, given: PhotoHints, vivid: float | None) -> Job:
+    """A photo with what the hints file says of it: its boxes before others, the command's ``vivid`` before its own."""
+    boxes = job.boxes
+    if given.boxes is not None:  # the first are the best
+        boxes = Boxes(given.boxes.astype(np.float32), -np.arange(len(given.boxes), dtype=np.float32))
+    return job._replace(boxes=boxes, hints=given.hints, vivid=given.vivid if vivid is None else None)
 
 
 def _check_hints(job: Job) -> None:
@@ -237,8 +270,13 @@ def _sample_paths(result: Path, samples: int) -> list[Path]:
     """Where a photo's samples and their contact sheet go."""
     if not samples:
         return []
-    names = [*(f"sample{number}" for number in range(1, samples + 1)), "samples"]
-    return [result.with_name(f"{result.stem}.{name}.png") for name in names]
+    names = [*(f"sample{number}{result.suffix}" for number in range(1, samples + 1)), "samples.png"]
+    return [result.with_name(f"{result.stem}.{name}") for name in names]
+
+
+def _beside_path(result: Path) -> Path:
+    """Where the photo beside its result goes."""
+    return result.with_name(f"{result.stem}.side_by_side{result.suffix}")
 
 
 def _thumbnail(rgb: np.ndarray) -> Image.Image:
@@ -287,8 +325,8 @@ class _Dropped:
             print(f"warning: {counts}{advice}", file=sys.stderr)
 
 
-def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
-    """Each photo and where its result is written, in the order given.
+def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> dict[Path, Path]:
+    """Each photo and where its result, of that suffix, is written, in the order given.
 
     Without an output folder, the result of a photo is ``<stem>_color.png`` beside it, and those of a folder go into
     ``<folder>_color`` beside the folder. What looks like such a result, and whose photo is given too, is left out.
@@ -296,6 +334,7 @@ def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     Args:
       photos: photos and folders of photos.
       output: folder; None: beside the photos.
+      suffix: of the results.
 
     Raises:
       UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
@@ -308,9 +347,9 @@ def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     folders: set[Path] = set()
     for photo, path in given:
         if output is None and photo == path:
-            result = photo.with_name(f"{photo.stem}{_SUFFIX}.png")
+            result = photo.with_name(f"{photo.stem}{_SUFFIX}{suffix}")
         else:
-            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}.png"
+            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}{suffix}"
             folders.add(result.parent)
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
@@ -445,13 +484,13 @@ def _batches(
 ) -> Iterator[list[tuple[Job, np.ndarray]]]:
     """Jobs with the pixels of their photos; those whose photo cannot be read are failures.
 
-    Photos with crops first, then those without: batches of one kind compile for fewer shapes. A batch also ends where
-    its photos have too many pixels to hold more of them.
+    Photos with crops first, then those without: batches of one kind compile for fewer shapes. One ``vivid`` each. A
+    batch also ends where its photos have too many pixels to hold more of them.
     """
-    for has_crops in (True, False):
+    for has_crops, vivid in itertools.product((True, False), dict.fromkeys(job.vivid for job in jobs)):
         batch: list[tuple[Job, np.ndarray]] = []
         for job in jobs:
-            if (crops and job.has_boxes) != has_crops:
+            if (crops and job.has_boxes) != has_crops or job.vivid != vivid:
                 continue
             try:
                 with warnings.catch_warnings():
@@ -466,8 +505,11 @@ def _batches(
             yield batch
 
 
-def _write(path: Path, rgb: np.ndarray, replace: bool, settings: str = "") -> None:
+def _write(
+    path: Path, rgb: np.ndarray, replace: bool, saving: Saving, metadata: Metadata = NO_METADATA
+) -> tuple[str, ...]:
+    """Write a picture; what of its metadata could not be kept."""
     if not replace and path.exists():
-        return
+        return ()
     with atomic_write(path) as part:
-        Image.fromarray(rgb).save(part, format="PNG", pnginfo=as_text(settings) if settings else None)
+        return encode(part, rgb, saving, metadata)

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights import packaged
@@ -31,15 +30,10 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def as_text(line: str) -> PngInfo:
-    """A PNG's text that says so, for Pillow's ``save``."""
-    info = PngInfo()
-    info.add_text(KEY, line)
-    return info
-
-
 def is_made_with(path: Path, line: str) -> bool:
-    """Whether a picture says that it was made so; only its header is read."""
+    """Whether a picture says that it was made so; only its header is read. Pictures but PNG say nothing, and pass."""
+    if path.suffix != ".png":
+        return True
     try:
         with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
             return image.info.get(KEY) == line

@@ -29,7 +29,7 @@ def colorize(monkeypatch, tmp_path):
     def run(photos, boxes=None, missing_boxes="error"):
         given = []
 
-        def iterate(pictures, boxes, scores, hints):
+        def iterate(pictures, boxes, scores, hints, vivid):
             given.extend(None if corners is None else corners.tolist() for corners in boxes)
             return pictures
 

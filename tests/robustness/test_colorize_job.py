@@ -24,7 +24,7 @@ def colorize(monkeypatch, tmp_path):
     """Colors photos: the networks add 100 to the green; ``fail_at`` stops them at the photo with that red."""
 
     def run(photos, output, fail_at=None, **options):
-        def many(pictures, boxes, scores, hints):
+        def many(pictures, boxes, scores, hints, vivid=None):
             for picture in pictures:
                 if fail_at is not None and picture[0, 0, 0] == fail_at:
                     raise KeyboardInterrupt
