@@ -76,8 +76,6 @@ def convert(options: argparse.Namespace) -> None:
             options.misused("--to-reference: .pth files have no place for --note, and one --form and --storage")
         _to_reference(options.source, options.output, options.force)
     else:
-        if options.source.name.endswith(_SUFFIX):
-            options.misused(f"SOURCE {str(options.source)!r} ends in {_SUFFIX}: --to-reference makes .pth files of it")
         # A guard against SOURCE and OUTPUT in the wrong order: with --force it would replace the .pth file.
         if not options.output.name.endswith(_SUFFIX):
             options.misused(f"OUTPUT {str(options.output)!r} does not end in {_SUFFIX}")

@@ -89,7 +89,8 @@ class Fields:
         """A finite number of at least 0."""
         value = self.take(name, (int, float), "a number of at least 0")
         if not 0 <= value <= sys.float_info.max:  # compared: no float holds the largest of JSON's integers
-            raise StudyError(f"{self._where}: {name!r} is {_short(value)}; must be a number of at least 0")
+            said = float(value) if abs(value) <= sys.float_info.max or value != value else _short(value)
+            raise StudyError(f"{self._where}: {name!r} is {said}; must be a number of at least 0")
         return float(value)
 
     def items(self, name: str) -> list[Any]:

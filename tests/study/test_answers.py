@@ -57,7 +57,7 @@ class TestAnswers:
             (("trials", 3, "repeat_of"), 2.0, "trial 4: 'repeat_of' is 2.0; must be a whole number or null"),
             (("trials", 3, "chosen"), "both", "trial 4: 'chosen' is 'both'; must be 'left' or 'right'"),
             (("trials", 3, "chosen"), ..., "trial 4: 'chosen' is missing"),
-            (("trials", 3, "reaction_ms"), -1, "trial 4: 'reaction_ms' is -1; must be a number of at least 0"),
+            (("trials", 3, "reaction_ms"), -1, "trial 4: 'reaction_ms' is -1.0; must be a number of at least 0"),
             (("trials", 3, "reaction_ms"), float("nan"), "trial 4: 'reaction_ms' is nan"),
             (("trials", 3, "reaction_ms"), "fast", "trial 4: 'reaction_ms' is \"fast\""),
         ],

@@ -142,7 +142,7 @@ def decode(data: bytes) -> Record:
     floats = np.frombuffer(data[start:end], _FLOAT).astype(np.float32)
     size = _SIZE.unpack(data[end:]) if len(data) > end else None
     if size is not None and not min(size):
-        raise ValueError(f"a photo of {size[0]} x {size[1]} pixels")
+        raise ValueError(f"a record of {len(data)} bytes, with a photo of {size[0]} x {size[1]} pixels")
     key = data[_HEAD.size : start].decode("utf-8", "surrogateescape")
     return Record(key, Boxes(floats[: 4 * count].reshape(count, 4), floats[4 * count :]), size)
 
