@@ -25,11 +25,18 @@ class ConfigError(UserError):
 
 _MOST_SEED = (1 << 32) - 1
 _SEED_RULE = f"from 0 to {_MOST_SEED}"
+_MOST_PHOTOS = 1 << 16
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
     if not condition:
         raise ConfigError(f"{field}: {value}, which must be {rule}")
+
+
+def _require_photos(field: str, value: int) -> None:
+    """A number of photos that are in memory at once."""
+    _require(value > 0, field, value, "at least 1")
+    _require(value <= _MOST_PHOTOS, field, value, f"at most {_MOST_PHOTOS}")
 
 
 def _check_name(registry: Registry, field: str, name: str) -> None:
@@ -253,8 +260,8 @@ class StageConfig:
         _require(not (self.steps and self.epochs), "steps", self.steps, both)
         _require(0 <= self.minutes <= 1e6, "minutes", self.minutes, "at least 0")
         _require(not (self.minutes and self.epochs), "epochs", self.epochs, "0 where minutes are given")
-        _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
-        _require(self.accumulate > 0, "accumulate", self.accumulate, "at least 1")
+        for name in ("batch_size", "accumulate"):
+            _require_photos(name, getattr(self, name))
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(0 <= self.decay_start <= 1, "decay_start", self.decay_start, "from 0 to 1, a share of the steps")
         high = round(self.steps * self.decay_start) if self.schedule == "linear" else self.steps
@@ -266,6 +273,8 @@ class StageConfig:
         _require(
             math.isfinite(self.crop_aspect) and self.crop_aspect >= 1, "crop_aspect", self.crop_aspect, "at least 1"
         )
+        outside = self.crop_visible < 0 or self.crop_visible > 1
+        _require(not outside, "crop_visible", self.crop_visible, "from 0 to 1, a share of a box's area")
 
 
 HintLocation = Literal["gaussian", "uniform"]
@@ -361,8 +370,8 @@ class ObjectiveConfig:
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, value, "at least 0")
         _require(0 < self.rebalancing <= 1, "rebalancing", self.rebalancing, "above 0 and at most 1")
-        allowed = self.perceptual_side == 0 or self.perceptual_side >= 8
-        _require(allowed, "perceptual_side", self.perceptual_side, "0 or at least 8")
+        allowed = self.perceptual_side == 0 or 8 <= self.perceptual_side <= 2048
+        _require(allowed, "perceptual_side", self.perceptual_side, "0 or from 8 to 2048")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -466,7 +475,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         _require(self.photos >= 0, "photos", self.photos, "at least 0 (0: all)")
-        _require(self.batch_size > 0, "batch_size", self.batch_size, "at least 1")
+        _require_photos("batch_size", self.batch_size)
         for name in ("report_photos", "sheet_photos"):
             _require(0 <= getattr(self, name) <= 10_000, name, getattr(self, name), "from 0 to 10000")
         _require(self.native_side >= 16, "native_side", self.native_side, "at least 16")

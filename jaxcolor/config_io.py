@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar
 from ml_collections import ConfigDict, FieldReference
 
 from jaxcolor.config import ConfigError
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.places import local_path
 
 T = TypeVar("T")
 
@@ -51,8 +53,8 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
     """The dataclass ``kind`` from a mapping; fields that are not given keep their defaults.
 
     Raises:
-      ConfigError: an unknown key (with the nearest known one), a wrong type, a value that is not a choice, or a number
-        that is not finite, too large, or against the field's own rule.
+      ConfigError: an unknown key (with the nearest known one), a wrong type, a value that is not a choice, a place on
+        another machine, or a number that is not finite, too large, or against the field's own rule.
     """
     hints = typing.get_type_hints(kind)
     unknown = [key for key in values if key not in hints]
@@ -97,7 +99,14 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}: {value!r} is not of type {hint.__name__}")
-    return value
+    if not isinstance(value, str):
+        return value
+    before, colon, path = value.partition(":")  # vgg16:PATH, as well as PATH
+    prefix = f"{before}:" if colon and path.startswith("~") else ""
+    try:
+        return prefix + local_path(value.removeprefix(prefix), where)
+    except UserError as error:
+        raise ConfigError(str(error)) from error
 
 
 def setting_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str = "") -> list[str]:

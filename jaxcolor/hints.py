@@ -97,7 +97,7 @@ class Hint:
     """SRGB: three whole numbers 0 to 255, or a text ``#rrggbb``. Only its hue and chroma count: L* is the photo's."""
     radius: Real | None = None
     """In pixels of the photo, above 0: pixels whose center lies no farther from the point have the color, and always
-    the pixel in which it lies. None: ``RADIUS_SHARE`` of the photo's longer side."""
+    that in which it lies. None: ``RADIUS_SHARE`` of the photo's longer side."""
     object: int | np.integer | None = None
     """Row, from 0, of the photo's boxes, in place of ``x`` and ``y``: five points in its inner half."""
 
@@ -264,14 +264,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def read_hints(path: Path) -> dict[str, tuple[Hint, ...]]:
-    """A hints file: a JSON object that gives each photo, by its file's name or stem, its list of hints.
+class PhotoHints(NamedTuple):
+    """What a hints file says of one photo."""
+
+    hints: tuple[Hint, ...] = ()
+    boxes: Float64[np.ndarray, "K 4"] | None = None
+    """x0, y0, x1, y1 in pixels of the upright photo, whose rows ``Hint.object`` counts; None: it names none."""
+    vivid: float | None = None
+
+
+def read_hints(path: Path) -> dict[str, PhotoHints]:
+    """A hints file: a JSON object that gives each photo, by its file's name or stem, its list of hints, in its order.
 
     A hint is an object with ``rgb``, and with ``x`` and ``y`` or with ``object``, and perhaps ``radius``: the fields of
-    ``Hint``. UTF-8, with or without a byte order mark. Whether points lie in their photo shows when they are placed.
-
-    Returns:
-      Name -> hints, in the file's order.
+    ``Hint``. In place of the list there may be an object with it as ``hints``, and with ``boxes`` and ``vivid``: a
+    session of ``jaxcolor web``. UTF-8, with or without a byte order mark. Whether points lie in their photo shows when
+    they are placed.
 
     Raises:
       HintError: the file cannot be read, is too large or no such JSON; names the photo and the hint.
@@ -279,15 +287,44 @@ def read_hints(path: Path) -> dict[str, tuple[Hint, ...]]:
     content = _load(path)
     if not isinstance(content, dict):
         raise HintError(f'{path}: not a hints file: it must be an object {{"photo.jpg": [hint, …], …}}')
-    hints = {}
-    for name, entries in content.items():
-        where = f"{path}: {_short(name)}"
-        if not isinstance(entries, list):
-            raise HintError(f"{where}: {_short(entries)} is not a list of hints")
-        if len(entries) > MAX_HINTS_PER_PHOTO:
-            raise HintError(f"{where}: {len(entries)} hints; at most {MAX_HINTS_PER_PHOTO} a photo are allowed")
-        hints[name] = tuple(_parse(f"{where}: hint {number}", entry) for number, entry in enumerate(entries))
-    return hints
+    return {name: parse_photo_hints(f"{path}: {_short(name)}", value) for name, value in content.items()}
+
+
+def parse_photo_hints(where: str, value: Any) -> PhotoHints:
+    """What a hints file says of one photo, from its JSON; ``where`` names it in messages.
+
+    Raises:
+      HintError: it is neither a list of hints nor an object with one, boxes and a strength.
+    """
+    if isinstance(value, list):
+        value = {"hints": value}
+    if not isinstance(value, dict) or not value:
+        raise HintError(f"{where}: {_short(value)} is not a list of hints")
+    if unknown := [key for key in value if key not in PhotoHints._fields]:
+        raise HintError(f"{where}: no such field {_short(unknown[0])}; known: {', '.join(PhotoHints._fields)}")
+    hints, boxes, vivid = value.get("hints", []), value.get("boxes"), value.get("vivid")
+    if not isinstance(hints, list):
+        raise HintError(f"{where}: hints: {_short(hints)} is not a list of hints")
+    if vivid is not None and not (_is_finite(vivid) and 0 <= vivid <= 1):
+        raise HintError(f"{where}: vivid is {_short(vivid)}; it must be from 0 to 1")
+    return PhotoHints(_parse_list(where, hints), None if boxes is None else _parse_boxes(where, boxes), vivid)
+
+
+def _parse_list(where: str, entries: list[Any]) -> tuple[Hint, ...]:
+    if len(entries) > MAX_HINTS_PER_PHOTO:
+        raise HintError(f"{where}: {len(entries)} hints; at most {MAX_HINTS_PER_PHOTO} a photo are allowed")
+    return tuple(_parse(f"{where}: hint {number}", entry) for number, entry in enumerate(entries))
+
+
+def _parse_boxes(where: str, boxes: Any) -> Float64[np.ndarray, "K 4"]:
+    if not isinstance(boxes, list) or len(boxes) > MAX_HINTS_PER_PHOTO:
+        raise HintError(f"{where}: boxes: must be a list of at most {MAX_HINTS_PER_PHOTO} boxes [x0, y0, x1, y1]")
+    for number, box in enumerate(boxes):
+        form = isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))
+        if not form or box[0] >= box[2] or box[1] >= box[3]:
+            what = "it must be [x0, y0, x1, y1] in pixels, with x0 < x1 and y0 < y1"
+            raise HintError(f"{where}: box {number} is {_short(box)}; {what}")
+    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _load(path: Path) -> Any:
@@ -345,9 +382,7 @@ def _parse(where: str, entry: Any) -> Hint:
     return Hint(**{"x": None, "y": None, **entry})
 
 
-def match_hints(
-    hints: Mapping[str, tuple[Hint, ...]], photos: Sequence[Path], where: object
-) -> dict[Path, tuple[Hint, ...]]:
+def match_hints(hints: Mapping[str, PhotoHints], photos: Sequence[Path], where: object) -> dict[Path, PhotoHints]:
     """The photos that a hints file names, with their hints.
 
     A name is that of a photo's file (``photo.jpg``) or, where no file is called so, its stem (``photo``). Names are
@@ -362,7 +397,7 @@ def match_hints(
       HintError: names that are none of the photos (counted, with the first), that fit several, or two for one photo.
     """
     by_name, by_stem = _grouped(photos, "name"), _grouped(photos, "stem")
-    found: dict[Path, tuple[Hint, ...]] = {}
+    found: dict[Path, PhotoHints] = {}
     names: dict[Path, str] = {}
     missing = []
     for name, of_photo in hints.items():

@@ -17,6 +17,7 @@ from jaxcolor.hints import (
     Hint,
     HintError,
     Hints,
+    PhotoHints,
     hints_in_boxes,
     hints_on_canvas,
     match_hints,
@@ -249,7 +250,18 @@ class TestFile:
     def test_with_and_without_a_byte_order_mark(self, file, encoding):
         file.write_text(self.CONTENT, encoding=encoding)
         expected = (Hint(1, 2.5, [1, 2, 3]), Hint.on_object(4, "#FF8000", 2))
-        assert read_hints(file) == {"é.jpg": expected, "b": ()}
+        assert read_hints(file) == {"é.jpg": PhotoHints(expected), "b": PhotoHints()}
+
+    def test_a_session(self, file):
+        file.write_text(
+            '{"a": {"hints": [{"object": 0, "rgb": "#FF8000"}], "boxes": [[1, 2, 3.5, 4]], "vivid": 0.5}, "b": []}'
+        )
+        found = read_hints(file)["a"]
+        assert found.hints == (Hint.on_object(0, "#FF8000"),)
+        assert found.boxes.tolist() == [[1, 2, 3.5, 4]]
+        assert found.vivid == 0.5
+        file.write_text('{"a": {"vivid": 0}}')
+        assert read_hints(file) == {"a": PhotoHints((), None, 0)}
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -259,6 +271,15 @@ class TestFile:
             ("{'a': []}", ": cannot read this JSON file: "),
             ('{"a": [], "a": []}', ": cannot read this JSON file: 'a' is given twice"),
             ('{"a": {}}', ": 'a': {} is not a list of hints"),
+            ('{"a": {"hint": []}}', ": 'a': no such field 'hint'; known: hints, boxes, vivid"),
+            ('{"a": {"hints": {}}}', ": 'a': hints: {} is not a list of hints"),
+            ('{"a": {"hints": [3]}}', ": 'a': hint 0: 3 is not an object"),
+            ('{"a": {"boxes": {}}}', ": 'a': boxes: must be a list of at most 1000 boxes"),
+            ('{"a": {"boxes": [[0, 0, 1]]}}', r": 'a': box 0 is \[0, 0, 1\]; it must be \[x0, y0, x1, y1\]"),
+            ('{"a": {"boxes": [[0, 0, 1, 1], [3, 0, 2, 1]]}}', ": 'a': box 1 is"),
+            ('{"a": {"boxes": [[0, 0, true, 1]]}}', ": 'a': box 0 is"),
+            ('{"a": {"vivid": 1.5}}', ": 'a': vivid is 1.5; it must be from 0 to 1"),
+            ('{"a": {"vivid": "1"}}', ": 'a': vivid is '1'"),
             ('{"a": [3]}', ": 'a': hint 0: 3 is not an object"),
             ('{"a": [{"x": 1, "y": 2}]}', ": 'a': hint 0: has no 'rgb'"),
             ('{"a": [{"x": 1, "rgb": "#000000"}]}', ": 'a': hint 0: must have 'x' and 'y', or 'object'"),
@@ -314,17 +335,17 @@ class TestFile:
         read, write = os.pipe()
         os.write(write, b'{"a": []}')
         os.close(write)
-        assert read_hints(Path(f"/dev/fd/{read}")) == {"a": ()}
+        assert read_hints(Path(f"/dev/fd/{read}")) == {"a": PhotoHints()}
         os.close(read)
 
 
 class TestMatching:
     PHOTOS = (Path("in/cat.jpg"), Path("in/dog.x.png"), Path("in/Caf\u00e9.jpg"), Path("in/dog"))
-    ONE, TWO = (Hint(1, 1, RED),), (Hint(2, 2, BLUE),)
+    ONE, TWO = PhotoHints((Hint(1, 1, RED),)), PhotoHints((Hint(2, 2, BLUE),))
 
     def test_by_name_or_stem(self):
-        found = match_hints({"cat.jpg": self.ONE, "dog.x": self.TWO, "dog": ()}, self.PHOTOS, "hints.json")
-        assert found == {self.PHOTOS[0]: self.ONE, self.PHOTOS[1]: self.TWO, self.PHOTOS[3]: ()}
+        found = match_hints({"cat.jpg": self.ONE, "dog.x": self.TWO, "dog": PhotoHints()}, self.PHOTOS, "hints.json")
+        assert found == {self.PHOTOS[0]: self.ONE, self.PHOTOS[1]: self.TWO, self.PHOTOS[3]: PhotoHints()}
 
     def test_names_in_another_form_of_unicode(self):
         name = unicodedata.normalize("NFD", "Caf\u00e9")

@@ -14,6 +14,7 @@ def test_importing_starts_nothing() -> None:
         "import sys, jaxcolor",
         "assert 'jax' not in sys.modules",
         "from jaxcolor import Colorizer, Hint",
+        "assert 'jax' not in sys.modules or not sys.modules['jax']._src.xla_bridge.backends_are_initialized()",
         "from absl import flags",
         "assert not flags.FLAGS.is_parsed()",
         "print(Colorizer.__module__, Hint.__module__)",

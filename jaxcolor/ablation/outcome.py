@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,8 +17,21 @@ from jaxtyping import Float64
 from jaxcolor.config_io import setting_differences
 from jaxcolor.runtime.atomic import atomic_write, write_text
 from jaxcolor.runtime.errors import UserError, one_line
+from jaxcolor.runtime.regular_file import open_regular, read_regular
 
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+_READ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What JSON, NumPy and zipfile raise on files that are damaged or another's."""
 
 RESULT_FILE, SCORES_FILE = "result.json", "scores.npz"
@@ -92,12 +106,12 @@ def read_outcome(folder: Path, config: Mapping[str, Any], start: Mapping[str, st
     if not path.exists():
         return None
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = json.loads(read_regular(path))
         differing = setting_differences(about["config"], json.loads(json.dumps(config)))
         differing += setting_differences(about["start"], start) if start is not None else []
         scores: dict[str, dict[str, np.ndarray]] = {}
         # Opened here, because np.load leaves a damaged archive open.
-        with (folder / SCORES_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(folder / SCORES_FILE) as file, np.load(file, allow_pickle=False) as arrays:
             for name in arrays.files:
                 system, _, metric = name.partition("/")
                 scores.setdefault(system, {})[metric] = arrays[name].astype(np.float64)

@@ -16,9 +16,12 @@ from jaxcolor.cli.boxes import add_boxes
 from jaxcolor.cli.colorize import add_colorize
 from jaxcolor.cli.convert import add_convert
 from jaxcolor.cli.data import add_data
+from jaxcolor.cli.export import add_export
 from jaxcolor.cli.parsing import Subparsers
 from jaxcolor.cli.study import add_study
+from jaxcolor.cli.web import add_web
 from jaxcolor.runtime.errors import exit_status
+from jaxcolor.runtime.places import check_arguments
 from jaxcolor.runtime.registry import import_modules
 
 
@@ -34,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
 
     def work() -> None:
+        check_arguments(options)
         import_modules(getattr(options, "modules", ()))
         options.run(options)
 
@@ -50,5 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_colorize, add_convert, add_boxes, add_data, add_study)
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
+    add_colorize,
+    add_web,
+    add_convert,
+    add_export,
+    add_boxes,
+    add_data,
+    add_study,
+)
 """The subcommands, in the order that ``--help`` lists them."""

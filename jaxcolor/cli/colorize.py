@@ -61,6 +61,19 @@ def add_colorize(subparsers: Subparsers) -> None:
         "contact sheet, <stem>.samples.png",
     )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument(
+        "--format",
+        choices=("png", "jpeg", "webp", "tiff"),
+        default="png",
+        help="of the results (default: png; jpeg is .jpg, tiff .tif). EXIF, XMP and resolution are kept; XMP says that "
+        "the colors are inferred",
+    )
+    parser.add_argument("--quality", metavar="Q", type=int, help="of jpeg and webp, 1 to 100 (default: 95)")
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="the gray photo and the result in one picture besides: <stem>.side_by_side.png",
+    )
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos colored at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="color photos again whose pictures exist (default: skip)")
     add_import(parser)
@@ -70,9 +83,12 @@ def add_colorize(subparsers: Subparsers) -> None:
 def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
     from jaxcolor.inference.files import colorize_files, result_folders
+    from jaxcolor.inference.pictures import Saving
     from jaxcolor.runtime.compile_cache import compile_cache
+    from jaxcolor.runtime.devices import check_devices
     from jaxcolor.runtime.owner import owned_folder
 
+    check_devices()
     with ExitStack() as stack:
         stack.enter_context(compile_cache())
         for folder in result_folders(options.photos, options.output):
@@ -91,4 +107,6 @@ def colorize(options: argparse.Namespace) -> None:
             saturation=options.saturation,
             samples=options.samples,
             seed=options.seed,
+            saving=Saving(options.format, options.quality, Path(options.weights or "default").name),
+            beside=options.side_by_side,
         )

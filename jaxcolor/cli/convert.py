@@ -130,8 +130,8 @@ def _from_reference(options: argparse.Namespace) -> None:
 def _to_reference(source: Path, folder: Path, force: bool) -> None:
     from jaxcolor.weights import native, reference_export
 
-    for path, made in reference_export.write_reference(source, native.load(source), folder, force):
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for written, made in reference_export.write_reference(source, native.load(source), folder, force):
+        print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")
         if made:
             print(f"  {len(made)} arrays that nothing reads were not in {source.name} and are 0 ({_summary(made)})")
 

@@ -24,7 +24,10 @@ def add_data(subparsers: Subparsers) -> None:
     prepare.add_argument("name", metavar="NAME", help="as TFDS knows it: imagenet2012, coco/2017")
     prepare.add_argument("--data-dir", metavar="D", type=Path, required=True, help="folder where TFDS keeps data sets")
     prepare.add_argument(
-        "--manual-dir", metavar="M", type=Path, help="folder of files that you downloaded (default: D/downloads/manual)"
+        "--manual-dir",
+        metavar="M",
+        type=Path,
+        help="folder of files that you downloaded (default: D/downloads/manual)",
     )
     prepare.add_argument("--max-examples", metavar="N", type=int, help="for a trial: at most N of each split")
     prepare.set_defaults(run=prepare_data)

@@ -97,7 +97,11 @@ def _add_analyse(actions: Subparsers) -> None:
     )
     analyse.add_argument("key", metavar="STUDY", type=Path, help="the folder made by make, or its key.json")
     analyse.add_argument(
-        "answers", metavar="ANSWERS", nargs="+", type=Path, help="participants' files, or folders of them (*.json)"
+        "answers",
+        metavar="ANSWERS",
+        nargs="+",
+        type=Path,
+        help="participants' files, or folders of them (*.json)",
     )
     analyse.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder to make")
     analyse.add_argument(

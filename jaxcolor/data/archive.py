@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxcolor.data.types import DataError
 from jaxcolor.runtime.errors import one_line
-from jaxcolor.runtime.regular_file import check_regular, open_regular
+from jaxcolor.runtime.regular_file import check_regular, open_regular, read_regular
 
 _READ_ERRORS = (
     OSError,
@@ -26,6 +26,10 @@ _READ_ERRORS = (
     lzma.LZMAError,
 )
 """What zipfile raises on damaged, encrypted and unsupported members."""
+
+MOST_BYTES = 512 << 20
+"""Of a photo in an archive."""
+_MOST_JSON = 4 << 30
 
 
 class Archive:
@@ -48,16 +52,22 @@ class Archive:
         """Its members, folders among them, in the order of the file's own list."""
         return self._zip().infolist()
 
-    def read(self, member: str, most: int | None = None) -> bytes:
+    def read(self, member: str, most: int | None = None, limit: int = MOST_BYTES) -> bytes:
         """What a member holds; its checksum is compared where it is read to its end.
 
         Args:
           member: its name.
           most: read this many bytes at most; None: all.
+          limit: bytes of the largest member that is read whole: a few kilobytes can unfold to any number.
 
         Raises:
-          DataError: there is no such member, it is damaged or encrypted, or compressed as Python cannot read.
+          DataError: there is no such member, it is too large, damaged or encrypted, or compressed as Python cannot
+            read.
         """
+        info = self.member(member)
+        if most is None and info is not None and info.file_size > limit:
+            size = f"{info.file_size >> 20:,} MiB; at most {limit >> 20:,} are read"
+            raise DataError(f"{self.path}: cannot read {member} in it: it has {size}")
         try:
             with self._zip().open(member) as file:
                 return file.read(-1 if most is None else most)
@@ -123,7 +133,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
 
     Args:
       path: of the file or member.
-      most: read this many bytes at most; None: all.
+      most: read this many bytes at most; None: all, of a file of up to 4 GiB (COCO's largest has 0.5).
 
     Raises:
       DataError: it cannot be read.
@@ -131,14 +141,16 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     split = inside_zip(path)
     if split is None:
         try:
+            if most is None:
+                return read_regular(path, _MOST_JSON)
             with open_regular(path) as file:
-                return file.read(-1 if most is None else most)
+                return file.read(most)
         except OSError as error:
             raise DataError(f"{path}: cannot read this file: {error.strerror or error}") from error
     archive, member = Archive(split[0]), split[1]
     if member not in archive:
         raise DataError(f"{split[0]}: has no member {member}; {_members_like(archive, member)}")
-    return archive.read(member, most)
+    return archive.read(member, most, _MOST_JSON)
 
 
 def _members_like(archive: Archive, member: str) -> str:

@@ -12,6 +12,9 @@ from jaxcolor.batch import LEVELS, PADDING, Batch
 from jaxcolor.boxes import best_scores
 from jaxcolor.data.types import DataError, Example
 
+_MOST_CROPS = 1000
+"""A photo; far beyond what any memory holds."""
+
 
 def photos_per_device(batch_size: int, device_count: int) -> int:
     """Photos of a batch on each device.
@@ -34,10 +37,11 @@ def crops_per_device(photos: int, max_crops_per_image: float) -> int:
     """M of one device: the photos on it times ``max_crops_per_image``, rounded up, at least 1.
 
     Raises:
-      DataError: ``max_crops_per_image`` is not above 0.
+      DataError: ``max_crops_per_image`` is not above 0, or more than there can be.
     """
-    if not (max_crops_per_image > 0 and math.isfinite(max_crops_per_image)):
-        raise DataError(f"data.max_crops_per_image: {max_crops_per_image} crops a photo; it must be above 0")
+    if not 0 < max_crops_per_image <= _MOST_CROPS:
+        what = f"{max_crops_per_image} crops a photo; it must be above 0 and at most {_MOST_CROPS}"
+        raise DataError(f"data.max_crops_per_image: {what}")
     # Rounded first: 30 x 0.1 is 3.0000000000000004 and must not become 4.
     return max(1, math.ceil(round(photos * max_crops_per_image, 6)))
 

@@ -162,11 +162,7 @@ def train_batches(
     """
     if start_step < 0:
         raise DataError(f"start_step: {start_step} is negative")
-    numbers = range(len(source)) if parts == "full" else source.with_boxes()
-    if not len(numbers):
-        raise DataError(
-            f"no photo with a usable box for stage part {parts!r}, which needs instances: {source.describe()}"
-        )
+    numbers = photos_for(source, parts)
     share = ProcessShare(batch_size, process_index, process_count)
     collate = _Collate.of(config, parts, side, share, device_count)
     sampler: Sampler = ShuffledSampler(len(numbers), config.seed)
@@ -178,6 +174,20 @@ def train_batches(
     reader = _Reader(source, config, sampler, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
     dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
     return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
+
+
+def photos_for(source: Source, parts: Parts) -> Sequence[int]:
+    """Numbers of the photos that a stage which reads these parts trains on.
+
+    Raises:
+      DataError: there is none.
+    """
+    numbers = range(len(source)) if parts == "full" else source.with_boxes()
+    if not len(numbers):
+        raise DataError(
+            f"no photo with a usable box for stage part {parts!r}, which needs instances: {source.describe()}"
+        )
+    return numbers
 
 
 def eval_batches(

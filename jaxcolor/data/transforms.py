@@ -179,6 +179,17 @@ def read_size(photo: PhotoFile) -> tuple[int, int]:
         return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
 
+def check_pixels(photo: PhotoFile, most: int) -> None:
+    """Checks by its header alone that a photo has not too many pixels.
+
+    Raises:
+      DataError: it has more than ``most``, the file is missing, or its header is not that of a photo.
+    """
+    with _opened(photo) as image:
+        if image.width * image.height > most:
+            raise ValueError(f"it is {image.width} x {image.height} pixels; at most {most / 1e6:g} million are taken")
+
+
 def check_header(photo: PhotoFile) -> None:
     """Checks that a file begins like a photo; cheaper than ``read_size``.
 

@@ -281,7 +281,7 @@ def evaluate(
       progress: called with the number of photos after each batch.
 
     Raises:
-      UserError: there is not one valid photo.
+      UserError: there is not one valid photo, or predictions are of none of them.
     """
     devices, tally = evaluator.devices, evaluator.tally
     rows: list[_Row] = []
@@ -311,6 +311,10 @@ def evaluate(
     protocol = describe(evaluator.scorer, tuple(own.systems), own.controls, own.vivid_temperature)
     protocol["reduced_photos"] = sum(share[3] for share in shares)
     protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
+    photos = [row.name for row in merged]
+    for prediction in evaluator.predictions:
+        prediction.check_fits(photos)
+    protocol["unused_predictions"] = {p.name: p.left_over(photos) for p in evaluator.predictions}
     if evaluator.hint_points or evaluator.samples:
         protocol |= describe_choice(evaluator.hint_points, evaluator.samples)
     scores, truth = _scores(merged, evaluator)

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from jaxcolor.data.boxes.base import photo_key
+from jaxcolor.data.boxes.matching import refuse_unmatched
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image
 from jaxcolor.runtime.errors import UserError
 
@@ -47,12 +49,29 @@ class Predictions:
             raise UserError(f"predictions {name}: {folder} holds no pictures ({', '.join(PHOTO_SUFFIXES)})")
         self._files: dict[str, Path] = {}
         for path in files:
-            other = self._files.setdefault(path.stem, path)
+            other = self._files.setdefault(photo_key(path.name), path)
             if other != path:
                 raise UserError(f"predictions {name}: {other.name} and {path.name} in {folder} have the same stem")
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def check_fits(self, photos: Sequence[str]) -> None:
+        """Checks that there is a picture of one of the photos at least.
+
+        Args:
+          photos: their names.
+
+        Raises:
+          DataError: there is none; says how the pictures would have to be called, if that can be seen.
+        """
+        if photos and not any(name in self._files for name in photos):
+            where, what = f"predictions {self.name}: {self.folder}", "pictures" if len(self) != 1 else "picture"
+            refuse_unmatched(where, what, self._files, len(self), photos, "each photo's is the file of the same stem")
+
+    def left_over(self, photos: Sequence[str]) -> int:
+        """How many pictures are of none of the photos."""
+        return len(self._files.keys() - set(photos))
 
     def read(self, names: Sequence[str], size: Int[np.ndarray, "B 2"], side: int, threads: int) -> Found:
         """The pictures of a batch.

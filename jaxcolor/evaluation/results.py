@@ -34,6 +34,9 @@ DIFFERENCES = (
 OBJECT_DIFFERENCES = ((INSTANCE, "full"), ("fused", INSTANCE))
 """Of objects alone."""
 
+_SAME_WITHOUT_BOXES = frozenset({"full", "fused", "no_boxes", "other_crops"})
+"""All are the full tree's output of a photo without boxes."""
+
 SIZE_CLASSES = {
     "below 16": (0, 16),
     "16 to 32": (16, 32),
@@ -181,6 +184,8 @@ class Results:
     def _pairs(self) -> list[tuple[str, str]]:
         best = next((s for s in reversed(SYSTEMS) if s in self.scores), None)
         pairs = [(b, w) for b, w in DIFFERENCES if b in self.scores and w in self.scores]
+        if not (self.boxes > 0).any():  # a difference of 0 would look like one that was measured
+            pairs = [pair for pair in pairs if not _SAME_WITHOUT_BOXES.issuperset(pair)]
         return pairs + [(best, other) for other in self.others if best is not None]
 
     @functools.cached_property
@@ -346,15 +351,29 @@ def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(["" if v != v else f"{v:.6g}" if isinstance(v, float) else _plain_cell(v) for v in row])
     return text.getvalue()
+
+
+def _plain_cell(value: Any) -> Any:
+    """A cell; a text that spreadsheets would run as a formula is given their mark of plain text, an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    return writable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
+
+
+def writable(text: str) -> str:
+    """A text that UTF-8 can hold: bytes of file names that are not UTF-8 are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def strict(value: Any) -> Any:
     """Nested values as plain JSON types; numbers that JSON does not know (NaN, infinity) become None."""
+    if isinstance(value, str):
+        return writable(value)
     if isinstance(value, Mapping):
-        return {str(k): strict(v) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {writable(str(k)): strict(v) for k, v in value.items()}
+    if isinstance(value, Sequence):
         return [strict(v) for v in value]
     if isinstance(value, np.generic):
         return strict(value.item())

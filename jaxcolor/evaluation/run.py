@@ -52,6 +52,7 @@ from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.progress import progress
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
 
@@ -152,6 +153,9 @@ def compare(
     during = source is not None
     source = source if source is not None else eval_source(config, model)
     photos = min(config.eval.photos or len(source), len(source))
+    if isinstance(source, PhotoSource) and (names := source.names()) is not None:
+        for prediction in predictions:
+            prediction.check_fits(names[:photos])
     # Any batch size serves any number of devices: rounded up, and the last batch is filled.
     batch_size = -(-config.eval.batch_size // devices.count) * devices.count
     batches = eval_batches(
@@ -205,9 +209,11 @@ def fid_source(config: EvalConfig, canvas: int, source: Source) -> dict[str, Any
     """What the statistics of the truth depend on: the photos, their size, the network."""
     if not config.inception:
         return {}
-    with open(config.inception, "rb") as file:
+    with open_regular(config.inception) as file:
         network = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = source.identity() if isinstance(source, PhotoSource) else source.describe()
+    identity: Any = source.describe()
+    if isinstance(source, PhotoSource):  # the photos, whatever their boxes
+        identity = {name: v for name, v in source.identity().items() if name in ("kind", "photos", "digest", "used")}
     size = [config.native_side, "native"] if config.size == "native" else [canvas, "canvas"]
     return {"photos": strict(identity), "count": config.photos, "size": size, "network": network}
 

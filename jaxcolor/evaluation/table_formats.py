@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcolor.evaluation.metrics.metric import Direction
-from jaxcolor.evaluation.tables import Cell, footnotes, tables
+from jaxcolor.evaluation.tables import Cell, footnotes, summary, tables
 from jaxcolor.runtime.text import EN_DASH, MINUS, markdown_table
 
 
 def markdown(metrics: Mapping[str, Any], intervals: bool = False) -> str:
-    """Systems, controls, published rows and gains in Markdown tables, aligned, with footnotes.
+    """The summary, then systems, controls, published rows and gains in Markdown tables, aligned, with footnotes.
 
     Args:
       metrics: what to show.
@@ -28,7 +28,7 @@ def markdown(metrics: Mapping[str, Any], intervals: bool = False) -> str:
             lines.append([row.title, *(text(cell, intervals) for cell in row.cells)])
         lines += [[row.title, *(text(cell, intervals) for cell in row.cells)] for row in table.gains]
         blocks.append("\n".join(markdown_table(lines)))
-    return "\n\n".join([*blocks, "\n".join(footnotes(metrics))])
+    return "\n\n".join(filter(None, ["\n".join(summary(metrics)), *blocks, "\n".join(footnotes(metrics))]))
 
 
 _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "Δ": r"$\Delta$"}
@@ -61,7 +61,7 @@ def latex(metrics: Mapping[str, Any]) -> str:
             for row in rows:
                 cells = (_tex(c.text) + (rf" {{\scriptsize[{_tex(c.margin)}]}}" if c.margin else "") for c in row.cells)
                 lines.append(rf"{_tex(row.title)} & {' & '.join(cells)} \\")
-        notes = _tex(" ".join(footnotes(metrics)))
+        notes = _tex(" ".join([*summary(metrics), *footnotes(metrics)]))
         lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(table.title)}. {notes}}}", r"\end{table}"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

@@ -363,14 +363,22 @@ def _diversity_tables(metrics: Mapping[str, Any]) -> list[Table]:
     return [*tables, Table(CALIBRATION_TITLE, shown, tuple(rows))]
 
 
-def footnotes(metrics: Mapping[str, Any]) -> list[str]:
-    """What a reader of the tables must know: how many photos, what was left out, what was capped."""
+NO_BOXES = "No photo has boxes: fused is the full-image network's result everywhere, and no gain over it is measured."
+
+
+def summary(metrics: Mapping[str, Any]) -> list[str]:
+    """The first lines of all tables: how many photos there are and have boxes, and what it means if none has."""
     protocol = metrics.get("protocol", {})
     at = protocol.get("compared_at") or f"at {protocol.get('canvas')}x{protocol.get('canvas')} pixels"
-    notes = [
-        f"{metrics['photos']} photos, {metrics['photos_with_boxes']} with boxes; {at}; PSNR in dB; objects are the "
-        "union of a photo's boxes."
-    ]
+    counts = f"{metrics['photos']} photos, {metrics['photos_with_boxes']} with boxes"
+    lines = [f"{counts}; {at}; PSNR in dB; objects are the union of a photo's boxes."]
+    return lines + ([NO_BOXES] if "fused" in metrics and not metrics["photos_with_boxes"] else [])
+
+
+def footnotes(metrics: Mapping[str, Any]) -> list[str]:
+    """What else a reader of the tables must know: what was left out, what was capped."""
+    protocol = metrics.get("protocol", {})
+    notes = []
     if metrics.get("objects"):
         notes.append(f"{metrics['objects']} annotated objects.")
     if protocol.get("systems_left_out"):
@@ -407,6 +415,9 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             notes.append(f"{name}: no picture of {len(missing)} photos, which miss in its row ({shown}).")
+    for name, unused in protocol.get("unused_predictions", {}).items():
+        if unused:
+            notes.append(f"{name}: {unused} pictures are of none of these photos.")
     for name, resized in protocol.get("resized_predictions", {}).items():
         if resized:
             notes.append(f"{name}: {resized} pictures were of another size and were resized.")

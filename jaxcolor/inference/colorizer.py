@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, PlacedHints, Real
-from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, dropped_message, prepare
+from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, check_photos, dropped_message, prepare
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
@@ -136,6 +136,11 @@ class Colorizer:
         )
 
     @property
+    def variables(self) -> networks.Variables:
+        """The trees, on the device."""
+        return self._predictor.variables
+
+    @property
     def has_classes(self) -> bool:
         """Whether palettes and samples can be had."""
         return has_classes(self.config)
@@ -184,7 +189,7 @@ class Colorizer:
           ValueError: lists of different lengths, what is no photo, or boxes or scores of another form.
           UserError: a file that cannot be read, a hint that cannot be placed, ``vivid`` or a saturation out of range.
         """
-        vivid, saturation = self._strengths(vivid, saturation)
+        vivid, saturation = self.strengths(vivid, saturation)
         prepared = self._prepare(photos, boxes, scores, hints)
         self._warn_of_unused(prepared, hints)
         return self._join(prepared, [photo.hints for photo in prepared], vivid, saturation)
@@ -200,7 +205,7 @@ class Colorizer:
         saturation: Real | None = None,
     ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         """As ``many``, but each result as soon as it is done; the networks run before the first."""
-        vivid, saturation = self._strengths(vivid, saturation)
+        vivid, saturation = self.strengths(vivid, saturation)
         prepared = self._prepare(photos, boxes, scores, hints)
         self._warn_of_unused(prepared, hints)
         return self._each(prepared, [photo.hints for photo in prepared], vivid, saturation)
@@ -307,7 +312,7 @@ class Colorizer:
           ValueError: see ``many``.
           UserError: see ``many``; ``count`` below 1, a seed below 0 or beyond 32 bits, weights without a class head.
         """
-        vivid, saturation = self._strengths(vivid, saturation)
+        vivid, saturation = self.strengths(vivid, saturation)
         if count < 1 or not 0 <= seed < 1 << 32:
             raise UserError(f"{count} samples of seed {seed}: at least 1, of a seed from 0 to {(1 << 32) - 1}")
         prepared = self._prepare(photos, boxes, scores, hints)
@@ -320,8 +325,12 @@ class Colorizer:
                 results[i].append(one)
         return results
 
-    def _strengths(self, vivid: Real | None, saturation: Real | None) -> tuple[float, float]:
-        """Those of a call."""
+    def strengths(self, vivid: Real | None, saturation: Real | None) -> tuple[float, float]:
+        """``vivid`` and ``saturation`` of a call: where one is None, that of the class.
+
+        Raises:
+          UserError: one is out of range, or these weights have no colors but safe ones.
+        """
         vivid = self.vivid if vivid is None else float(vivid)
         saturation = self.saturation if saturation is None else float(saturation)
         check_vivid(vivid, self.config, self.saturation_curve)
@@ -335,6 +344,7 @@ class Colorizer:
         scores: Sequence[Any] | None,
         hints: Sequence[Sequence[Hint] | None] | None,
     ) -> list[Prepared]:
+        check_photos(photos)
         none = [None] * len(photos)
         boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
         if not len(photos) == len(boxes) == len(scores) == len(hints):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -15,24 +16,31 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
-from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, same_spelling
+from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, names_in, same_spelling
+from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
-from jaxcolor.hints import Hint, match_hints, place_hints, read_hints
+from jaxcolor.hints import Hint, PhotoHints, match_hints, place_hints, read_hints
 from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
+from jaxcolor.inference.made_with import is_made_with, made_with
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
+from jaxcolor.inference.pictures import NO_METADATA, Metadata, Saving, encode, read_metadata, side_by_side
+from jaxcolor.inference.upsample import without_color
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
+from jaxcolor.runtime.places import local_path
 from jaxcolor.weights import packaged
 
 _SHEET_TILE = (320, 320)
+_BATCH_PIXELS = 1 << 26
+"""Of the photos that are held at once, but for the last: 200 MB."""
 
 _SUFFIX = "_color"
 """Of results beside the photos, and of their folders."""
-_RESULT = re.compile(rf"{_SUFFIX}(\.sample\d+|\.samples)?\.png$")
+_RESULT = re.compile(rf"{_SUFFIX}(\.sample\d+|\.samples|\.side_by_side)?\.(png|jpg|webp|tif)$")
 
 
 class Job(NamedTuple):
@@ -43,6 +51,8 @@ class Job(NamedTuple):
     boxes: Boxes | None
     """None: there is no box file or entry."""
     hints: tuple[Hint, ...] = ()
+    vivid: float | None = None
+    """None: as the command says."""
 
     @property
     def has_boxes(self) -> bool:
@@ -65,11 +75,14 @@ def colorize_files(
     saturation: float = 1.0,
     samples: int = 0,
     seed: int = 0,
+    saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
+    beside: bool = False,
 ) -> None:
-    """Color photos, and those of folders, into ``<output>/<stem>.png``, or beside them (``plan``).
+    """Color photos, and those of folders, into a folder, or beside them, under names that ``plan`` says.
 
-    A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``. A photo
-    or box file that cannot be read costs one line on standard error; the others are processed.
+    A job that was stopped goes on: photos whose results are there are skipped and counted, unless ``replace``; those
+    of other weights or settings too, which is said. A photo or box file that cannot be read costs one line on standard
+    error; the others are processed.
 
     Args:
       photos: photos or folders of photos.
@@ -80,12 +93,15 @@ def colorize_files(
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
       replace: color photos again whose results exist; otherwise no file that exists is replaced.
-      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read.
-      vivid: see ``Colorizer``; None: as the weights' field ``decode`` says.
+      hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read. Boxes that it names
+        for a photo are used in place of others.
+      vivid: see ``Colorizer``; None: as the hints file says of a photo, or else the weights' field ``decode``.
       saturation: factor of the chroma.
       samples: so many different results of each photo besides, ``<stem>.sample1.png`` and on, the most probable first,
         and a contact sheet of all, ``<stem>.samples.png``; 0: none.
       seed: of the samples.
+      saving: format and quality of the results; the metadata of photos is carried over (``inference.pictures``).
+      beside: the photo without colors and the result in one picture besides, ``<stem>.side_by_side.png``.
 
     Raises:
       UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
@@ -95,19 +111,32 @@ def colorize_files(
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     if samples < 0 or not 0 <= seed < 1 << 32:
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")
-    paths = plan(photos, output)
-    written = [path for result in paths.values() for path in (result, *_sample_paths(result, samples))]
+    saving.check()
+    output = None if output is None else Path(local_path(output, "output"))
+    paths = plan(photos, output, saving.suffix)
+    written = [
+        path
+        for result in paths.values()
+        for path in (result, *_sample_paths(result, samples), *([_beside_path(result)] if beside else []))
+    ]
     if len(set(written)) < len(written):
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
+    settings = made_with(
+        weights,
+        hints,
+        boxes=None if boxes is None else os.path.abspath(boxes),
+        missing_boxes=missing_boxes,
+        boxes_per_photo=boxes_per_photo,
+        vivid=vivid,
+        saturation=saturation,
+        samples=samples,
+        seed=seed if samples else None,
+    )
+    saving = saving._replace(settings=settings)
     if not replace:
-        given = len(paths)
-        paths = {photo: result for photo, result in paths.items() if not _is_done(result, samples)}
-        if len(paths) < given:
-            place = "colored" if output is None else f"in {output}"
-            there = f"{given - len(paths)} of {given} photos are {place} already"
-            print(f"{there}: skipped; --force colors them again", file=sys.stderr)
+        paths = _not_done(paths, output, samples, settings)
         if not paths:
             return
     store = None if boxes is None else open_store(boxes)
@@ -117,12 +146,12 @@ def colorize_files(
         raise UserError(f"--samples: {named} has no class head, from whose distribution samples are drawn")
     failures, dropped = _Failures(), _Dropped()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
-    of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo)
+    of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo.hints)
     if colorizer.uses_boxes or samples or of_objects:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
     elif store is not None or any(_boxes_beside(photo).is_dir() for photo in paths):
         print(f"{named} holds the full-image network only: boxes are not used", file=sys.stderr)
-    jobs = [job._replace(hints=hinted.get(job.photo, ())) for job in jobs]
+    jobs = [_steered(job, hinted.get(job.photo, PhotoHints()), vivid) for job in jobs]
     for job in jobs:
         _check_hints(job)
     without = sum(job.boxes is None for job in jobs)
@@ -131,8 +160,8 @@ def colorize_files(
     for folder in {job.output.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(jobs, batch_size, colorizer.uses_boxes):
-            _color_batch(colorizer, batch, failures, dropped, samples, seed, replace)
+        for batch in _batches(jobs, batch_size, colorizer.uses_boxes, failures):
+            _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside)
             bar.update(len(batch))
     dropped.report()
     print(f"{len(paths) - failures.count} photos colored into {_described(output, list(paths.values()))}")
@@ -142,24 +171,18 @@ def colorize_files(
 
 def _color_batch(
     colorizer: Colorizer,
-    batch: Sequence[Job],
-    failures: _Failures,
+    batch: Sequence[tuple[Job, np.ndarray]],
     dropped: _Dropped,
     samples: int,
     seed: int,
     replace: bool,
+    saving: Saving,
+    beside: bool,
 ) -> None:
-    """Color the photos of a batch that can be read, and write each result as soon as it is done."""
-    rgb: dict[Path, np.ndarray] = {}
-    for job in batch:
-        try:
-            rgb[job.photo] = read_rgb(job.photo)
-        except DataError as error:
-            failures.add(error)
-    jobs = [job for job in batch if job.photo in rgb]
-    for job in jobs:
-        dropped.add(job, (rgb[job.photo].shape[1], rgb[job.photo].shape[0]))
-    pictures = [rgb[job.photo] for job in jobs]
+    """Color the photos of a batch, and write each result as soon as it is done."""
+    jobs, pictures = [job for job, _ in batch], [rgb for _, rgb in batch]
+    for job, rgb in batch:
+        dropped.add(job, (rgb.shape[1], rgb.shape[0]))
     boxes = [job.boxes.boxes if job.boxes else None for job in jobs]
     scores = [job.boxes.scores if job.boxes else None for job in jobs]
     hints = [job.hints for job in jobs]
@@ -167,23 +190,30 @@ def _color_batch(
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
         warnings.simplefilter("ignore", UnusedBoxesWarning)  # reported once
-        coming = colorizer.iterate(pictures, boxes, scores, hints)
+        coming = colorizer.iterate(pictures, boxes, scores, hints, vivid=jobs[0].vivid)
     for warning in caught:
         tqdm.write(f"warning: {warning.message}", file=sys.stderr)
     results = []
-    for job, result in zip(jobs, coming, strict=True):
-        _write(job.output, result, replace)
+    for job, picture, result in zip(jobs, pictures, coming, strict=True):
+        metadata = read_metadata(job.photo)
+        lost = _write(job.output, result, replace, saving, metadata)
+        if lost:
+            what = f"its {' and '.join(lost)} could not be carried over"
+            tqdm.write(printable(f"warning: {job.photo}: {what}"), file=sys.stderr)
+        if beside:
+            gray = without_color(picture)
+            _write(_beside_path(job.output), side_by_side(gray, result), replace, saving)
         if samples:  # their sheet shows it
             results.append(result)
-    if not samples or not jobs:
+    if not samples:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DroppedBoxesWarning)
-        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints)
+        drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints, vivid=jobs[0].vivid)
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
         *places, sheet = _sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
-            _write(place, alternative, replace)
+            _write(place, alternative, replace, saving, read_metadata(job.photo))
         for place in places[len(alternatives) :]:  # of an earlier run that found more
             if replace:
                 place.unlink(missing_ok=True)
@@ -194,7 +224,16 @@ def _color_batch(
             )
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
-        _write(sheet, np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE)), replace)
+        grid = np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE))
+        _write(sheet, grid, replace, Saving(weights=saving.weights))
+
+
+def _steered(job: Job, given: PhotoHints, vivid: float | None) -> Job:
+    """A photo with what the hints file says of it: its boxes before others, the command's ``vivid`` before its own."""
+    boxes = job.boxes
+    if given.boxes is not None:  # the first are the best
+        boxes = Boxes(given.boxes.astype(np.float32), -np.arange(len(given.boxes), dtype=np.float32))
+    return job._replace(boxes=boxes, hints=given.hints, vivid=given.vivid if vivid is None else None)
 
 
 def _check_hints(job: Job) -> None:
@@ -208,6 +247,20 @@ def _check_hints(job: Job) -> None:
     place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
 
 
+def _not_done(paths: Mapping[Path, Path], output: Path | None, samples: int, settings: str) -> dict[Path, Path]:
+    """The photos that have no result yet; says how many have, and whether some are of other settings."""
+    done = {photo: result for photo, result in paths.items() if _is_done(result, samples)}
+    if done:
+        place = "colored" if output is None else f"in {output}"
+        there = f"{len(done)} of {len(paths)} photos are {place} already"
+        print(f"{there}: skipped; --force colors them again", file=sys.stderr)
+    other = [result for result in done.values() if not is_made_with(result, settings)]
+    if other:
+        which = f"{len(other)} of these pictures, such as {printable(str(other[0]))},"
+        print(f"warning: {which} were made with other weights, boxes or settings: kept as they are", file=sys.stderr)
+    return {photo: result for photo, result in paths.items() if photo not in done}
+
+
 def _is_done(result: Path, samples: int) -> bool:
     """Whether a photo was colored before: the contact sheet of its samples, if there are to be any, comes last."""
     return all(path.is_file() for path in (result, *_sample_paths(result, samples)[-1:]))
@@ -217,8 +270,13 @@ def _sample_paths(result: Path, samples: int) -> list[Path]:
     """Where a photo's samples and their contact sheet go."""
     if not samples:
         return []
-    names = [*(f"sample{number}" for number in range(1, samples + 1)), "samples"]
-    return [result.with_name(f"{result.stem}.{name}.png") for name in names]
+    names = [*(f"sample{number}{result.suffix}" for number in range(1, samples + 1)), "samples.png"]
+    return [result.with_name(f"{result.stem}.{name}") for name in names]
+
+
+def _beside_path(result: Path) -> Path:
+    """Where the photo beside its result goes."""
+    return result.with_name(f"{result.stem}.side_by_side{result.suffix}")
 
 
 def _thumbnail(rgb: np.ndarray) -> Image.Image:
@@ -267,8 +325,8 @@ class _Dropped:
             print(f"warning: {counts}{advice}", file=sys.stderr)
 
 
-def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
-    """Each photo and where its result is written, in the order given.
+def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> dict[Path, Path]:
+    """Each photo and where its result, of that suffix, is written, in the order given.
 
     Without an output folder, the result of a photo is ``<stem>_color.png`` beside it, and those of a folder go into
     ``<folder>_color`` beside the folder. What looks like such a result, and whose photo is given too, is left out.
@@ -276,6 +334,7 @@ def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     Args:
       photos: photos and folders of photos.
       output: folder; None: beside the photos.
+      suffix: of the results.
 
     Raises:
       UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
@@ -288,9 +347,9 @@ def plan(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     folders: set[Path] = set()
     for photo, path in given:
         if output is None and photo == path:
-            result = photo.with_name(f"{photo.stem}{_SUFFIX}.png")
+            result = photo.with_name(f"{photo.stem}{_SUFFIX}{suffix}")
         else:
-            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}.png"
+            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}{suffix}"
             folders.add(result.parent)
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
@@ -370,24 +429,37 @@ def _expand(path: Path) -> list[Path]:
 def _with_boxes(
     paths: Mapping[Path, Path], boxes: BoxStore | None, missing_boxes: str, failures: _Failures
 ) -> Iterator[Job]:
-    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure."""
+    """The photos with their boxes; one whose boxes are missing or cannot be read is a failure.
+
+    Raises:
+      DataError: a store has entries, and not one fits a photo.
+    """
+    if boxes is not None:
+        _check_fits(boxes, list(paths))
     beside: dict[Path, BoxStore | None] = {}
+    said: list[BoxStore] = []  # those of which a name was shown
     for photo, output in paths.items():
         store = boxes
         if store is None:
             path = _boxes_beside(photo)
             if path not in beside:
-                beside[path] = open_store(path) if path.is_dir() else None
+                beside[path] = found_store = open_store(path) if path.is_dir() else None
+                if found_store is not None:
+                    _check_fits(found_store, [p for p in paths if _boxes_beside(p) == path])
             store = beside[path]
         key = same_spelling(photo.stem)
         try:
             none = store is None or (missing_boxes == "none" and key not in store)
             found = None if none or store is None else store.read(key)
-            if found is not None and isinstance(store, SizedStore):
+            if found is not None and isinstance(store, SizedStore) and store.photo_size(key) is not None:
                 found = fit_boxes(store, key, found, read_size(photo))
             yield Job(photo, output, found)
         except MissingBoxesError as error:
-            failures.add(DataError(f"{error}; --missing-boxes none takes its photo for one without boxes"))
+            line = f"{error}; --missing-boxes none takes its photo for one without boxes"
+            if store is not None and store not in said:
+                said.append(store)
+                line += names_in(store)
+            failures.add(DataError(line))
         except DataError as error:
             failures.add(error)
 
@@ -397,16 +469,47 @@ def _boxes_beside(photo: Path) -> Path:
     return _beside(Path(os.path.abspath(photo)).parent, "_bbox")  # not resolved: a link's boxes lie beside the link
 
 
-def _batches(jobs: Sequence[Job], size: int, crops: bool) -> Iterator[Sequence[Job]]:
-    """Photos with crops first, then those without: batches of one kind compile for fewer shapes."""
-    for has_crops in (True, False):
-        kind = [job for job in jobs if (crops and job.has_boxes) == has_crops]
-        for start in range(0, len(kind), size):
-            yield kind[start : start + size]
-
-
-def _write(path: Path, rgb: np.ndarray, replace: bool) -> None:
-    if not replace and path.exists():
+def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:
+    """Refuses a store none of whose entries is of a photo, or of one beside: of few photos none may have boxes."""
+    keys = [same_spelling(photo.stem) for photo in photos]
+    if any(key in store for key in keys):
         return
+    folders = dict.fromkeys(photo.parent for photo in photos)
+    beside = (p for folder in folders for p in sorted(folder.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES)
+    check_fits(store, list(dict.fromkeys([*keys, *(same_spelling(p.stem) for p in beside)])))
+
+
+def _batches(
+    jobs: Sequence[Job], size: int, crops: bool, failures: _Failures
+) -> Iterator[list[tuple[Job, np.ndarray]]]:
+    """Jobs with the pixels of their photos; those whose photo cannot be read are failures.
+
+    Photos with crops first, then those without: batches of one kind compile for fewer shapes. One ``vivid`` each. A
+    batch also ends where its photos have too many pixels to hold more of them.
+    """
+    for has_crops, vivid in itertools.product((True, False), dict.fromkeys(job.vivid for job in jobs)):
+        batch: list[tuple[Job, np.ndarray]] = []
+        for job in jobs:
+            if (crops and job.has_boxes) != has_crops or job.vivid != vivid:
+                continue
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of Pillow's limit on
+                    batch.append((job, read_rgb(job.photo)))
+            except DataError as error:
+                failures.add(error)
+            if len(batch) == size or sum(rgb.size for _, rgb in batch) >= 3 * _BATCH_PIXELS:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+def _write(
+    path: Path, rgb: np.ndarray, replace: bool, saving: Saving, metadata: Metadata = NO_METADATA
+) -> tuple[str, ...]:
+    """Write a picture; what of its metadata could not be kept."""
+    if not replace and path.exists():
+        return ()
     with atomic_write(path) as part:
-        Image.fromarray(rgb).save(part, format="PNG")
+        return encode(part, rgb, saving, metadata)

@@ -16,6 +16,8 @@ from jaxcolor.boxes import DroppedBoxes, best_scores, clean_boxes
 from jaxcolor.data.transforms import example, read_rgb, upright_rgb
 from jaxcolor.data.types import Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
+from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.places import local_path
 
 if TYPE_CHECKING:
     PhotoInput = str | os.PathLike[str] | Image.Image | np.ndarray | jax.Array
@@ -70,7 +72,7 @@ def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
       ValueError: nothing of what is taken; the message says what is.
     """
     if isinstance(photo, (str, os.PathLike)):
-        return read_rgb(Path(photo))
+        return read_rgb(Path(local_path(photo, "photo")))
     if isinstance(photo, Image.Image):
         return np.asarray(upright_rgb(photo))
     if not isinstance(photo, (np.ndarray, jax.Array)):
@@ -82,6 +84,23 @@ def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
     if pixels.dtype.itemsize == 2:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def check_photos(photos: object) -> None:
+    """Checks that what is to be several photos is not one: an array of (H, W, 3) would be H photos of (W, 3).
+
+    Raises:
+      ValueError: it is one photo, or nothing of which there are several.
+    """
+    if isinstance(photos, (np.ndarray, jax.Array)):
+        wrong = "" if photos.ndim == 4 else f"{photos.shape} {photos.dtype}"
+    else:
+        several = isinstance(photos, Sequence) and not isinstance(photos, (str, bytes))
+        wrong = "" if several else type(photos).__name__
+    if wrong:
+        raise ValueError(
+            f"photos are a list or another sequence, or an array (N, H, W, 3); each is {TAKEN}; not {wrong}"
+        )
 
 
 def prepare(
@@ -112,10 +131,11 @@ def prepare(
     """
     rgb = read_photo(photo)
     size = (rgb.shape[1], rgb.shape[0])
-    raw = np.zeros((0, 4)) if boxes is None or not np.size(boxes) else np.asarray(boxes, np.float64)
+    raw = _numbers(boxes, f"{where}: boxes are x0, y0, x1, y1, (N, 4)")
+    raw = raw if raw.size else np.zeros((0, 4))
     if raw.ndim != 2 or raw.shape[1] != 4:
         raise ValueError(f"boxes are (N, 4), not {raw.shape}")
-    order = -np.arange(len(raw), dtype=np.float64) if scores is None else np.asarray(scores, np.float64)
+    order = -np.arange(len(raw), dtype=np.float64) if scores is None else _numbers(scores, f"{where}: scores are (N,)")
     if order.shape != (len(raw),):
         raise ValueError(f"{len(raw)} boxes but scores of shape {order.shape}")
     clean = clean_boxes(raw, order, size)
@@ -133,6 +153,14 @@ def prepare(
         clean.dropped,
         look_like_shares(raw, size),
     )
+
+
+def _numbers(value: Any, form: str) -> Float[np.ndarray, ...]:
+    """An array of what a caller gave, whatever it is."""
+    try:
+        return np.asarray(() if value is None else value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{form}, numbers; not {type(value).__name__}: {one_line(error)}") from error
 
 
 def dropped_message(photos: Sequence[Prepared]) -> str | None:

@@ -189,7 +189,9 @@ class Predictor:
         """The colors of each photo's usable boxes, all of them, and then of its points (x, y in pixels)."""
         self._need_classes()
         cells = [
-            np.concatenate([self._cells(photo, photo.boxes), self._point_cells(photo, of_photo)])
+            np.concatenate(
+                [box_cells(photo.boxes, photo.size, self.config), point_cells(of_photo, photo.size, self.config)]
+            )
             for photo, of_photo in zip(photos, points, strict=True)
         ]
         found: list[list[ObjectColors]] = [[] for _ in photos]
@@ -212,50 +214,25 @@ class Predictor:
         found: list[list[PlacedHints]] = [[] for _ in photos]
         for fused, rows in _kinds(photos):
             kind = [photos[i] for i in rows]
-            boxes, owner = _packed([self._cells(photo, photo.boxes[photo.used]) for photo in kind])
+            boxes, owner = _packed([box_cells(photo.boxes[photo.used], photo.size, self.config) for photo in kind])
             inputs = self._inputs(kind, [photo.hints for photo in kind])
             drawn = self._alternatives(key, self.variables, *inputs, boxes, owner, fused=fused, count=count)
             drawn = jax.device_get(drawn)
             for place, i in enumerate(rows):
                 objects = np.concatenate([[len(owner) + place], np.flatnonzero(owner == place)])
                 found[i] = [
-                    self._placed(photos[i], drawn, int(result), objects)
+                    sample_hints(
+                        drawn,
+                        int(result),
+                        objects,
+                        photos[i].size,
+                        photos[i].boxes[photos[i].used],
+                        photos[i].hints,
+                        grid_side(self.config),
+                    )
                     for result in np.flatnonzero(drawn.valid[:, place])
                 ]
         return found
-
-    def _placed(self, photo: Prepared, drawn: Alternatives, result: int, objects: Int[np.ndarray, " n"]) -> PlacedHints:
-        """The hints of one result: the background, then the photo's objects, then what a person gave."""
-        boxes = np.concatenate([[[0, 0, *photo.size]], photo.boxes[photo.used]]).astype(np.float64)
-        sides = boxes[1:, 2:] - boxes[1:, :2]
-        radius = np.full(len(boxes), RADIUS_SHARE * max(photo.size))
-        radius[1:] = np.minimum(radius[1:], OBJECT_SHARE * sides.min(axis=1))
-        cells, shown, ab = (np.asarray(a)[result, objects] for a in (drawn.cells, drawn.shown, drawn.ab))
-        xy = (cells + 0.5) * (np.array(photo.size) / self._grid_side)
-        # The cells of a small object reach out of its box.
-        xy = np.clip(xy, boxes[:, None, :2], np.nextafter(boxes[:, None, 2:], 0))
-        which = np.nonzero(shown)[0]
-        return PlacedHints(
-            np.concatenate([xy[shown], photo.hints.xy]),
-            np.concatenate([radius[which], photo.hints.radius]),
-            np.concatenate([ab[which], photo.hints.ab]),
-        )
-
-    @property
-    def _grid_side(self) -> int:
-        return self.config.side >> int(OUTPUTS.get(CLASS_HEAD).level)
-
-    def _cells(self, photo: Prepared, boxes: Int32[np.ndarray, "N 4"]) -> Int32[np.ndarray, "N 4"]:
-        """x0, y0, width, height of boxes on the class head's grid."""
-        level = OUTPUTS.get(CLASS_HEAD).level
-        return level_boxes(boxes, photo.size, self.config.side)[:, level]
-
-    def _point_cells(self, photo: Prepared, points: Float[np.ndarray, "N 2"]) -> Int32[np.ndarray, "N 4"]:
-        """The squares around points."""
-        side = self._grid_side
-        cell = np.minimum(np.floor(points / np.array(photo.size) * side), side - 1)
-        start, end = np.maximum(cell - _POINT_CELLS // 2, 0), np.minimum(cell + _POINT_CELLS // 2 + 1, side)
-        return np.concatenate([start, end - start], axis=1).astype(np.int32)
 
     def _need_classes(self) -> None:
         if not has_classes(self.config):
@@ -279,6 +256,62 @@ class Predictor:
             packed = Hints(*(np.concatenate(arrays) for arrays in zip(*crop, strict=True)))
             given = BatchHints(_filled_up(stacked, len(filled)), _filled_up(packed, crops))
         return batch, given
+
+
+def grid_side(config: ModelConfig) -> int:
+    """Of the class head's grid."""
+    return config.side >> int(OUTPUTS.get(CLASS_HEAD).level)
+
+
+def box_cells(boxes: Int32[np.ndarray, "N 4"], size: tuple[int, int], config: ModelConfig) -> Int32[np.ndarray, "N 4"]:
+    """x0, y0, width, height of a photo's boxes on the class head's grid."""
+    return level_boxes(boxes, size, config.side)[:, OUTPUTS.get(CLASS_HEAD).level]
+
+
+def point_cells(
+    points: Float[np.ndarray, "N 2"], size: tuple[int, int], config: ModelConfig
+) -> Int32[np.ndarray, "N 4"]:
+    """The squares around points of a photo on the class head's grid."""
+    side = grid_side(config)
+    cell = np.minimum(np.floor(points / np.array(size) * side), side - 1)
+    start, end = np.maximum(cell - _POINT_CELLS // 2, 0), np.minimum(cell + _POINT_CELLS // 2 + 1, side)
+    return np.concatenate([start, end - start], axis=1).astype(np.int32)
+
+
+def sample_hints(
+    drawn: Alternatives,
+    result: int,
+    objects: Int[np.ndarray, " n"],
+    size: tuple[int, int],
+    boxes: Int32[np.ndarray, "m 4"],
+    given: PlacedHints,
+    side: int,
+) -> PlacedHints:
+    """The hints of one result: the background, then the photo's objects, then what a person gave.
+
+    Args:
+      drawn: on the host.
+      result: its number.
+      objects: rows of ``drawn``: the photo's background and its m boxes.
+      size: width and height of the photo in pixels.
+      boxes: the photo's objects, in its pixels.
+      given: by a person.
+      side: of the grid on which they were drawn (``grid_side``).
+    """
+    bounds = np.concatenate([[[0, 0, *size]], boxes]).astype(np.float64)
+    sides = bounds[1:, 2:] - bounds[1:, :2]
+    radius = np.full(len(bounds), RADIUS_SHARE * max(size))
+    radius[1:] = np.minimum(radius[1:], OBJECT_SHARE * sides.min(axis=1))
+    cells, shown, ab = (np.asarray(a)[result, objects] for a in (drawn.cells, drawn.shown, drawn.ab))
+    xy = (cells + 0.5) * (np.array(size) / side)
+    # The cells of a small object reach out of its box.
+    xy = np.clip(xy, bounds[:, None, :2], np.nextafter(bounds[:, None, 2:], 0))
+    which = np.nonzero(shown)[0]
+    return PlacedHints(
+        np.concatenate([xy[shown], given.xy]),
+        np.concatenate([radius[which], given.radius]),
+        np.concatenate([ab[which], given.ab]),
+    )
 
 
 def _kinds(photos: Sequence[Prepared]) -> Iterator[tuple[bool, list[int]]]:

@@ -174,6 +174,11 @@ def join(
     return result
 
 
+def without_color(photo: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A photo's L* alone."""
+    return join(photo, np.zeros((1, 1, 2), np.float32), upsampling="bilinear")
+
+
 class _Planes:
     """Planes of the canvas at the photo's size, of which any rows can be had.
 

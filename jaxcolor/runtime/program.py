@@ -18,8 +18,10 @@ from absl import app, flags, logging
 
 from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
+from jaxcolor.runtime.devices import check_devices
 from jaxcolor.runtime.distributed import ProcessFlags
 from jaxcolor.runtime.errors import UserError, exit_status
+from jaxcolor.runtime.places import check_flags
 from jaxcolor.runtime.registry import import_modules
 
 T = TypeVar("T")
@@ -56,6 +58,7 @@ def run(
         def checked() -> None:
             if len(rest) > 1:
                 raise UserError(f"unexpected arguments: {' '.join(rest[1:])}")
+            check_flags(flags.FLAGS, config.name)
             for holder in (config, *required):
                 if not holder.value:
                     raise UserError(f"--{holder.name} is missing; see python {name} --help")
@@ -66,6 +69,7 @@ def run(
 
             from jaxcolor.runtime.compile_cache import compile_cache  # JAX is imported by it
 
+            check_devices()
             with compile_cache():
                 work(built)
 

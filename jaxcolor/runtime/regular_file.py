@@ -8,6 +8,9 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+MOST_BYTES = 64 << 20
+"""Of a file of JSON that describes something; boxes and photos have limits of their own."""
+
 
 def check_regular(path: str | Path) -> None:
     """Checks that a path leads to a regular file or a folder, if to anything.
@@ -21,6 +24,19 @@ def check_regular(path: str | Path) -> None:
         return  # said by whoever opens it
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "is no regular file but a pipe, a socket or a device", str(path))
+
+
+def read_regular(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """What is in a file, all of it.
+
+    Raises:
+      OSError: it cannot be read, is no regular file, or has more than ``most`` bytes; names the path.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"has more than {most >> 20} MiB, which no file of its kind has", str(path))
+    return data
 
 
 def open_regular(path: str | Path) -> BufferedReader:

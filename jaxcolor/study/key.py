@@ -146,4 +146,7 @@ def _check(path: Path, key: Key) -> None:
     compared = {system for pair in pairs[0] for system in pair}
     if compared != set(key.systems) or any(len(pair) != 2 for pair in pairs[0]):
         raise StudyError(f"{path}: systems: must be those that the deck compares")
-    check_numbers(key.deck)
+    try:
+        check_numbers(key.deck)
+    except StudyError as error:
+        raise StudyError(f"{path}: deck: {error}") from error

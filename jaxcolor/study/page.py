@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxcolor.runtime.errors import one_line
 from jaxcolor.runtime.html import environment
+from jaxcolor.runtime.regular_file import read_regular
 from jaxcolor.study.plan import Deck, Settings, StudyError
 
 WORDING = {
@@ -75,7 +76,7 @@ def read_wording(path: Path | None, condition: str) -> dict[str, str]:
     if path is None:
         return own
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(read_regular(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error, 120)
         raise StudyError(f"--wording {path}: cannot be read as JSON: {reason}") from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxcolor.runtime.errors import one_line
-from jaxcolor.runtime.regular_file import check_regular
+from jaxcolor.runtime.regular_file import read_regular
 from jaxcolor.study.plan import StudyError
 
 
@@ -25,8 +25,7 @@ def read_object(path: Path, schema: str, version: int) -> dict[str, Any]:
       StudyError: it cannot be read, is no such object, or is of another schema or version.
     """
     try:
-        check_regular(path)
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_regular(path).decode("utf-8-sig"))
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror or one_line(error, 120)}") from error
     except (ValueError, RecursionError) as error:
@@ -88,10 +87,11 @@ class Fields:
 
     def number(self, name: str) -> float:
         """A finite number of at least 0."""
-        value = float(self.take(name, (int, float), "a number of at least 0"))
-        if not (math.isfinite(value) and value >= 0):
-            raise StudyError(f"{self._where}: {name!r} is {value}; must be a number of at least 0")
-        return value
+        value = self.take(name, (int, float), "a number of at least 0")
+        if not 0 <= value <= sys.float_info.max:  # compared: no float holds the largest of JSON's integers
+            said = float(value) if abs(value) <= sys.float_info.max or value != value else _short(value)
+            raise StudyError(f"{self._where}: {name!r} is {said}; must be a number of at least 0")
+        return float(value)
 
     def items(self, name: str) -> list[Any]:
         """A list."""

@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.config_io import from_dict, to_dict
+from jaxcolor.registries import SOURCES
 from jaxcolor.training.optimizer import learning_rate
 from jaxcolor.training.stages import Stage
 
@@ -24,13 +25,34 @@ Shapes = dict[tuple[str, str, str], str]
 """(Kind of array, its module, its name) -> type and shape: ``('params', 'conv1_1', 'kernel')`` -> ``float32[3,3]``."""
 
 
+PLACES = frozenset({"path", "data_dir", "list_path"}) | {
+    f"{boxes}_{field}" for boxes in ("boxes", "truth_boxes") for field in ("path", "format")
+}
+"""Fields of the data that say where photos and boxes lie. What is there decides the numbers (``PhotoSource.identity``):
+the same photos under another path, or on another machine, are the same."""
+
+
 def stage_settings(config: Config, stage: Stage) -> dict[str, Any]:
     """The part of a config that decides the numbers of a stage: what a resumed run must have in common with it."""
     values = to_dict(config)
     common = ("seed", "sync_batch_norm", "low_chroma", "objective", "hints", "optimizer", "model")
     # How fast photos are read, and where their sizes are cached, changes no number.
-    data = {k: v for k, v in values["data"].items() if k not in ("threads", "workers", "index_path")}
-    return {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
+    left_out = {"threads", "workers", "index_path"}
+    if config.data.source in SOURCES.names:  # whose identity holds what is there
+        left_out |= PLACES
+    data = {k: v for k, v in values["data"].items() if k not in left_out}
+    objective = {k: _content(v) if k in ("prior", "vgg16") else v for k, v in values["objective"].items()}
+    found = {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
+    return {**found, "objective": objective}
+
+
+def _content(name: str) -> str:
+    """A digest of the file that a setting names, wherever it lies; the setting itself where that is no file."""
+    path = Path(name.partition(":")[2] or name)
+    if not name or not path.is_file():
+        return name
+    with path.open("rb") as file:
+        return f"{path.suffix} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def tree_digests(trees: Mapping[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import jax
 
 from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.config_io import to_dict
+from jaxcolor.data.loader import photos_for
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
@@ -20,6 +21,7 @@ from jaxcolor.registries import TRACKERS, import_parts
 from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.runtime.places import local_path
 from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.clock import Clock
@@ -79,6 +81,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
     """
     check_main_guard()
     stages = stages_of(config)
+    workdir = Path(local_path(workdir, "--workdir"))
     devices = Devices.all(config.mapping)
     _check(config, stages, devices, measure)
     workdirs.check(workdir, config.resume, [stage.name for stage in stages])
@@ -92,6 +95,8 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     source = make_source(config.data, config.model.side)
     # Steps are needed also of those stages of which only the result is read.
     needed = {name for stage in stages for name in (stage.name, *stage.needs)}
+    for stage in stages:
+        photos_for(source, stage.parts)  # before hours of the stages before it
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     steps = ", ".join(f"{stage.name} {_length(stage_config(config, stage))}" for stage in stages)
     devices.say(
@@ -129,7 +134,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     settings, backbone = stage_config(config, stage), backbone_class(config.model)
     # Part of the stage's own identity; a later stage that only reads its result need not know it.
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
-    started = {"start_from": config.start_from, "begun_from": begun_from}
+    started = {"begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
     _set_damaged_aside(run, stage)
     with Checkpoints(workdir / stage.name, keep, run.origin) as checkpoints:

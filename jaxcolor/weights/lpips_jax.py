@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights.reference import WeightsError
 
 Trunk = Literal["alexnet", "vgg16"]
@@ -88,12 +89,12 @@ def read_trunk(path: str | Path, trunk: Trunk) -> list[Layer]:
 def _opened(path: Path, trunk: Trunk) -> Iterator[io.BufferedIOBase]:
     """The checkpoint's bytes: the file, or its member of the archive, which is read whole and never unpacked."""
     if path.suffix != ".gz":
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             yield file
         return
     ending = f"{PACKAGE}/weights/{trunk}.ckpt"
     try:
-        with tarfile.open(path) as archive:
+        with open_regular(path) as file, tarfile.open(fileobj=file) as archive:
             members = [member for member in archive if member.isfile() and member.name.endswith(f"/{ending}")]
             found = archive.extractfile(members[0]) if members else None
             data = None if found is None else found.read()

@@ -172,6 +172,9 @@ def load(path: str | Path) -> NativeWeights:
             _refuse(title, _problems(config, trees, described))
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
+        if path.suffix in (".pth", ".pt"):
+            advice = f"jaxcolor convert {path} WEIGHTS.safetensors makes a file of ours of the reference's"
+            raise WeightsError(f"{path}: a file of PyTorch's by its name; {advice}") from error
         raise WeightsError(f"{path}: damaged, cut short or not a safetensors file ({error})") from error
     if about.storage != "float":
         _refuse(f"{path}: damaged weights", bad_scales(arrays))
@@ -197,7 +200,7 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
     try:
         about = json.loads(metadata[METADATA_KEY])
         found = about["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from error
     if found != FORMAT:
         raise WeightsError(

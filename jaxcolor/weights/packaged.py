@@ -15,7 +15,11 @@ from typing import NamedTuple
 
 import jaxcolor
 from jaxcolor.runtime.atomic import write_text
+from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.places import local_path
+from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.weights import native
+from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import NativeWeights
 from jaxcolor.weights.reference import WeightsError
 
@@ -69,6 +73,18 @@ def described(weights: str | Path | None) -> str:
     return known[name].file if name in known else name
 
 
+def digest(weights: str | Path | None) -> str | None:
+    """SHA-256 of the file of weights; None for what cannot be read, which ``load`` reports."""
+    if is_name(weights):
+        entry = read_registry(folder()).get(DEFAULT if weights is None else str(weights))
+        return None if entry is None else entry.sha256
+    try:
+        with open_regular(find_weights(str(weights))) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, UserError):
+        return None
+
+
 def load(weights: str | Path | None = None) -> NativeWeights:
     """Read weights: by their name, those of the package, whose checksum is verified; else a file.
 
@@ -80,7 +96,7 @@ def load(weights: str | Path | None = None) -> NativeWeights:
       WeightsError: this installation has no weights of that name, or other ones than it should; or as ``native.load``.
     """
     if weights is not None and not is_name(weights):
-        return native.load(weights)
+        return native.load(local_path(weights, "weights"))
     name = DEFAULT if weights is None else str(weights)
     entry = read_registry(folder()).get(name)
     resource = None if entry is None else folder() / entry.file

@@ -214,7 +214,8 @@ def _refuse_other_branches(path: Path, form: Form) -> None:
         raise WeightsError(
             f"{path}: by its name this is the {branches[path.name]} branch; one file alone must be the full branch, "
             f"{names.REFERENCE_FILES['full']}. For all three give their folder. If it is a full branch all the same "
-            "(the reference's siggraph_retrained is), say that its form is 'reference'"
+            "(the reference's siggraph_retrained is), say that its form is 'reference': --form of jaxcolor convert, "
+            "--config.start_form in training"
         )
 
 
@@ -225,7 +226,7 @@ def _form(path: Path, form: Form) -> HintMask:
         raise WeightsError(
             f"{path}: the reference's full branch and siggraph17 of the colorizers package have the same keys but "
             "another hint mask, and this name is of neither; say that its form is 'reference' (mask -0.5 without a "
-            "hint) or 'siggraph17' (mask 0, as Caffe's)"
+            "hint) or 'siggraph17' (mask 0, as Caffe's): --form of jaxcolor convert, --config.start_form in training"
         )
     return found
 

@@ -35,6 +35,9 @@ SCALE = "scale"
 LEAST = 100_000
 """Numbers of the smallest kernel that is stored in few bits."""
 
+LEAST_6 = 1_000_000
+"""Numbers of the smallest kernel that is stored in 6 bits; smaller ones lie where pictures are large, and cost more."""
+
 _LEVELS: Mapping[Storage, int] = {"int8": 127, "int6": 31}
 _SHARES: Mapping[Storage, tuple[float, ...]] = {
     "int8": (1.0,),
@@ -105,7 +108,8 @@ def pack(arrays: Mapping[str, np.ndarray], storage: Storage) -> dict[str, np.nda
     packed, scales = dict(arrays), {}
     for name, array in arrays.items():
         if name.rpartition("/")[2] == "kernel" and array.ndim >= 2 and array.size >= LEAST:
-            own: Storage = "int8" if array.shape[-1] % 4 else storage
+            fits = array.size >= LEAST_6 and array.shape[-1] % 4 == 0
+            own: Storage = storage if fits else "int8"
             values, scales[f"{SCALE}/{name}"] = quantize(array, own)
             packed[name] = values if own == "int8" else _four_in_three(values)
     return packed | scales

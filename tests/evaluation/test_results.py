@@ -10,7 +10,7 @@ import pytest
 
 from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
-from jaxcolor.evaluation.results import Objects, Results, strict
+from jaxcolor.evaluation.results import Objects, Results, _csv, strict
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
 from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.evaluation.tables import columns, tables
@@ -78,9 +78,9 @@ def test_the_tables_show_systems_controls_gains_and_what_was_left_out() -> None:
     metrics = make(values | {c: [24.0, np.nan] for c in CONTROLS}).to_metrics()
     text = markdown(metrics)
     assert set(columns(metrics)) == set(BASIC)
-    for block in text.split("\n\n")[:-1]:
+    for block in text.split("\n\n")[1:-1]:
         assert len({len(line) for line in block.splitlines()}) == 1
-    first = text.split("\n\n")[0].splitlines()
+    first = text.split("\n\n")[1].splitlines()
     cells = {c[0]: c[1] for c in ([part.strip() for part in line.strip("|").split("|")] for line in first)}
     assert cells["gray"] == "21.00"
     assert cells["full \N{MINUS SIGN} gray"] == "+5.00"
@@ -90,6 +90,20 @@ def test_the_tables_show_systems_controls_gains_and_what_was_left_out() -> None:
     assert "PSNR above 100 dB counts as that much in means (1 times)" in text
     assert "1 photos had no other photo's crops" in text
     assert "21.00 (20.00 … 22.00)" in markdown(metrics, intervals=True)
+
+
+def test_a_fused_that_is_full_because_no_photo_has_boxes_is_no_gain_of_nothing() -> None:
+    systems = {s: [20.0, 22.0] for s in (*SYSTEMS, *CONTROLS)}
+    metrics = dataclasses.replace(make(systems), boxes=np.zeros(2, int)).to_metrics()
+    assert set(metrics["differences"]) == {"full_minus_gray"}
+    for text in (markdown(metrics), latex(metrics)):
+        assert "2 photos, 0 with boxes; " in text
+        assert "No photo has boxes: fused is the full-image network's result everywhere, and no gain over it" in text
+        assert "fused \N{MINUS SIGN} full" not in text
+    assert markdown(metrics).splitlines()[0].startswith("2 photos, 0 with boxes; ")
+    some = dataclasses.replace(make(systems), boxes=np.array([0, 1])).to_metrics()
+    assert {"fused_minus_full", "fused_minus_no_boxes", "fused_minus_other_crops"} < set(some["differences"])
+    assert "No photo has boxes" not in markdown(some)
 
 
 def test_colorless_photos_are_counted_and_left_out_of_a_mean_of_their_own() -> None:
@@ -198,14 +212,14 @@ def test_tables_name_what_is_published_and_what_is_missing() -> None:
         "PSNR, each annotated object",
     ]
     text = markdown(metrics)
-    (su,) = [line for line in text.split("\n\n")[0].splitlines() if line.startswith("| Su et al. 2020 (published)")]
-    cells = dict(zip(text.splitlines()[0].split("|"), su.split("|"), strict=True))
+    (su,) = [line for line in text.split("\n\n")[1].splitlines() if line.startswith("| Su et al. 2020 (published)")]
+    cells = dict(zip(text.split("\n\n")[1].splitlines()[0].split("|"), su.split("|"), strict=True))
     said = {heading.strip(): cell.strip() for heading, cell in cells.items()}
     # The paper does not say which network, so its LPIPS stands in no column of ours.
     assert said["LPIPS alex"] == "\N{EN DASH}"
     assert said["LPIPS (paper, network not said)"] == "0.125"
     assert "theirs: no picture of 1 photos, which miss in its row (p_1)." in text
-    whole = text.split("\n\n")[0]
+    whole = text.split("\n\n")[1]
     assert re.search(r"\| gray +\| +25\.00 \| +0\.6000 \| +0\.2000 \| +12\.50 \| +\u2013 \|", whole)
 
 
@@ -252,3 +266,14 @@ def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
         ("p0", "21"),
         ("p_1", "61"),
     ]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
+def test_names_that_begin_like_formulas_are_plain_text(name):
+    text = _csv({"photo": [name, "a=b"], "psnr": [-1.5, 2.0]})
+    assert list(csv.reader(io.StringIO(text))) == [["photo", "psnr"], [f"'{name}", "-1.5"], ["a=b", "2"]]
+
+
+def test_names_that_are_not_utf_8_are_written_escaped():
+    assert _csv({"photo": ["caf\udce9"]}) == "photo\ncaf\\udce9\n"
+    assert strict({"caf\udce9": ["\udce9", "é"]}) == {"caf\\udce9": ["\\udce9", "é"]}

@@ -28,7 +28,7 @@ def colour(photos, monkeypatch, tmp_path):
     """Colours the photos; returns the boxes that the networks were given, by photo."""
     given = {}
 
-    def many(pictures, boxes, scores, hints):
+    def many(pictures, boxes, scores, hints, vivid):
         for picture, corners in zip(pictures, boxes, strict=True):
             given["ab"[picture[0, 0, 0]]] = None if corners is None else corners.tolist()
         return pictures

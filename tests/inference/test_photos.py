@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxcolor.data.types import DataError
-from jaxcolor.inference.photos import read_photo
+from jaxcolor.inference.photos import check_photos, prepare, read_photo
 from tests.small import photo
 
 RGB = photo(np.random.default_rng(0), 6, 9)
@@ -79,6 +79,53 @@ def test_anything_else_says_what_is_taken(given: Any, named: str) -> None:
     )
     with pytest.raises(ValueError, match=f"^{taken}{named}$"):
         read_photo(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("photos/a.png", "str"),
+        (Path("photos/a.png"), r"\w*Path"),
+        (Image.fromarray(RGB), "Image"),
+        (RGB, r"\(6, 9, 3\) uint8"),
+        (jnp.asarray(GRAY), r"\(6, 9\) uint8"),
+        (b"photo", "bytes"),
+        (None, "NoneType"),
+        ({"a.png": RGB}, "dict"),
+        (iter([RGB]), "list_iterator"),
+    ],
+)
+def test_one_photo_is_not_several(given: Any, named: str) -> None:
+    """Rows of an array would be colored as gray photos of three pixels in width."""
+    with pytest.raises(ValueError, match=rf"^photos are a list or another sequence, or an array .*; not {named}$"):
+        check_photos(given)
+
+
+@pytest.mark.parametrize("given", [[], [RGB], (RGB, "a.png"), RGB[None], jnp.asarray(RGB)[None]])
+def test_several_photos(given: Any) -> None:
+    check_photos(given)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "said"),
+    [
+        ([["a", 1, 2, 3]], None, r"photo 3: boxes are x0, y0, x1, y1, \(N, 4\), numbers; not list: could not convert"),
+        ([[0, 0, 5, 5], [1, 2]], None, r"boxes are x0, y0, x1, y1, \(N, 4\), numbers; not list: .*inhomogeneous"),
+        ({"a": 1}, None, r"boxes are x0, y0, x1, y1, \(N, 4\), numbers; not dict"),
+        ([0, 0, 5, 5], None, r"boxes are \(N, 4\), not \(4,\)"),
+        ([[0, 0, 5, 5]], "high", r"scores are \(N,\), numbers; not str"),
+        ([[0, 0, 5, 5]], [0.5, 0.6], r"1 boxes but scores of shape \(2,\)"),
+    ],
+)
+def test_boxes_and_scores_of_another_form(boxes: Any, scores: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        prepare(RGB, boxes, scores, None, where="photo 3", side=16, boxes_per_photo=8, with_crops=True)
+
+
+@pytest.mark.parametrize("boxes", [None, [], (), np.zeros((0, 4)), jnp.zeros((0, 4)), [[0, 0, 5, 5]], jnp.ones((2, 4))])
+def test_boxes_of_any_kind(boxes: Any) -> None:
+    prepared = prepare(GRAY, boxes, None, None, where="photo", side=16, boxes_per_photo=8, with_crops=True)
+    assert prepared.given == (0 if boxes is None else len(boxes))
 
 
 def test_what_cannot_be_read(file: Path) -> None:

@@ -26,16 +26,16 @@ SIZE = (96, 64)
 def colorize(monkeypatch, tmp_path):
     """Colors photos; returns the boxes that the networks were given, by the order of the photos."""
 
-    def run(photos, boxes=None):
+    def run(photos, boxes=None, missing_boxes="error"):
         given = []
 
-        def iterate(pictures, boxes, scores, hints):
+        def iterate(pictures, boxes, scores, hints, vivid):
             given.extend(None if corners is None else corners.tolist() for corners in boxes)
             return pictures
 
         fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=iterate)
         monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
-        options = {"missing_boxes": "error", "boxes_per_photo": 8, "batch_size": 2, "replace": True}
+        options = {"missing_boxes": missing_boxes, "boxes_per_photo": 8, "batch_size": 2, "replace": True}
         module.colorize_files([photos], tmp_path / "w.safetensors", tmp_path / "out", boxes=boxes, **options)
         return given
 
@@ -135,12 +135,11 @@ def test_photos_named_by_an_id_with_any_number_of_zeros(name, tmp_path, colorize
     assert colorize(photos, path) == [FOUND]
 
 
-def test_names_that_are_texts_keep_their_zeros(tmp_path, colorize, capsys):
+def test_names_that_are_texts_keep_their_zeros(tmp_path, colorize):
     photos, path = write_photos(tmp_path / "photos", "0001.png"), tmp_path / "boxes.json"
     path.write_text(json.dumps(instances("1.png")))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"boxes\.json: .*the names differ in leading zeros: 1 for 0001"):
         colorize(photos, path)
-    assert "boxes.json: no boxes for photo 0001" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -175,6 +174,38 @@ def test_annotations_for_another_size_are_scaled(size, wanted, tmp_path, coloriz
     assert source.usable_counts.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((192, 128), [[10, 10, 30, 25]]), ((64, 96), None), ((None, None), FOUND)]
+)
+def test_packed_annotations_keep_the_size_of_their_photos(size, wanted, tmp_path, colorize, capsys):
+    photos, path, packed = write_photos(tmp_path / "photos", "a.png"), tmp_path / "boxes.json", tmp_path / "packed"
+    path.write_text(json.dumps(instances("a.png", "other.png", width=size[0], height=size[1])))
+    store = pack_store(path, packed)
+    assert [store.photo_size(key) for key in ("a", "other", "none")] == [size if size[0] else None] * 2 + [None]
+    assert ("sized" in json.loads((packed / "manifest.json").read_text())) == bool(size[0])
+    store.verify()
+    if wanted is None:
+        with pytest.raises(UserError, match="1 of 1 photos could not be colored"):
+            colorize(photos, packed)
+        assert f"packed: has photo a with {size[0]} x {size[1]} pixels, but it is 96 x 64" in capsys.readouterr().err
+    else:
+        assert colorize(photos, packed) == [wanted]
+        source = open_source(DataConfig(source="folder", path=str(photos), boxes_path=str(packed)))
+        np.testing.assert_allclose(source[0].boxes, wanted, rtol=1e-6)
+
+
+def test_a_message_about_missing_boxes_shows_a_name_that_there_is(tmp_path, colorize, capsys):
+    photos, path = write_photos(tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "boxes.json"
+    path.write_text(json.dumps(instances("a.png", "IMG_b.png")))
+    with pytest.raises(UserError, match="2 of 3 photos could not be colored"):
+        colorize(photos, path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert lines[0].endswith("takes its photo for one without boxes (it has boxes for IMG_b and others)")
+    assert lines[1].endswith("no boxes for photo c; --missing-boxes none takes its photo for one without boxes")
+    with pytest.raises(DataError, match=r"takes them for photos without boxes \(it has boxes for IMG_b and others\)$"):
+        open_source(DataConfig(source="folder", path=str(photos), boxes_path=str(path)))
+
+
 @pytest.mark.parametrize("size", [(64, 96), (96, 96), (128, 192), (100, 64)])
 def test_annotations_for_another_aspect_are_refused(size, tmp_path, colorize, capsys):
     photos, path = write_photos(tmp_path / "photos", "a.png", "b.png"), tmp_path / "boxes.json"
@@ -193,3 +224,27 @@ def test_annotations_for_another_aspect_are_refused(size, tmp_path, colorize, ca
     source = open_source(dataclasses.replace(config, bad_photos="skip"))
     assert [source[n].name for n in range(len(source))] == ["b"]
     assert said in source.skipped[0]
+
+
+def test_boxes_of_other_photos_are_refused_whatever_is_said_of_missing_ones(tmp_path, colorize):
+    photos = write_photos(tmp_path / "photos", "a.png", "b.png")
+    beside = tmp_path / "photos_bbox"
+    beside.mkdir()
+    np.savez(beside / "a.png.npz", bbox=np.array([[0, 0, 10, 10]], np.float32), scores=np.ones(1, np.float32))
+    for given in (None, beside):
+        with pytest.raises(
+            UserError, match="of 1 entry not one fits one of 2 photos: its names have the photo's suffix"
+        ):
+            colorize(photos, given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_photo_of_several_may_lack_an_entry(tmp_path, colorize):
+    photos = write_photos(tmp_path / "photos", "a.png", "b.png")
+    (tmp_path / "photos_bbox").mkdir()
+    np.savez(
+        tmp_path / "photos_bbox" / "a.npz",
+        bbox=np.array([[0, 0, 10, 10]], np.float32),
+        scores=np.ones(1, np.float32),
+    )
+    assert colorize(photos / "b.png", missing_boxes="none") == [None]

@@ -24,7 +24,7 @@ def colorize(monkeypatch, tmp_path):
     """Colors photos: the networks add 100 to the green; ``fail_at`` stops them at the photo with that red."""
 
     def run(photos, output, fail_at=None, **options):
-        def many(pictures, boxes, scores, hints):
+        def many(pictures, boxes, scores, hints, vivid=None):
             for picture in pictures:
                 if fail_at is not None and picture[0, 0, 0] == fail_at:
                     raise KeyboardInterrupt
@@ -99,6 +99,37 @@ class TestStopped:
         assert captured.err == f"3 of 3 photos are in {output} already: skipped; --force colors them again\n"
         assert captured.out == ""
 
+    @pytest.mark.parametrize(
+        "other",
+        [{"vivid": 0.5}, {"saturation": 2.0}, {"boxes_per_photo": 1}, {"missing_boxes": "none"}, "weights", "somebody"],
+    )
+    def test_results_of_other_settings_are_kept_and_said(self, other, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
+        (tmp_path / "w.safetensors").write_bytes(b"one")
+        colorize([photos], output)
+        whole = contents(output)
+        if other == "weights":
+            (tmp_path / "w.safetensors").write_bytes(b"two")
+        elif other == "somebody":
+            Image.new("RGB", (20, 10)).save(output / "1.png")
+            whole = contents(output)
+        capsys.readouterr()
+        colorize([photos], output, **(other if isinstance(other, dict) else {}))
+        count, first = (1, "1.png") if other == "somebody" else (3, "0.png")
+        assert capsys.readouterr().err.splitlines() == [
+            f"3 of 3 photos are in {output} already: skipped; --force colors them again",
+            f"warning: {count} of these pictures, such as {output / first}, were made with other weights, boxes or "
+            "settings: kept as they are",
+        ]
+        assert contents(output) == whole
+
+    def test_other_batches_are_no_other_settings(self, tmp_path, colorize, capsys):
+        photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
+        colorize([photos], output)
+        capsys.readouterr()
+        colorize([photos], output, batch_size=1)
+        assert "warning" not in capsys.readouterr().err
+
     def test_force_makes_all_again(self, tmp_path, colorize, capsys):
         photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"
         colorize([photos], output)
@@ -108,3 +139,26 @@ class TestStopped:
         assert (output / "1.png").read_text() == "other"
         colorize([photos], output, replace=True)
         assert contents(output) == whole
+
+
+def test_large_photos_are_not_held_all_at_once(tmp_path, colorize, monkeypatch):
+    photos, output = write_photos(tmp_path / "photos", 5), tmp_path / "out"
+    monkeypatch.setattr(module, "_BATCH_PIXELS", 300)  # of 200 a photo
+    held, batch = [], module._color_batch
+
+    def color(colorizer, pairs, *rest):
+        held.append(len(pairs))
+        batch(colorizer, pairs, *rest)
+
+    monkeypatch.setattr(module, "_color_batch", color)
+    colorize([photos], output, batch_size=4)
+    assert held == [2, 2, 1]
+    assert sorted(contents(output)) == [f"{n}.png" for n in range(5)]
+
+
+def test_a_photo_beyond_pillows_warning_is_colored_without_it(tmp_path, colorize, monkeypatch, capsys):
+    photos, output = write_photos(tmp_path / "photos", 2), tmp_path / "out"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # of 200
+    colorize([photos], output)
+    assert sorted(contents(output)) == ["0.png", "1.png"]
+    assert "Bomb" not in capsys.readouterr().err

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxcolor.config import Config, ConfigError, ModelConfig
+from jaxcolor.config import Config, ConfigError, DataConfig, ModelConfig, ScenesConfig
 from jaxcolor.config_io import from_dict, to_dict
+from jaxcolor.data.collate import crops_per_device
+from jaxcolor.data.types import DataError
+from jaxcolor.registries import SOURCES
 from jaxcolor.weights import native
 from jaxcolor.weights.reference import WeightsError
 
@@ -42,6 +45,11 @@ REFUSED = [
     ("eval.photos", -1, "-1, which must be at least 0"),
     ("eval.batch_size", 0, "0, which must be at least 1"),
     ("eval.native_side", 10**6, "1000000, which must be at most 8192"),
+    ("full.batch_size", 10**9, "1000000000, which must be at most 65536"),
+    ("full.accumulate", 10**9, "1000000000, which must be at most 65536"),
+    ("fusion.crop_visible", -1.0, "-1.0, which must be from 0 to 1"),
+    ("objective.perceptual_side", 10**6, "1000000, which must be 0 or from 8 to 2048"),
+    ("eval.batch_size", 10**9, "1000000000, which must be at most 65536"),
     ("eval.data.seed", 1 << 32, "4294967296, which must be from 0 to 4294967295"),
 ]
 
@@ -56,6 +64,13 @@ def test_a_value_is_refused_by_the_name_of_its_field(field, value, said):
     with pytest.raises(ConfigError, match="^" + re.escape(f"config.{field}: {said}")) as error:
         from_dict(Config, values)
     assert "\n" not in str(error.value)
+
+
+def test_what_memory_cannot_hold_is_refused_where_it_is_used():
+    with pytest.raises(DataError, match=r"^data\.scenes\.length: .* at most \d+$"):
+        SOURCES.get("scenes")(DataConfig(source="scenes", scenes=ScenesConfig(length=10**15)), 64)
+    with pytest.raises(DataError, match=r"^data\.max_crops_per_image: .* at most \d+$"):
+        crops_per_device(4, 1e30)
 
 
 @pytest.mark.parametrize(

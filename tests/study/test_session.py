@@ -148,6 +148,67 @@ def test_a_whole_session(page, made, capsys):
     page.find("next").click()
 
 
+def test_two_people_at_one_computer(page, made):
+    """The link says whose session it is; nobody's answers are lost or become another's."""
+    page.driver.get(page.address)
+    page.driver.execute_script("localStorage.clear(); sessionStorage.clear()")
+
+    def opened(participant, *, tab=False):
+        if tab:
+            page.driver.switch_to.new_window("tab")
+        page.driver.get(f"{page.address}?participant={participant}" if participant else page.address)
+        return page.screen(), page.find("participant").get_attribute("value")
+
+    def kept(participant):
+        text = page.driver.execute_script("return store.get(`${PREFIX}:of:${arguments[0]}`)", participant)
+        return text and json.loads(text)
+
+    def answer(count):
+        for _ in range(count):
+            number = page.shown()[0]
+            page.press("1")
+            page.wait(f"return session.trials.length === {number}")
+
+    first = page.driver.current_window_handle
+    assert opened("p04") == ("start", "p04")
+    page.find("consent").click()
+    page.find("begin").click()
+    answer(2)
+    assert opened("p05") == ("start", "p05")  # not the session of p04
+    page.find("consent").click()
+    page.find("begin").click()
+    trials = draw(made[1].deck, "p05")
+    assert page.shown() == (1, trials[0].left, trials[0].right)
+    answer(1)
+    assert [len(kept(who)["trials"]) for who in ("p04", "p05")] == [2, 1]
+
+    assert opened("p04")[0] == "trial"  # goes on where it was left
+    assert page.shown()[0] == 3
+    answer(7)
+    page.wait("return !document.getElementById('end').hidden")
+    assert opened("p05")[0] == "trial"  # a finished one is in nobody's way
+    assert page.shown()[0] == 2
+    assert opened("p06", tab=True) == ("start", "p06")
+    assert opened(None) == ("start", "")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+
+    assert opened("p04")[0] == "end"  # their answers are still to be had
+    assert json.loads(page.find("text").get_attribute("value"))["participant"] == "p04"
+    page.find("next").click()
+    assert (page.screen(), page.find("participant").get_attribute("value")) == ("start", "")
+    page.find("participant").send_keys("p07")  # someone without a link
+    page.find("consent").click()
+    page.find("begin").click()
+    answer(1)
+    page.driver.refresh()
+    assert page.shown()[0] == 2
+    assert kept("p07")["participant"] == "p07"
+    assert [len(kept(who)["trials"]) for who in ("p04", "p05", "p07")] == [9, 1, 1]
+    assert complaints(page.driver) == []
+    page.driver.execute_script("localStorage.clear(); sessionStorage.clear()")
+
+
 def test_draws_what_python_draws(page):
     page.driver.get(page.address)
     decks = [deck(), deck(9, 4, 50, 10, 7), deck(4, 3, 12, 6, 12), deck(1, 2, 1, 1, 1), deck(5, 2, 5, 0, 0, "ähnlich")]

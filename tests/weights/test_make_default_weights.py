@@ -60,7 +60,10 @@ def run(script: ModuleType, out: Path, *arguments: Any) -> int:
 
 def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(storage, "LEAST", 1000)
-    assert run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8") == 0
+    assert (
+        run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8")
+        == 0
+    )
     size, vivid, wrote = capsys.readouterr().out.splitlines()
     made = tmp_path / "default.safetensors"
     mb = f"{made.stat().st_size / 1e6:.2f}"

@@ -76,7 +76,7 @@ class MaskedStore(BoxStore, Protocol):
 
 @runtime_checkable
 class SizedStore(Protocol):
-    """A box store that says of what size its photos are."""
+    """A box store that may say of what size its photos are."""
 
     def photo_size(self, key: str) -> tuple[int, int] | None:
         """Width and height in pixels of the photo that the boxes were made for; None where that is not said."""
@@ -141,6 +141,15 @@ def check_complete(store: BoxStore, keys: Sequence[str]) -> None:
     refuse_missing(store, [key for key in keys if key not in store], len(keys))
 
 
+def names_in(store: BoxStore) -> str:
+    """A name that a store has, in words that end a message: what it calls photos shows why one was not found."""
+    try:
+        first = next(iter(store.keys()), None)
+    except DataError:
+        return ""
+    return "" if first is None else f" (it has boxes for {first}{' and others' if len(store) > 1 else ''})"
+
+
 def refuse_missing(store: BoxStore, missing: Sequence[str], photos: int) -> None:
     """Raises an error that reports photos without an entry, of ``photos`` in all, unless there are none.
 
@@ -151,9 +160,9 @@ def refuse_missing(store: BoxStore, missing: Sequence[str], photos: int) -> None
         return
     line = store.absent(missing[0])
     if len(missing) == 1:
-        raise MissingBoxesError(f"{line}; missing_boxes 'none' takes its photo for one without boxes")
+        raise MissingBoxesError(f"{line}; missing_boxes 'none' takes its photo for one without boxes{names_in(store)}")
     named = ", ".join(missing[1 : 1 + _NAMED]) + (" …" if len(missing) > 1 + _NAMED else "")
     raise MissingBoxesError(
         f"{line}; the same for {len(missing) - 1:,} more of {photos:,} photos ({named}); "
-        "missing_boxes 'none' takes them for photos without boxes"
+        f"missing_boxes 'none' takes them for photos without boxes{names_in(store)}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, check_complete, refuse_missing
+from jaxcolor.data.boxes.matching import check_fits, refuse_store
 from jaxcolor.data.types import Boxes, DataError
 
 _GATHERED = 4096
@@ -28,6 +30,13 @@ class BoxArrays(NamedTuple):
     def counts(self) -> Int64[np.ndarray, " P"]:
         """How many of the boxes are each photo's, 0 where there is no entry."""
         return np.maximum(self.per_photo, 0)
+
+    def digest(self) -> str:
+        """A hash of all boxes; photos without an entry are photos without boxes."""
+        found = hashlib.blake2b(digest_size=16)
+        for array, kind in ((self.counts, "<i8"), (self.boxes, "<f4"), (self.scores, "<f4")):
+            found.update(array.astype(kind).tobytes())
+        return found.hexdigest()
 
 
 class BoxGatherer:
@@ -77,7 +86,7 @@ class ReadsInBulk(Protocol):
 
 
 def read_all(
-    store: BoxStore, keys: Sequence[str], *, may_lack: bool, skip_bad: bool
+    store: BoxStore, keys: Sequence[str], *, may_lack: bool, skip_bad: bool, must_fit: bool = True
 ) -> tuple[BoxArrays, dict[int, DataError]]:
     """The boxes that a store has for photos.
 
@@ -86,13 +95,14 @@ def read_all(
       keys: of the photos.
       may_lack: whether a photo without an entry is one without boxes.
       skip_bad: whether entries that cannot be read are returned as errors.
+      must_fit: whether a store with entries of which none is a photo's is refused, whatever ``may_lack`` says.
 
     Returns:
       The boxes, and by photo what was wrong with its entry, which then has no boxes.
 
     Raises:
       MissingBoxesError: photos have no entry; they are counted.
-      DataError: an entry cannot be read, without ``skip_bad``.
+      DataError: an entry cannot be read, without ``skip_bad``; or not one entry fits a photo.
     """
     if isinstance(store, ReadsInBulk):
         try:
@@ -102,11 +112,16 @@ def read_all(
                 raise
             # It does not say which photos are concerned: read each by itself.
         else:
+            if must_fit and len(keys) and len(store) and (many.per_photo < 0).all():
+                refuse_store(store, keys)
             if not may_lack:
                 refuse_missing(store, [keys[row] for row in np.flatnonzero(many.per_photo < 0).tolist()], len(keys))
             return many, {}
-    elif not may_lack:
-        check_complete(store, keys)
+    else:
+        if must_fit:
+            check_fits(store, keys)
+        if not may_lack:
+            check_complete(store, keys)
     gathering, bad = BoxGatherer(len(keys)), {}
     for number, key in enumerate(keys):
         try:

@@ -126,6 +126,10 @@ class MaskedTable(TableStore):
         super().__init__(path, kind, keys, owners, boxes, scores, note, sizes=sizes)
         self._masks = masks
 
+    def masks_digest(self) -> str:
+        """A hash of all masks."""
+        return self._masks.digest()
+
     def masks(self, key: str, size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
         """See ``MaskedStore``."""
         rows = self._rows(key)
@@ -203,7 +207,13 @@ def read_instances(path: Path, masks: bool = False) -> TableStore:
     boxes, owners, crowds = [], [], 0
     found: list[Polygons | RunLengths] = []
     seen: set[ImageId] = set()
-    for where, entry in _named(path, "annotation", _group(path, content, "annotations")):
+    annotations = _group(path, content, "annotations")
+    if annotations and isinstance(annotations[0], dict) and "segments_info" in annotations[0]:
+        raise DataError(
+            f"{path}: COCO's panoptic annotations, which are not read; boxes of the same photos are in its instances "
+            "file (instances_val2017.json beside panoptic_val2017.json)"
+        )
+    for where, entry in _named(path, "annotation", annotations):
         own = _image_id(where, entry, "id")
         if own in seen:
             raise DataError(f"{where}: its id {own!r} is that of an annotation before it")
@@ -262,7 +272,7 @@ def _image_keys(path: Path, images: Sequence[Any]) -> dict[ImageId, str]:
         image = _image_id(where, entry, "id")
         if image in keys:
             raise DataError(f"{where}: its id {image!r} is that of an image before it")
-        name = entry.get("file_name")
+        name = entry.get("file_name", entry.get("coco_url"))  # LVIS names its photos by where they are on the web
         if not isinstance(name, str) or not photo_key(name):
             raise DataError(f"{where}: 'file_name' is {_short(name)}; it must name a file")
         keys[image] = photo_key(name)
@@ -277,7 +287,7 @@ def _image_sizes(keys: Mapping[ImageId, str], images: Sequence[Mapping[str, Any]
         width, height = (entry.get(field) for field in ("width", "height"))
         if not isinstance(width, (int, float)) or not isinstance(height, (int, float)):
             continue
-        if min(width, height) >= 1 and max(width, height) <= _LARGEST_SIDE:
+        if 1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE:  # neither is NaN
             sizes[keys[entry["id"]]] = (int(width), int(height))
     return sizes
 

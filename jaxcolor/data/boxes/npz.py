@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import unicodedata
 import zipfile
 import zlib
@@ -15,6 +16,8 @@ from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
 from jaxcolor.runtime.regular_file import open_regular
 
+_MOST_BYTES = 64 << 20
+"""Of an array of boxes: four million of them."""
 _READ_ERRORS = (
     OSError,
     MemoryError,
@@ -24,6 +27,7 @@ _READ_ERRORS = (
     SyntaxError,
     NotImplementedError,
     RuntimeError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -120,7 +124,15 @@ def _arrays(path: Path, archive: object) -> tuple[np.ndarray, np.ndarray]:
         missing = [key for key in ("bbox", "scores") if key not in archive.files]
         if missing:
             raise DataError(f"{path}: box file has no {missing[0]!r}; it has {', '.join(archive.files) or 'nothing'}")
-        return archive["bbox"], archive["scores"]
+        for key in ("bbox", "scores"):
+            members = {} if archive.zip is None else archive.zip.NameToInfo
+            size = members[f"{key}.npy"].file_size if f"{key}.npy" in members else 0
+            if size > _MOST_BYTES:
+                raise DataError(f"{path}: {key!r} has {size >> 20:,} MiB; no photo has so many boxes")
+        found = tuple(archive[key] for key in ("bbox", "scores"))
+        if not all(isinstance(array, np.ndarray) for array in found):  # NumPy hands out what is no array as bytes
+            raise DataError(f"{path}: 'bbox' or 'scores' is no array of NumPy's")
+        return found[0], found[1]
 
 
 def _check(path: Path, key: str, array: np.ndarray, shape: tuple[int, ...], wanted: str) -> None:

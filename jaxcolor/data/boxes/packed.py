@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import struct
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from jaxcolor.data.boxes.bulk_read import BoxArrays, BoxGatherer
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.registries import BOX_STORES
 from jaxcolor.runtime.errors import UserError, one_line
+from jaxcolor.runtime.regular_file import check_regular, read_regular
 
 MANIFEST = "manifest.json"
 INDEX_HASHES = "index_hashes.npy"
@@ -39,7 +41,9 @@ FORMAT = "jaxcolor packed boxes"
 VERSION = 1
 
 _HEAD = struct.Struct("<II")
-"""A record begins with the length of its key in bytes and the number of its boxes; key, boxes, scores follow."""
+"""A record begins with the length of its key in bytes and the number of its boxes; key, boxes, scores follow, and the
+photo's width and height where they are known."""
+_SIZE = struct.Struct("<II")
 _FLOAT = np.dtype("<f4")
 _READ_AT_ONCE = 4096
 _NEAR = 256
@@ -66,6 +70,9 @@ class Manifest:
     content_sha256: str
     """Of all records, one after another: the same for the same boxes, however they are compressed or sharded."""
 
+    sized: int = 0
+    """Photos whose size is in their record; absent from the file where there are none."""
+
     @property
     def shards(self) -> int:
         """How many files hold the records."""
@@ -74,6 +81,8 @@ class Manifest:
     def to_json(self) -> str:
         """The contents of ``manifest.json``."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        if not self.sized:
+            del fields["sized"]
         return json.dumps(fields, indent=2, ensure_ascii=True) + "\n"
 
     def __str__(self) -> str:
@@ -89,6 +98,8 @@ class Record(NamedTuple):
 
     key: str
     boxes: Boxes
+    size: tuple[int, int] | None = None
+    """Width and height in pixels of the photo that the boxes were made for; None: not known."""
 
 
 def shard_name(number: int) -> str:
@@ -105,7 +116,13 @@ def encode(record: Record) -> bytes:
     """A record as it is stored."""
     key, (boxes, scores) = _encoded(record.key), record.boxes
     return b"".join(
-        (_HEAD.pack(len(key), len(boxes)), key, boxes.astype(_FLOAT).tobytes(), scores.astype(_FLOAT).tobytes())
+        (
+            _HEAD.pack(len(key), len(boxes)),
+            key,
+            boxes.astype(_FLOAT).tobytes(),
+            scores.astype(_FLOAT).tobytes(),
+            b"" if record.size is None else _SIZE.pack(*record.size),
+        )
     )
 
 
@@ -119,11 +136,15 @@ def decode(data: bytes) -> Record:
         raise ValueError(f"a record of {len(data)} bytes")
     key_length, count = _HEAD.unpack_from(data)
     start = _HEAD.size + key_length
-    if len(data) != start + count * 5 * _FLOAT.itemsize:
+    end = start + count * 5 * _FLOAT.itemsize
+    if len(data) not in (end, end + _SIZE.size):
         raise ValueError(f"a record of {len(data)} bytes that says it has a key of {key_length} bytes, {count} boxes")
-    floats = np.frombuffer(data, _FLOAT, offset=start).astype(np.float32)
+    floats = np.frombuffer(data[start:end], _FLOAT).astype(np.float32)
+    size = _SIZE.unpack(data[end:]) if len(data) > end else None
+    if size is not None and not min(size):
+        raise ValueError(f"a record of {len(data)} bytes, with a photo of {size[0]} x {size[1]} pixels")
     key = data[_HEAD.size : start].decode("utf-8", "surrogateescape")
-    return Record(key, Boxes(floats[: 4 * count].reshape(count, 4), floats[4 * count :]))
+    return Record(key, Boxes(floats[: 4 * count].reshape(count, 4), floats[4 * count :]), size)
 
 
 def _encoded(key: str) -> bytes:
@@ -173,10 +194,15 @@ class PackedStore:
 
     def read(self, key: str) -> Boxes:
         """The photo's boxes."""
-        boxes = self._find(key)
-        if boxes is None:
+        record = self._find(key)
+        if record is None:
             raise MissingBoxesError(self.absent(key))
-        return boxes
+        return record.boxes
+
+    def photo_size(self, key: str) -> tuple[int, int] | None:
+        """See ``SizedStore``."""
+        record = self._find(key) if self.manifest.sized else None
+        return None if record is None else record.size
 
     def read_many(self, keys: Sequence[str]) -> BoxArrays:
         """The boxes of many photos, in a fraction of the time of as many ``read``: neighbors are read together.
@@ -205,9 +231,9 @@ class PackedStore:
             for row, number in zip(rows[block].tolist(), numbers[block].tolist(), strict=True):
                 record = self._decoded(number, data[number - first])
                 # Another key of the same hash: its neighbor in the index may be the right one.
-                found = record.boxes if record.key == keys[row] else self._find(keys[row])
+                found = record if record.key == keys[row] else self._find(keys[row])
                 if found is not None:
-                    many.add(row, found)
+                    many.add(row, found.boxes)
         return many.built()
 
     def absent(self, key: str) -> str:
@@ -223,11 +249,12 @@ class PackedStore:
         Raises:
           DataError: something disagrees.
         """
-        sha, boxes, hashes = hashlib.sha256(), 0, np.zeros(len(self), np.uint64)
+        sha, boxes, sized, hashes = hashlib.sha256(), 0, 0, np.zeros(len(self), np.uint64)
         for number, data in self._all_records():
             record = self._decoded(number, data)
             sha.update(data)
             boxes += len(record.boxes.boxes)
+            sized += record.size is not None
             hashes[number] = key_hash(record.key)
             if (number + 1) % _READ_AT_ONCE == 0:
                 progress(_READ_AT_ONCE)
@@ -237,6 +264,9 @@ class PackedStore:
             raise DataError(
                 f"{self.path}: has {boxes} boxes; by {MANIFEST} it has {self.manifest.boxes}. {_PACK_AGAIN}"
             )
+        if sized != self.manifest.sized:
+            what = f"knows the sizes of {sized} photos; by {MANIFEST} of {self.manifest.sized}"
+            raise DataError(f"{self.path}: {what}. {_PACK_AGAIN}")
         order = np.argsort(hashes, kind="stable")
         if not (np.array_equal(self._hashes, hashes[order]) and np.array_equal(self._records, order)):
             raise DataError(f"{self.path}: its index does not belong to its records. {_PACK_AGAIN}")
@@ -245,7 +275,7 @@ class PackedStore:
     def __reduce__(self) -> tuple[type[PackedStore], tuple[Path]]:
         return PackedStore, (self.path,)
 
-    def _find(self, key: str) -> Boxes | None:
+    def _find(self, key: str) -> Record | None:
         # The scalar must be a uint64, or NumPy would convert the whole index for each look-up.
         wanted = np.uint64(key_hash(key))
         place = int(np.searchsorted(self._hashes, wanted))
@@ -255,7 +285,7 @@ class PackedStore:
                 raise DataError(f"{self.path / INDEX_RECORDS}: names record {number} of {len(self)}. {_PACK_AGAIN}")
             record = self._decoded(number, *self._raw(number, number + 1))
             if record.key == key:
-                return record.boxes
+                return record
             place += 1
         return None
 
@@ -293,10 +323,11 @@ class PackedStore:
     def _index(self, name: str, dtype: type[np.generic]) -> np.ndarray:
         path = self.path / name
         try:
+            check_regular(path)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise DataError(f"{path}: missing. {_PACK_AGAIN}") from error
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
             raise DataError(f"{path}: cannot read this index: {one_line(error)}. {_PACK_AGAIN}") from error
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != (len(self),):
             what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
@@ -321,7 +352,7 @@ def _open_shard(path: Path) -> Any:
 def is_packed(path: Path) -> bool:
     """Whether a folder is a packed store of whatever version, perhaps a damaged one."""
     try:
-        fields = json.loads((path / MANIFEST).read_bytes())
+        fields = json.loads(read_regular(path / MANIFEST))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(fields, dict) and fields.get("format") == FORMAT
@@ -335,7 +366,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     try:
-        fields = json.loads(file.read_bytes())
+        fields = json.loads(read_regular(file))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: cannot read this manifest: {one_line(error)}") from error
     except OSError as error:
@@ -344,11 +375,14 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{file}: not the manifest of a packed box store: 'format' is not {FORMAT!r}")
     if fields.get("version") != VERSION:
         raise DataError(f"{file}: version {fields.get('version')!r} of the format; this jaxcolor reads {VERSION}")
+    fields.setdefault("sized", 0)
     for field, good in _MANIFEST_FIELDS.items():
         if field not in fields:
             raise DataError(f"{file}: {field!r} is missing. {_PACK_AGAIN}")
         if not good(fields[field]):
             raise DataError(f"{file}: {field!r} is {fields[field]!r}, which cannot be. {_PACK_AGAIN}")
+    if fields["threshold"] is not None:
+        fields["threshold"] = float(fields["threshold"])
     return Manifest(**{field: fields[field] for field in _MANIFEST_FIELDS})
 
 
@@ -365,7 +399,12 @@ def _is_kind(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
+
+
+def _is_number(value: object) -> bool:
+    most = float(np.finfo(np.float32).max)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
 
 
 def _is_positive(value: object) -> bool:
@@ -377,9 +416,10 @@ _MANIFEST_FIELDS = {
     "source_name": _is_text,
     "detector": _is_text,
     "note": _is_text,
-    "threshold": lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)),
+    "threshold": lambda value: value is None or _is_number(value),
     "images": _is_positive,
     "boxes": _is_count,
     "records_per_shard": _is_positive,
+    "sized": _is_count,
     "content_sha256": _is_text,
 }

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxcolor.data.array_records import array_record
+from jaxcolor.data.boxes.base import SizedStore
 from jaxcolor.data.boxes.packed import (
     INDEX_HASHES,
     INDEX_RECORDS,
@@ -96,7 +97,7 @@ class PackedWriter:
         self._per_shard = records_per_shard
         self._writer: Any = None
         self._hashes = array.array("Q")
-        self._boxes = 0
+        self._boxes = self._sized = 0
         self._sha = hashlib.sha256()
         self._part = unique_partial_path(path)
         self._lock = ExitStack()
@@ -120,8 +121,13 @@ class PackedWriter:
             self._lock.close()
             shutil.rmtree(self._part, ignore_errors=True)
 
-    def add(self, key: str, boxes: Boxes) -> None:
+    def add(self, key: str, boxes: Boxes, size: tuple[int, int] | None = None) -> None:
         """The next photo.
+
+        Args:
+          key: of the photo.
+          boxes: x0, y0, x1, y1 in its pixels, uncleaned.
+          size: its width and height in pixels; None: not known.
 
         Raises:
           DataError: a score below the threshold that the manifest would claim.
@@ -135,7 +141,7 @@ class PackedWriter:
             self._close_shard()
             shard = self._part / shard_name(len(self._hashes) // self._per_shard)
             self._writer = array_record().ArrayRecordWriter(str(shard), _WRITER_OPTIONS)
-        data = encode(Record(key, boxes))
+        data = encode(Record(key, boxes, size))
         try:
             self._writer.write(data)
         except RuntimeError as failure:
@@ -143,6 +149,7 @@ class PackedWriter:
         self._sha.update(data)
         self._hashes.append(key_hash(key))
         self._boxes += len(boxes.boxes)
+        self._sized += size is not None
 
     def _cannot_write(self, failure: RuntimeError) -> DataError:
         """ArrayRecord's errors, a full disk among them."""
@@ -163,6 +170,7 @@ class PackedWriter:
         facts = self._facts | {
             "images": len(hashes),
             "boxes": self._boxes,
+            "sized": self._sized,
             "content_sha256": self._sha.hexdigest(),
         }
         manifest = Manifest(**facts)
@@ -248,6 +256,6 @@ def pack_store(
     )
     with writer, tqdm(total=len(store), unit="photo", dynamic_ncols=True) as bar:
         for key in store.keys():  # noqa: SIM118  (a store is no mapping)
-            writer.add(key, store.read(key))
+            writer.add(key, store.read(key), store.photo_size(key) if isinstance(store, SizedStore) else None)
             bar.update()
     return PackedStore(output)

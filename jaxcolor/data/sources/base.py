@@ -176,12 +176,19 @@ def _listed(where: str, line: str) -> str:
     if place.suffix.lower() not in PHOTO_SUFFIXES:
         raise DataError(f"{where}: {line[:80]!r} names no photo ({', '.join(PHOTO_SUFFIXES)})")
     if place.is_absolute() or ".." in place.parts:
-        raise DataError(f"{where}: {line[:80]!r} is not below data.path")
+        raise DataError(
+            f"{where}: {line[:80]!r} is not below data.path; lines name photos by their place below it: {place.name}"
+        )
     return str(place)
 
 
 def check_listed(
-    path: Path, names: Sequence[str], there: Callable[[str], bool], place: Callable[[str], object]
+    path: Path,
+    names: Sequence[str],
+    there: Callable[[str], bool],
+    place: Callable[[str], object],
+    *,
+    all_there: bool = True,
 ) -> None:
     """Checks that the photos that a list names exist.
 
@@ -190,11 +197,25 @@ def check_listed(
       names: what it names.
       there: whether one is there.
       place: says in a message where one would be.
+      all_there: whether all must be; otherwise one is enough.
 
     Raises:
-      DataError: some are not; counts them and names the first.
+      DataError: some are not, or none is; counts them and names the first, and the form that would fit if it can be
+        seen.
     """
+    if not all_there and any(there(name) for name in names):
+        return
     missing = [name for name in names if not there(name)]
-    if missing:
-        count = f"{len(missing)} of its {len(names)} photos"
-        raise DataError(f"data.list_path: {path}: {count} are not there; the first: {place(missing[0])}")
+    if not missing:
+        return
+    count = f"{len(missing)} of its {len(names)} photos are not there"
+    form = _listed_form(missing[0], there) if len(missing) == len(names) else ""
+    raise DataError(f"data.list_path: {path}: {count}; the first: {place(missing[0])}{form}")
+
+
+def _listed_form(name: str, there: Callable[[str], bool]) -> str:
+    """How a photo would have to be named, if it is there by its place below a folder of the name given."""
+    parts = PurePosixPath(name).parts
+    tails = (str(PurePosixPath(*parts[start:])) for start in range(1, len(parts)))
+    found = next(filter(there, tails), None)
+    return "" if found is None else f"; {found} is there: lines name photos by their place below data.path"

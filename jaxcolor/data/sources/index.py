@@ -29,6 +29,7 @@ from jaxcolor.data.transforms import check_header, read_size
 from jaxcolor.data.types import Boxes, DataError, Names
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.places import local_path
 from jaxcolor.runtime.regular_file import open_regular
 
 FORMAT = "jaxcolor photo index"
@@ -202,6 +203,7 @@ def check_place(path: Path) -> None:
     Raises:
       DataError: it could not.
     """
+    local_path(path, "data.index_path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -16,6 +16,7 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.archive import inside_zip
 from jaxcolor.data.boxes.base import BoxStore, MaskedStore, MissingBoxesError, SizedStore, fit_boxes, photo_key
 from jaxcolor.data.boxes.bulk_read import BoxArrays, read_all
+from jaxcolor.data.boxes.matching import describe_unmatched, refuse_shares
 from jaxcolor.data.sources.base import (
     Identity,
     PhotoSet,
@@ -62,8 +63,8 @@ class FolderSet:
             names = read_list(listed)
         keys = [photo_key(name) for name in names]
         refuse_shared_keys(keys, lambda number: path / names[number])
-        if listed is not None and all_there:
-            check_listed(listed, names, lambda name: (path / name).exists(), lambda name: path / name)
+        if listed is not None:
+            check_listed(listed, names, lambda name: (path / name).exists(), path.joinpath, all_there=all_there)
         self._names = Names.of(names)
         self._keys = Names.of(keys)
 
@@ -172,7 +173,8 @@ class PhotoSource:
         Raises:
           DataError: an index that cannot be used or belongs to other photos, two photos of one stem, photos without a
             box file or entry (``missing_boxes`` ``error``; all are counted), or an unreadable photo or box file
-            (``bad_photos`` ``error``).
+            (``bad_photos`` ``error``); and whatever the config says, boxes of which none fits a photo, or none can be
+            used.
         """
         self.photos = photos
         self.where = photos.where
@@ -185,6 +187,8 @@ class PhotoSource:
         self.truth = truth
         self.skipped: list[str] = []
         """What was wrong with the photos left out."""
+        self._unmatched = ""
+        self._box_digests: dict[str, str] = {}
         self._find(config)
 
     def __len__(self) -> int:
@@ -226,6 +230,11 @@ class PhotoSource:
         clean = clean_boxes(found.boxes, scores, size)
         return size, UsableBoxes(clean.boxes, scores[clean.kept], clean.dropped, clean.kept)
 
+    def names(self) -> Sequence[str] | None:
+        """Names of all photos in order; None where that takes reading them."""
+        keys = self.photos.keys()
+        return None if keys is None else [keys[number] for number in self._numbers.tolist()]
+
     def picture(self, index: int, least_side: int | None = None) -> Photo:
         """Photo ``index`` without its boxes, decoded at a fraction of its size where its file allows."""
         entry, none = self._entry(index), no_boxes()
@@ -249,14 +258,18 @@ class PhotoSource:
         if self.dropped.total:
             line += f", {self.dropped.total:,} dropped ({self.dropped})"
         used = self.truth if self._uses_truth else self.boxes
-        line += f"; {used.note}" if used is not None and used.note else ""
+        line += self._unmatched + (f"; {used.note}" if used is not None and used.note else "")
         return line + (f"; {len(self.skipped):,} unreadable photos skipped" if self.skipped else "")
 
     def identity(self) -> dict[str, Any]:
         """Distinguishes these photos and boxes from others, wherever they are stored; kept with checkpoints."""
         found = self.photos.identity()._asdict()
         found.pop("where", None)
-        return {**found, "used": len(self), "boxes": int(self.usable_counts.sum())}
+        found |= {"used": len(self), "boxes": int(self.usable_counts.sum()), **self._box_digests}
+        if isinstance(self.truth, MaskedStore):
+            digest = getattr(self.truth, "masks_digest", None)
+            found["masks"] = str(self.truth.path) if digest is None else digest()
+        return found
 
     def _box_place(self) -> str:
         used = self.truth if self._uses_truth else self.boxes
@@ -288,7 +301,8 @@ class PhotoSource:
         names = keys if index is None else index.keys
         assert names is not None
         rows = np.array([number for number in range(total) if number not in bad], np.int64)
-        used = self._join([names[number] for number in rows.tolist()], rows, bad, skip_bad)
+        others = [names[number] for number in bad]
+        used = self._join([names[number] for number in rows.tolist()], others, rows, bad, skip_bad)
         if index is None:
             per_photo = np.zeros(total, np.int64)
             per_photo[rows] = 0 if used is None else used.counts
@@ -321,9 +335,17 @@ class PhotoSource:
         return used._replace(boxes=boxes)
 
     def _join(
-        self, names: Sequence[str], rows: Int64[np.ndarray, " n"], bad: dict[int, str], skip_bad: bool
+        self,
+        names: Sequence[str],
+        others: Sequence[str],
+        rows: Int64[np.ndarray, " n"],
+        bad: dict[int, str],
+        skip_bad: bool,
     ) -> BoxArrays | None:
-        """The boxes of photos ``rows`` from the store that is used; None where they lie with the photos."""
+        """The boxes of photos ``rows`` from the store that is used; None where they lie with the photos.
+
+        ``others`` are the keys of the photos that are left out already.
+        """
         used: BoxArrays | None = None
         for store, may_lack, is_used in (
             (self.boxes, self._may_lack_boxes, not self._uses_truth),
@@ -331,10 +353,16 @@ class PhotoSource:
         ):
             if store is None:
                 continue
-            many, unreadable = read_all(store, names, may_lack=may_lack, skip_bad=skip_bad)
+            must_fit = is_used or store is self.truth
+            name = "truth_digest" if store is self.truth else "boxes_digest"
+            many, unreadable = read_all(store, names, may_lack=may_lack, skip_bad=skip_bad, must_fit=must_fit)
             for number, error in unreadable.items():
                 bad.setdefault(int(rows[number]), str(error))
-            used = many if is_used else used
+            if must_fit:
+                self._box_digests[name] = many.digest()
+                refuse_shares(store.path, many.boxes)
+            if is_used:
+                used, self._unmatched = many, describe_unmatched(store, many.per_photo, many.boxes, others)
         return used
 
     def _count(self, index: Index, rows: Int64[np.ndarray, " n"], used: BoxArrays | None, bad: dict[int, str]) -> None:
@@ -361,8 +389,18 @@ class PhotoSource:
         self.dropped = DroppedBoxes(*counts[good, 1:].sum(axis=0).tolist())
         """Boxes of all photos that have no crop."""
         self._sizes = index.sizes[good]
+        if self.dropped.total and not self.usable_counts.any():
+            self._refuse_boxes()
         if self.dropped.total:
             print(self.describe(), file=sys.stderr)
+
+    def _refuse_boxes(self) -> NoReturn:
+        """Not one box can be used: such photos would all count as photos without any."""
+        place = self._box_place().removeprefix(" from ") or self.where
+        advice = "x0, y0, x1, y1 in pixels, not x, y, width, height" if self.dropped.inverted else "in pixels"
+        raise DataError(
+            f"{place}: of {self.dropped.total:,} boxes not one can be used ({self.dropped}); boxes are {advice}"
+        )
 
     def _entry(self, index: int) -> Entry:
         if not 0 <= index < len(self):

@@ -84,6 +84,7 @@ _BACKGROUND_PERIOD = (0.156, 0.25)
 """Of the photo's side: 40 to 64 pixels of 256."""
 _BOX_MARGIN = 2
 """Photo pixels between an object and its box, as detectors leave; shows every crop some background."""
+_MOST_SCENES = 1 << 27
 _SPLITS = {"train": 0, "held_out": 1}
 _FRESH_STARTS, _TRIES_PER_OBJECT = 8, 40
 _LIGHTNESS_STEPS = 256
@@ -205,6 +206,10 @@ def _check(config: ScenesConfig, photo_side: int, seed: int, split: str) -> None
         raise DataError(f"data.seed: {seed} is negative")
     if config.length < 1:
         raise DataError(f"data.scenes.length: {config.length} scenes are none; at least 1")
+    if config.length > _MOST_SCENES:
+        raise DataError(
+            f"data.scenes.length: {config.length} scenes, whose order takes too much memory; at most {_MOST_SCENES}"
+        )
     if not 1 <= config.min_objects <= config.max_objects:
         raise DataError(
             f"data.scenes: min_objects {config.min_objects} and max_objects {config.max_objects} "

@@ -16,6 +16,7 @@ from jaxcolor.data.boxes.base import photo_key
 from jaxcolor.data.sources.base import Identity
 from jaxcolor.data.types import Boxes, DataError, Encoded, Entry, Names
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.regular_file import read_regular
 
 INFO = "dataset_info.json"
 """The file by which TFDS knows a prepared data set."""
@@ -232,7 +233,7 @@ def _check_classes(path: Path) -> None:
       DataError: it names a class of another package, or cannot be read.
     """
     try:
-        for name in _class_names(json.loads(path.read_bytes())):
+        for name in _class_names(json.loads(read_regular(path))):
             if not name.startswith(_TRUSTED):
                 raise DataError(
                     f"{path}: names the class {name!r}; only names below {_TRUSTED} are accepted, since others would "
@@ -275,7 +276,10 @@ def find_data_set(name: str, data_dir: str) -> Path:
         raise DataError("data.path is empty: it must name a TFDS data set, or the folder of one")
     if (Path(name) / INFO).is_file():
         return Path(name)
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    try:
+        root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError as error:
+        raise DataError("data.data_dir: there is no home folder here; say where data sets were prepared") from error
     place, _, version = name.partition(":")
     base = root / place
     if Path(name).is_absolute() or ".." in Path(place).parts:
@@ -316,7 +320,7 @@ def check_format(folder: Path) -> None:
     """
     path = folder / INFO
     try:
-        info = json.loads(path.read_bytes())
+        info = json.loads(read_regular(path))
         formats = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
     except (OSError, ValueError, RecursionError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: cannot read this file: {one_line(error)}") from error

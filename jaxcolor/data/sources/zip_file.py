@@ -70,8 +70,8 @@ class ZipSet:
             photos = [below + name for name in read_list(listed)]
         keys = [photo_key(name) for name in photos]
         refuse_shared_keys(keys, lambda number: path / photos[number])
-        if listed is not None and all_there:
-            check_listed(listed, photos, self._archive.__contains__, lambda name: path / name)
+        if listed is not None:
+            check_listed(listed, photos, self._archive.__contains__, lambda name: path / name, all_there=all_there)
         self._names = Names.of(photos)
         self._keys = Names.of(keys)
 

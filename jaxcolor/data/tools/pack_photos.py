@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jaxcolor.config import DataConfig
 from jaxcolor.data.boxes.base import MissingBoxesError, SizedStore, check_complete, fit_boxes
+from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.sources.base import PhotoSet
 from jaxcolor.data.sources.index import kept_index
 from jaxcolor.data.sources.photo_source import boxes_of
@@ -50,7 +51,8 @@ class Photos:
 
         Raises:
           DataError: what ``open_photos`` raises, an index that cannot be used, boxes that are not there or cannot be
-            opened, or photos without an entry (all are counted; for that names that lie in records are read).
+            opened, not one entry that fits a photo, or photos without an entry (all are counted; for that names that
+            lie in records are read).
         """
         self._photos = open_photos(config)
         self._may_lack = config.missing_boxes == "none"
@@ -62,8 +64,10 @@ class Photos:
         if config.index_path or (wanted and keys is None):
             index = kept_index(config, self._photos, sized=False, skip_bad=self._may_skip)
             keys = [key for number, key in enumerate(index.keys) if number not in index.bad]
-        if self._store is not None and not self._may_lack and keys is not None:
-            check_complete(self._store, keys)
+        if self._store is not None and keys is not None:
+            check_fits(self._store, keys)
+            if not self._may_lack:
+                check_complete(self._store, keys)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -94,7 +98,8 @@ class Photos:
         if self._store is None:
             return entry.detections or no_boxes()
         found = boxes_of(self._store, entry.name, self._may_lack)
-        if isinstance(self._store, SizedStore) and len(found.boxes):
+        known = isinstance(self._store, SizedStore) and self._store.photo_size(entry.name) is not None
+        if known and len(found.boxes):
             return fit_boxes(self._store, entry.name, found, read_size(entry.file))
         return found
 

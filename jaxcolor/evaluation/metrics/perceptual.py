@@ -52,6 +52,6 @@ FID = Metric(
     direction="lower",
     group="Whole picture",
     needs="inception",
-    needs_text="give those of pytorch-fid's InceptionV3",
+    needs_text="give those of pytorch-fid's InceptionV3, pt_inception-2015-12-05-6726825d.pth",
 )
 """Of all photos together: ``evaluator.evaluate`` computes it from ``inception.features`` and ``fid``."""

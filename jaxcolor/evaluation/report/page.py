@@ -18,7 +18,7 @@ from jaxcolor.evaluation.report.charts import curve_svg, hint_svg, reliability_s
 from jaxcolor.evaluation.report.gallery import Pictured, main_system
 from jaxcolor.evaluation.report.page_data import as_script, embed, page_data, picture_uri
 from jaxcolor.evaluation.results import Results, strict
-from jaxcolor.evaluation.tables import difference_rows, footnotes, system_rows, tables
+from jaxcolor.evaluation.tables import NO_BOXES, difference_rows, footnotes, summary, system_rows, tables
 from jaxcolor.evaluation.tables import title as system_title
 from jaxcolor.runtime.html import environment
 
@@ -69,7 +69,7 @@ def write_report(
             title=title,
             photos=len(results.names),
             tables=tables(metrics),
-            footnotes=footnotes(metrics),
+            footnotes=[*summary(metrics), *footnotes(metrics)],
             tiles=_tiles(metrics, main_system(list(results.scores))),
             protocol={k: v for k, v in metrics.get("protocol", {}).items() if isinstance(v, (str, int, float))},
             curves=[(s, curve_svg(p, f"curve{i}")) for i, (s, p) in enumerate(curves.items()) if len(p)],
@@ -83,7 +83,7 @@ def write_report(
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
@@ -94,6 +94,8 @@ def _tiles(metrics: Mapping[str, Any], main: str) -> list[dict[str, Any]]:
         before = row.name.removesuffix("_vivid") if row.name in VIVID else last
         gain = gains.get(f"{row.name}_minus_{before}")
         note = f"{gain.text} dB against {system_title(before)}" if gain is not None else ""
+        if row.name == "fused" and NO_BOXES in summary(metrics):
+            note = "no photo has boxes: the same as full"
         if row.name == "gray":
             note = "its own L*, no color"
         tiles.append({"title": row.title, "value": row.cells[0].text, "note": note, "main": row.name == main})

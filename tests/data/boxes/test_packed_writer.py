@@ -87,6 +87,7 @@ class TestPacking:
             "images": 2,
             "boxes": 2,
             "records_per_shard": 1 << 18,
+            "sized": 0,
         }
         assert list(store.keys()) == ["a", "b"]
         assert "2/2" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_annotated_boxes_with_nothing_else(tmp_path, split, inside):
         json_place = path / ("annotations_trainval2017.zip/" * zipped) / f"annotations/instances_{split}2017.json"
         assert source.describe() == (
             f"{place}: 3 photos, 2 with annotated boxes; 2 annotated boxes from {json_place}; "
-            "1 of 4 annotations are of crowds: left out"
+            "entries of no photo here: 1; 1 of 4 annotations are of crowds: left out"
         )
         found.append(contents(source))
     assert found[0] == found[1]
@@ -78,7 +78,7 @@ def test_detections(tmp_path):
         write_boxes(path / "val2017_bbox" / f"{name[:-4]}.npz", [[0, 0, 9, 9]])
     assert coco(path).with_boxes() == (0, 1, 2)
     found = tmp_path / "found.json"
-    found.write_text(json.dumps([{"image_id": 25, "bbox": [0, 0, 1, 1], "score": 0.5}]))
+    found.write_text(json.dumps([{"image_id": 25, "bbox": [0, 0, 9, 9], "score": 0.5}]))
     assert coco(path, boxes_path=str(found), missing_boxes="none").with_boxes() == (1,)
 
 

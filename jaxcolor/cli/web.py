@@ -1,0 +1,54 @@
+"""``jaxcolor web``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from jaxcolor.cli.parsing import Subparsers, add_import
+
+_NEEDED = ("starlette", "uvicorn", "python_multipart")
+
+
+def add_web(subparsers: Subparsers) -> None:
+    """``jaxcolor web``: a page on which a photo is colored and its colors are chosen."""
+    parser = subparsers.add_parser(
+        "web",
+        help="a local page: color a photo, choose its colors, save it",
+        description="Serve a page on this machine alone (127.0.0.1): drop a photo, see it in color, choose colors of "
+        "objects and places, save it. Photos never leave the machine. Needs Starlette: pip install 'jaxcolor[web]'.",
+    )
+    parser.add_argument(
+        "-w", "--weights", metavar="FILE", type=Path, help="a released .safetensors (default: those of the package)"
+    )
+    parser.add_argument("--port", metavar="N", type=_port, default=8765, help="port; 0: a free one (default: 8765)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
+    parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="first boxes used (default: 8)")
+    add_import(parser)
+    parser.set_defaults(run=web)
+
+
+def web(options: argparse.Namespace) -> None:
+    """Serve the page until it is interrupted."""
+    from jaxcolor.runtime.errors import UserError
+
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
+        raise UserError("the page needs packages that are not installed: pip install 'jaxcolor[web]'")
+    if options.boxes_per_photo < 1:
+        raise UserError(f"--boxes-per-photo {options.boxes_per_photo}: must be at least 1")
+
+    from jaxcolor import Colorizer
+    from jaxcolor.runtime.compile_cache import compile_cache
+    from jaxcolor.web.serve import serve
+
+    with compile_cache():
+        colorizer = Colorizer.from_pretrained(options.weights, boxes_per_photo=options.boxes_per_photo)
+        serve(colorizer, Path(options.weights or "default").name, options.port, not options.no_browser)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{number} is no port; 0 to 65535")
+    return number
