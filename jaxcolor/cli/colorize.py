@@ -82,8 +82,9 @@ def add_colorize(subparsers: Subparsers) -> None:
 
 def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
-    from jaxcolor.inference.files import colorize_files, result_folders
+    from jaxcolor.inference.files import colorize_files
     from jaxcolor.inference.pictures import Saving
+    from jaxcolor.inference.result_paths import result_folders
     from jaxcolor.runtime.compile_cache import compile_cache
     from jaxcolor.runtime.devices import check_devices
     from jaxcolor.runtime.owner import owned_folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from jaxcolor.boxes import DroppedBoxes, clean_boxes
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, names_in, same_spelling
 from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.boxes.registry import open_store
-from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb, read_size
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, PhotoHints, match_hints, place_hints, read_hints
@@ -27,6 +25,7 @@ from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
 from jaxcolor.inference.made_with import is_made_with, made_with
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares
 from jaxcolor.inference.pictures import NO_METADATA, Metadata, Saving, encode, read_metadata, side_by_side
+from jaxcolor.inference.result_paths import boxes_beside, described, plan, sample_paths, side_by_side_path
 from jaxcolor.inference.upsample import without_color
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
@@ -37,10 +36,6 @@ from jaxcolor.weights import packaged
 _SHEET_TILE = (320, 320)
 _BATCH_PIXELS = 1 << 26
 """Of the photos that are held at once, but for the last: 200 MB."""
-
-_SUFFIX = "_color"
-"""Of results beside the photos, and of their folders."""
-_RESULT = re.compile(rf"{_SUFFIX}(\.sample\d+|\.samples|\.side_by_side)?\.(png|jpg|webp|tif)$")
 
 
 class Job(NamedTuple):
@@ -117,7 +112,7 @@ def colorize_files(
     written = [
         path
         for result in paths.values()
-        for path in (result, *_sample_paths(result, samples), *([_beside_path(result)] if beside else []))
+        for path in (result, *sample_paths(result, samples), *([side_by_side_path(result)] if beside else []))
     ]
     if len(set(written)) < len(written):
         twice = next(path for path in written if written.count(path) > 1)
@@ -149,7 +144,7 @@ def colorize_files(
     of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo.hints)
     if colorizer.uses_boxes or samples or of_objects:
         jobs = list(_with_boxes(paths, store, missing_boxes, failures))
-    elif store is not None or any(_boxes_beside(photo).is_dir() for photo in paths):
+    elif store is not None or any(boxes_beside(photo).is_dir() for photo in paths):
         print(f"{named} holds the full-image network only: boxes are not used", file=sys.stderr)
     jobs = [_steered(job, hinted.get(job.photo, PhotoHints()), vivid) for job in jobs]
     for job in jobs:
@@ -164,7 +159,7 @@ def colorize_files(
             _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside)
             bar.update(len(batch))
     dropped.report()
-    print(f"{len(paths) - failures.count} photos colored into {_described(output, list(paths.values()))}")
+    print(f"{len(paths) - failures.count} photos colored into {described(output, list(paths.values()))}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
@@ -202,7 +197,7 @@ def _color_batch(
             tqdm.write(printable(f"warning: {job.photo}: {what}"), file=sys.stderr)
         if beside:
             gray = without_color(picture)
-            _write(_beside_path(job.output), side_by_side(gray, result), replace, saving)
+            _write(side_by_side_path(job.output), side_by_side(gray, result), replace, saving)
         if samples:  # their sheet shows it
             results.append(result)
     if not samples:
@@ -211,7 +206,7 @@ def _color_batch(
         warnings.simplefilter("ignore", DroppedBoxesWarning)
         drawn = colorizer.samples(pictures, boxes, samples, seed, scores=scores, hints=hints, vivid=jobs[0].vivid)
     for job, picture, result, alternatives in zip(jobs, pictures, results, drawn, strict=True):
-        *places, sheet = _sample_paths(job.output, samples)
+        *places, sheet = sample_paths(job.output, samples)
         for place, alternative in zip(places, alternatives, strict=False):
             _write(place, alternative, replace, saving, read_metadata(job.photo))
         for place in places[len(alternatives) :]:  # of an earlier run that found more
@@ -263,20 +258,7 @@ def _not_done(paths: Mapping[Path, Path], output: Path | None, samples: int, set
 
 def _is_done(result: Path, samples: int) -> bool:
     """Whether a photo was colored before: the contact sheet of its samples, if there are to be any, comes last."""
-    return all(path.is_file() for path in (result, *_sample_paths(result, samples)[-1:]))
-
-
-def _sample_paths(result: Path, samples: int) -> list[Path]:
-    """Where a photo's samples and their contact sheet go."""
-    if not samples:
-        return []
-    names = [*(f"sample{number}{result.suffix}" for number in range(1, samples + 1)), "samples.png"]
-    return [result.with_name(f"{result.stem}.{name}") for name in names]
-
-
-def _beside_path(result: Path) -> Path:
-    """Where the photo beside its result goes."""
-    return result.with_name(f"{result.stem}.side_by_side{result.suffix}")
+    return all(path.is_file() for path in (result, *sample_paths(result, samples)[-1:]))
 
 
 def _thumbnail(rgb: np.ndarray) -> Image.Image:
@@ -325,107 +307,6 @@ class _Dropped:
             print(f"warning: {counts}{advice}", file=sys.stderr)
 
 
-def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> dict[Path, Path]:
-    """Each photo and where its result, of that suffix, is written, in the order given.
-
-    Without an output folder, the result of a photo is ``<stem>_color.png`` beside it, and those of a folder go into
-    ``<folder>_color`` beside the folder. What looks like such a result, and whose photo is given too, is left out.
-
-    Args:
-      photos: photos and folders of photos.
-      output: folder; None: beside the photos.
-      suffix: of the results.
-
-    Raises:
-      UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
-        that holds one of the photos: a result could take the place of an original.
-    """
-    given = [(photo, path) for path in photos for photo in _expand(path)]
-    if output is None:
-        given = _without_results(given)
-    taken: dict[Path, Path] = {}
-    folders: set[Path] = set()
-    for photo, path in given:
-        if output is None and photo == path:
-            result = photo.with_name(f"{photo.stem}{_SUFFIX}{suffix}")
-        else:
-            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}{suffix}"
-            folders.add(result.parent)
-        if result in taken:
-            raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
-        taken[result] = photo
-    results = {_folder_id(folder): folder for folder in folders}
-    results.pop(None, None)
-    for photo, _ in given:
-        # Also the folder of the file that a link leads to: its original would be replaced.
-        for place in {_folder_id(photo.parent), _folder_id(photo.resolve().parent)} & results.keys():
-            whose = f"{results[place]}: holds the photo {photo}"
-            raise UserError(f"{whose}, and originals are never replaced; give another folder")
-        if photo in taken:
-            raise UserError(f"{photo}: the result of {taken[photo]} would replace it; leave one out, or give -o")
-    return {photo: result for result, photo in taken.items()}
-
-
-def _without_results(given: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Photos without the results of earlier runs beside them: ``old_color.png``, where ``old.jpg`` is given too."""
-    known = {(photo.parent, photo.stem) for photo, _ in given}
-    kept = [each for each in given if not _is_result(each[0], known)]
-    if len(kept) < len(given):
-        print(f"left out: {len(given) - len(kept)} files that are results beside their photos", file=sys.stderr)
-    return kept
-
-
-def _is_result(photo: Path, known: set[tuple[Path, str]]) -> bool:
-    return bool(_RESULT.search(photo.name)) and (photo.parent, _RESULT.sub("", photo.name)) in known
-
-
-def result_folders(photos: Sequence[Path], output: Path | None) -> list[Path]:
-    """The folders that are for results alone, those beside photos not among them."""
-    if output is not None:
-        return [output]
-    return sorted({_beside(path, _SUFFIX) for path in photos if path.is_dir()})
-
-
-def _beside(folder: Path, suffix: str) -> Path:
-    """The folder beside a folder that has its name and a suffix."""
-    if folder.name in ("", ".."):
-        folder = Path(os.path.abspath(folder))
-    return folder.parent / f"{folder.name}{suffix}"
-
-
-def _described(output: Path | None, results: Sequence[Path]) -> str:
-    """Where results are, in few words."""
-    if output is None and len(results) == 1:
-        return str(results[0])
-    folders = sorted({str(result.parent) for result in results})
-    return str(output) if output is not None else ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
-
-
-def _folder_id(folder: Path) -> tuple[int, int] | None:
-    """What is the same for all names of a folder; None: there is no such folder."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _expand(path: Path) -> list[Path]:
-    """The photos of a folder, or the one photo that it is."""
-    if not path.is_dir():
-        if not path.exists():
-            raise UserError(f"{path}: no such photo or folder")
-        return [path]
-    files = [p for p in path.iterdir() if not p.name.startswith(".")]
-    found = sorted(p for p in files if p.suffix.lower() in PHOTO_SUFFIXES)
-    unread = unread_photos(p.name for p in files)
-    if not found:
-        raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)}{unread and f'; {unread}'})")
-    if unread:
-        print(printable(f"{path}: files left out: {unread}"), file=sys.stderr)
-    return found
-
-
 def _with_boxes(
     paths: Mapping[Path, Path], boxes: BoxStore | None, missing_boxes: str, failures: _Failures
 ) -> Iterator[Job]:
@@ -441,11 +322,11 @@ def _with_boxes(
     for photo, output in paths.items():
         store = boxes
         if store is None:
-            path = _boxes_beside(photo)
+            path = boxes_beside(photo)
             if path not in beside:
                 beside[path] = found_store = open_store(path) if path.is_dir() else None
                 if found_store is not None:
-                    _check_fits(found_store, [p for p in paths if _boxes_beside(p) == path])
+                    _check_fits(found_store, [p for p in paths if boxes_beside(p) == path])
             store = beside[path]
         key = same_spelling(photo.stem)
         try:
@@ -462,11 +343,6 @@ def _with_boxes(
             failures.add(DataError(line))
         except DataError as error:
             failures.add(error)
-
-
-def _boxes_beside(photo: Path) -> Path:
-    """The folder in which a photo's boxes are where no others are given."""
-    return _beside(Path(os.path.abspath(photo)).parent, "_bbox")  # not resolved: a link's boxes lie beside the link
 
 
 def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.transforms import check_header, read_encoded, read_image, read_rgb, read_size, upright_rgb
 from jaxcolor.data.types import DataError, Encoded
-from jaxcolor.inference.files import plan
+from jaxcolor.inference.result_paths import plan
 from jaxcolor.runtime.errors import UserError
 from tests.data.photo_files import write_zip
 from tests.robustness.photos import (
