@@ -46,6 +46,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "ablation demo_photos detection study two_hues web",
         "demo",
         "cli",
+        "__main__",
     )
 )
 """Rooms from the bottom up: each imports only from rows before its own, and from itself."""
