@@ -27,6 +27,7 @@ def config() -> Config:
     return from_dict(Config, module.get_config().to_dict())
 
 
+@pytest.mark.slow
 def test_measure_and_section(tmp_path: Path) -> None:
     full = config()
     small = dataclasses.replace(

@@ -124,6 +124,7 @@ def test_the_hint_curve_shows_the_photos_points_to_photo_and_crops(variables: di
     assert curve["fused"]["3"]["psnr"] == pytest.approx(results.hint_scores["fused+3"]["psnr"].mean())
 
 
+@pytest.mark.slow
 def test_the_same_in_other_batches_and_on_more_devices(variables: dict[str, Any], results: Results) -> None:
     found = run(variables, size=4, devices=2)
     assert results.diversity is not None

@@ -50,6 +50,7 @@ def test_the_full_branch_for_any_number_of_photos(vivid: float) -> None:
         np.testing.assert_allclose(program.call(lightness(lab.full)), expected * AB_SCALE, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_fused_branch_for_any_number_of_crops() -> None:
     program = jax.export.deserialize(bytearray(export_stablehlo(WEIGHTS, vivid=0.0)))
     nets = networks.build(MODEL)

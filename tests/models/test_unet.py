@@ -135,6 +135,7 @@ def test_pictures_are_normalized_by_themselves() -> None:
     np.testing.assert_allclose(UNet(MODEL).apply(tree, inputs[:1]).ab, alone, atol=1e-6)  # as in inference
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_quick")
 def test_resuming_is_exact(tmp_path: Path) -> None:
     whole = train.train(CONFIG, tmp_path / "whole")

@@ -126,6 +126,7 @@ def test_a_prior_is_what_is_in_its_file(tmp_path: Path) -> None:
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_photos_that_were_moved(photos: Path, tmp_path: Path) -> None:
     def config(path: Path, steps: int) -> Config:
         data = DataConfig(path=str(path), threads=0)

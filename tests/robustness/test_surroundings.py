@@ -27,7 +27,10 @@ def homeless(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", None)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)  # that of other tests
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_without_a_home_nothing_is_kept(homeless):

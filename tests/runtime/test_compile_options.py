@@ -82,6 +82,7 @@ def test_convolutions_of_predictions_on_cpus_are_the_older_ones():
     assert "ynn" not in convolution(options)
 
 
+@pytest.mark.slow
 def test_predictions_with_them_are_the_same_but_for_rounding():
     config = ModelConfig(width=0.1, side=64)
     nets, variables = networks.build(config), networks.init(config, 0)

@@ -44,7 +44,9 @@ def given(darker: int = 1) -> list:
 VALID = {"full": PHOTOS - len(GRAY), "instance": PHOTOS - len(GRAY) - 3, "fusion": PHOTOS - len(GRAY) - 3}
 
 
-@ALL
+@pytest.mark.parametrize(
+    "stage", [pytest.param("full", marks=pytest.mark.slow), pytest.param("instance", marks=pytest.mark.slow), "fusion"]
+)
 def test_both_mappings_give_the_same_bits(stage: str) -> None:
     ours, theirs = (run(stage, given(), mapping, steps=2, config=EVERYTHING) for mapping in ("shard_map", "pmap"))
     assert_same_bits(ours, theirs)

@@ -114,6 +114,7 @@ def test_pytorch_gives_the_goldens(torch, written, name):
         np.testing.assert_allclose(output, golden[key], rtol=0, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.slow
 def test_weights_of_ours_alone(torch, tmp_path, capsys):
     """Trained from nothing: what the reference's files hold besides is there, 0, and said."""
     variables = small_networks.variables(ModelConfig())
