@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,14 +101,25 @@ class Logs:
 
 
 def read_scalars(workdir: Path) -> list[dict[str, Any]]:
-    """All lines of a run, in order, those of evaluations too; a last line cut short by a kill is left out."""
+    """All lines of a run, in order, those of evaluations too.
+
+    Damaged lines are left out, and counted on standard error, but for the last one, which a kill can cut short.
+    """
     path = workdir / SCALARS_FILE
     if not path.exists():
         return []
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+    found = [_record(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    damaged = sum(record is None for record in found[:-1])
+    if damaged:
+        print(f"{path}: {damaged} of {len(found)} lines are damaged and left out", file=sys.stderr)
+    return [record for record in found if record is not None]
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """A line of the file; None where it is none."""
+    try:
+        record = json.loads(line)
+        whole = isinstance(record["stage"], str) and isinstance(record["step"], int)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return record if whole else None

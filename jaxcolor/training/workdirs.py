@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,16 @@ def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
 def add_seconds(workdir: Path, stage: str, seconds: float, *, resumed: bool) -> None:
     """Add a stage's seconds to ``summary.json``; from 0 unless it was resumed. Those of a killed run are lost."""
     path = workdir / SUMMARY_FILE
-    summary = json.loads(path.read_text()) if path.exists() else {"train_seconds": {}}
-    before = summary["train_seconds"].get(stage, 0.0) if resumed else 0.0
-    summary["train_seconds"][stage] = round(before + seconds, 1)
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    known = _seconds(path) if path.exists() else {}
+    known[stage] = round((known.get(stage, 0.0) if resumed else 0.0) + seconds, 1)
+    write_text(path, json.dumps({"train_seconds": known}, indent=2) + "\n")
+
+
+def _seconds(path: Path) -> dict[str, float]:
+    """Stage -> seconds; none of a damaged file, which costs a line on standard error and not the run."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["train_seconds"]
+        return {str(stage): float(seconds) for stage, seconds in known.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        print(f"{path}: is damaged; seconds are counted anew", file=sys.stderr)
+        return {}
