@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,22 +14,7 @@ from jaxtyping import Float64
 from jaxcolor.config_io import setting_differences
 from jaxcolor.runtime.atomic import atomic_write, write_text
 from jaxcolor.runtime.errors import UserError, one_line
-from jaxcolor.runtime.regular_file import open_regular, read_regular
-
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What JSON, NumPy and zipfile raise on files that are damaged or another's."""
+from jaxcolor.runtime.regular_file import DAMAGED, open_regular, read_regular
 
 RESULT_FILE, SCORES_FILE = "result.json", "scores.npz"
 
@@ -116,7 +98,7 @@ def read_outcome(folder: Path, config: Mapping[str, Any], start: Mapping[str, st
                 system, _, metric = name.partition("/")
                 scores.setdefault(system, {})[metric] = arrays[name].astype(np.float64)
         outcome = Outcome(tuple(about["photos"]), scores, Cost(**about["cost"]), about["weights_of"])
-    except _READ_ERRORS as error:
+    except (OSError, *DAMAGED) as error:
         raise AblationError(
             f"{folder}: cannot read its result; delete the folder to run it anew ({one_line(error)})"
         ) from error

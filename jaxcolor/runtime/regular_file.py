@@ -5,8 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tokenize
+import zipfile
+import zlib
 from io import BufferedReader
 from pathlib import Path
+
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What JSON, NumPy and zipfile raise on files that are damaged, encrypted or another's, or claim to be too large."""
 
 MOST_BYTES = 64 << 20
 """Of a file of JSON that describes something; boxes and photos have limits of their own."""

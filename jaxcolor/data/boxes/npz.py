@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tokenize
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,24 +11,10 @@ import numpy as np
 from jaxcolor.data.boxes.base import MissingBoxesError, same_spelling
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.errors import one_line
-from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.regular_file import DAMAGED, open_regular
 
 _MOST_BYTES = 64 << 20
 """Of an array of boxes: four million of them."""
-_READ_ERRORS = (
-    OSError,
-    MemoryError,
-    ValueError,
-    EOFError,
-    KeyError,
-    SyntaxError,
-    NotImplementedError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy and zipfile raise on damaged or encrypted archives; MemoryError for a header that claims too much."""
 
 
 class FileStore:
@@ -109,7 +92,7 @@ def read_npz(path: Path) -> Boxes:
             boxes, scores = _arrays(path, np.load(file, allow_pickle=False))
     except DataError:
         raise
-    except _READ_ERRORS as error:
+    except (OSError, *DAMAGED) as error:
         raise DataError(f"{path}: cannot read this box file: {_reason(error)}") from error
     _check(path, "bbox", boxes, (len(boxes) if boxes.ndim else 0, 4), "(N, 4)")
     _check(path, "scores", scores, (len(boxes),), f"({len(boxes)},), one for each box")

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,26 +19,10 @@ from jaxtyping import Float
 
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError, one_line
-from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.regular_file import DAMAGED, open_regular
 
 FORMAT = 1
 """Version of the files; a file of another one is refused."""
-
-
-_READ_ERRORS = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy, zipfile and JSON raise on damaged archives."""
 
 
 class StatisticsError(UserError):
@@ -149,7 +130,7 @@ def load(path: Path) -> tuple[Statistics, dict[str, Any]]:
             about = json.loads(str(arrays["source"]))
             count, mean, covariance = int(arrays["count"]), arrays["mu"], arrays["sigma"]
         version = about.pop("format")
-    except _READ_ERRORS as error:
+    except DAMAGED as error:
         raise StatisticsError(f"{path}: damaged or not statistics of FID ({one_line(error)})") from error
     if version != FORMAT:
         raise StatisticsError(f"{path}: format {version}, this version reads {FORMAT}; remove it")

@@ -6,9 +6,6 @@ The published files are PyTorch's; an ``.npz`` or ``.safetensors`` file with the
 from __future__ import annotations
 
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,23 +13,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.regular_file import DAMAGED, open_regular
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, read_pth
 
 State = dict[str, np.ndarray]
-
-_READ_ERRORS = (
-    ValueError,
-    TypeError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy and zipfile raise on damaged archives."""
 
 
 def read_state(path: str | Path) -> State:
@@ -61,7 +45,7 @@ def _read_npz(path: Path) -> State:
         # Opened here: of a damaged archive NumPy leaves the file open.
         with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except _READ_ERRORS as error:
+    except DAMAGED as error:
         raise WeightsError(f"{path}: damaged, cut short or not an .npz file of plain arrays ({error})") from error
 
 
