@@ -17,7 +17,7 @@ def add_web(subparsers: Subparsers) -> None:
         "web",
         help="a local page: color a photo, choose its colors, save it",
         description="Serve a page on this machine alone (127.0.0.1): drop a photo, see it in color, choose colors of "
-        "objects and places, save it. Photos never leave the machine. Needs Starlette: pip install 'jaxcolor[web]'.",
+        "objects and places, save it. Photos stay on the machine. Needs Starlette: pip install '.[web]' in a clone.",
     )
     parser.add_argument(
         "-w", "--weights", metavar="FILE", type=Path, help="a released .safetensors (default: those of the package)"
@@ -34,7 +34,7 @@ def web(options: argparse.Namespace) -> None:
     from jaxcolor.runtime.errors import UserError
 
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
-        raise UserError("the page needs packages that are not installed: pip install 'jaxcolor[web]'")
+        raise UserError("the page needs packages that are not installed: pip install '.[web]' in a clone")
     if options.boxes_per_photo < 1:
         raise UserError(f"--boxes-per-photo {options.boxes_per_photo}: must be at least 1")
 

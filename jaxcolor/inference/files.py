@@ -131,7 +131,7 @@ def colorize_files(
     )
     saving = saving._replace(settings=settings)
     if not replace:
-        paths = _not_done(paths, output, samples, settings)
+        paths = _not_done(paths, output, samples, beside, settings)
         if not paths:
             return
     store = None if boxes is None else open_store(boxes)
@@ -159,7 +159,10 @@ def colorize_files(
             _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside)
             bar.update(len(batch))
     dropped.report()
-    print(f"{len(paths) - failures.count} photos colored into {described(output, list(paths.values()))}")
+    done = len(paths) - failures.count
+    if done:
+        photos_colored = "1 photo" if done == 1 else f"{done} photos"
+        print(f"{photos_colored} colored into {described(output, list(paths.values()))}")
     if failures.count:
         raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
 
@@ -213,10 +216,8 @@ def _color_batch(
             if replace:
                 place.unlink(missing_ok=True)
         if len(alternatives) < samples:
-            tqdm.write(
-                f"{job.photo}: {len(alternatives)} of {samples} samples; its objects have no more plausible colors",
-                file=sys.stderr,
-            )
+            why = "its objects have no more plausible colors" if job.has_boxes else "it has no boxes, whose colors vary"
+            tqdm.write(f"{job.photo}: {len(alternatives)} of {samples} samples; {why}", file=sys.stderr)
         captions = ["given", "colored", *(f"sample {n}" for n in range(1, len(alternatives) + 1))]
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
         grid = np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE))
@@ -242,9 +243,11 @@ def _check_hints(job: Job) -> None:
     place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
 
 
-def _not_done(paths: Mapping[Path, Path], output: Path | None, samples: int, settings: str) -> dict[Path, Path]:
+def _not_done(
+    paths: Mapping[Path, Path], output: Path | None, samples: int, beside: bool, settings: str
+) -> dict[Path, Path]:
     """The photos that have no result yet; says how many have, and whether some are of other settings."""
-    done = {photo: result for photo, result in paths.items() if _is_done(result, samples)}
+    done = {photo: result for photo, result in paths.items() if _is_done(result, samples, beside)}
     if done:
         place = "colored" if output is None else f"in {output}"
         there = f"{len(done)} of {len(paths)} photos are {place} already"
@@ -256,9 +259,10 @@ def _not_done(paths: Mapping[Path, Path], output: Path | None, samples: int, set
     return {photo: result for photo, result in paths.items() if photo not in done}
 
 
-def _is_done(result: Path, samples: int) -> bool:
+def _is_done(result: Path, samples: int, beside: bool) -> bool:
     """Whether a photo was colored before: the contact sheet of its samples, if there are to be any, comes last."""
-    return all(path.is_file() for path in (result, *sample_paths(result, samples)[-1:]))
+    wanted = (result, *sample_paths(result, samples)[-1:], *([side_by_side_path(result)] if beside else []))
+    return all(path.is_file() for path in wanted)
 
 
 def _thumbnail(rgb: np.ndarray) -> Image.Image:

@@ -32,9 +32,7 @@ def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> d
       UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
         that holds one of the photos: a result could take the place of an original.
     """
-    given = [(photo, path) for path in photos for photo in _expand(path)]
-    if output is None:
-        given = _without_results(given)
+    given = _without_results([(photo, path) for path in photos for photo in _expand(path)])
     taken: dict[Path, Path] = {}
     folders: set[Path] = set()
     for photo, path in given:

@@ -75,7 +75,7 @@ def test_samples_and_their_sheet(
     """Without boxes the background is the one object, of two plausible colors."""
     out = tmp_path / "out"
     assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
-    assert "b.png: 2 of 3 samples; its objects have no more plausible colors" in capsys.readouterr().err
+    assert "b.png: 2 of 3 samples; it has no boxes, whose colors vary" in capsys.readouterr().err
     assert sorted(p.name for p in out.iterdir()) == ["b.png", "b.sample1.png", "b.sample2.png", "b.samples.png"]
     expected = Colorizer.from_pretrained(weights).sample(gray_photo(64, 64, 1), count=3, seed=1)
     for number, one in enumerate(expected, 1):

@@ -340,7 +340,7 @@ class TestCommand:
         assert self.run(weights, out, photos / "b.jpg", photos / "a.png") == 0
         captured = capsys.readouterr()
         assert f"1 of 2 photos are in {out} already: skipped; --force colors them again" in captured.err
-        assert captured.out == f"1 photos colored into {out}\n"
+        assert captured.out == f"1 photo colored into {out}\n"
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png"]
         assert (out / "a.png").read_text() == "mine"
         assert self.run(weights, out, photos / "a.png", "--force") == 0

@@ -90,7 +90,7 @@ def test_one_photo(package: Path, photos: Path, capsys: pytest.CaptureFixture[st
     before = (photos / "a.png").read_bytes()
     assert colorize("photos/a.png") == 0
     captured = capsys.readouterr()
-    assert captured.out == "1 photos colored into photos/a_color.png\n"
+    assert captured.out == "1 photo colored into photos/a_color.png\n"
     assert UNUSED in captured.err
     assert names(photos) == ["a.png", "a_color.png", "b.jpg", "c.png"]
     assert (photos / "a.png").read_bytes() == before

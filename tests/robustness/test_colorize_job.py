@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxcolor.inference import files as module
+from jaxcolor.inference.result_paths import plan
 from jaxcolor.runtime.errors import UserError
 
 
@@ -162,3 +163,11 @@ def test_a_photo_beyond_pillows_warning_is_colored_without_it(tmp_path, colorize
     colorize([photos], output)
     assert sorted(contents(output)) == ["0.png", "1.png"]
     assert "Bomb" not in capsys.readouterr().err
+
+
+def test_results_beside_their_photos_are_no_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With an output folder too; a photo that is only called so is one."""
+    for name in ("old.jpg", "old_color.png", "old_color.side_by_side.png", "new_color.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in plan([tmp_path], tmp_path / "out")] == ["new_color.png", "old.jpg"]
+    assert capsys.readouterr().err == "left out: 2 files that are results beside their photos\n"

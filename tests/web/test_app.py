@@ -299,7 +299,7 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["web"]) == 1
     said = capsys.readouterr().err
-    assert said == "jaxcolor web: the page needs packages that are not installed: pip install 'jaxcolor[web]'\n"
+    assert said == "jaxcolor web: the page needs packages that are not installed: pip install '.[web]' in a clone\n"
 
 
 def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
