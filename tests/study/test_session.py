@@ -50,6 +50,15 @@ class Page:
     def screen(self):
         return self.driver.execute_script("return document.querySelector('main:not([hidden])').id")
 
+    def open(self, address, screen):
+        """Until that screen is shown: what was kept reaches the process of another page a moment later."""
+        for _ in range(50):
+            self.driver.get(address)
+            if self.screen() == screen:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{address}: shows {self.screen()}, not {screen}")
+
     def start(self, participant):
         self.driver.get(self.address)
         self.find("participant").send_keys(participant)
@@ -106,13 +115,12 @@ def test_a_whole_session(page, made, capsys):
             page.press("2")
             assert page.shown()[0] == 3
         if i == 5:  # what was answered is still there
-            page.driver.refresh()
+            page.open(page.driver.current_url, "trial")
             assert page.shown() == (6, trials[5].left, trials[5].right)
             assert page.find("notice").text == "Welcome back: you go on where you left."
         page.find(wish).click() if way == "click" else page.press(way)
     page.wait("return !document.getElementById('end').hidden")
-    page.driver.refresh()
-    page.wait("return !document.getElementById('end').hidden")
+    page.open(page.driver.current_url, "end")
     page.find("download").click()
     file = root / "downloads" / "answers_p-1.json"
     for _ in range(1000):
@@ -153,15 +161,16 @@ def test_two_people_at_one_computer(page, made):
     page.driver.get(page.address)
     page.driver.execute_script("localStorage.clear(); sessionStorage.clear()")
 
-    def opened(participant, *, tab=False):
+    def opened(participant, screen="start", *, tab=False):
         if tab:
             page.driver.switch_to.new_window("tab")
-        page.driver.get(f"{page.address}?participant={participant}" if participant else page.address)
+        page.open(f"{page.address}?participant={participant}" if participant else page.address, screen)
         return page.screen(), page.find("participant").get_attribute("value")
 
-    def kept(participant):
-        text = page.driver.execute_script("return store.get(`${PREFIX}:of:${arguments[0]}`)", participant)
-        return text and json.loads(text)
+    def kept(**answers):
+        """Waits for so many answers of each."""
+        for who, count in answers.items():
+            page.wait(f"return JSON.parse(store.get(`${{PREFIX}}:of:{who}`))?.trials.length === {count}")
 
     def answer(count):
         for _ in range(count):
@@ -180,20 +189,20 @@ def test_two_people_at_one_computer(page, made):
     trials = draw(made[1].deck, "p05")
     assert page.shown() == (1, trials[0].left, trials[0].right)
     answer(1)
-    assert [len(kept(who)["trials"]) for who in ("p04", "p05")] == [2, 1]
+    kept(p04=2, p05=1)
 
-    assert opened("p04")[0] == "trial"  # goes on where it was left
+    opened("p04", "trial")  # goes on where it was left
     assert page.shown()[0] == 3
     answer(7)
     page.wait("return !document.getElementById('end').hidden")
-    assert opened("p05")[0] == "trial"  # a finished one is in nobody's way
+    opened("p05", "trial")  # a finished one is in nobody's way
     assert page.shown()[0] == 2
     assert opened("p06", tab=True) == ("start", "p06")
     assert opened(None) == ("start", "")
     page.driver.close()
     page.driver.switch_to.window(first)
 
-    assert opened("p04")[0] == "end"  # their answers are still to be had
+    opened("p04", "end")  # their answers are still to be had
     assert json.loads(page.find("text").get_attribute("value"))["participant"] == "p04"
     page.find("next").click()
     assert (page.screen(), page.find("participant").get_attribute("value")) == ("start", "")
@@ -201,10 +210,9 @@ def test_two_people_at_one_computer(page, made):
     page.find("consent").click()
     page.find("begin").click()
     answer(1)
-    page.driver.refresh()
+    page.open(page.driver.current_url, "trial")
     assert page.shown()[0] == 2
-    assert kept("p07")["participant"] == "p07"
-    assert [len(kept(who)["trials"]) for who in ("p04", "p05", "p07")] == [9, 1, 1]
+    kept(p04=9, p05=1, p07=1)
     assert complaints(page.driver) == []
     page.driver.execute_script("localStorage.clear(); sessionStorage.clear()")
 
