@@ -16,7 +16,7 @@ def add_convert(subparsers: Subparsers) -> None:
     """``jaxcolor convert``: the reference's .pth files or a checkpoint to one of ours, and back; ours to fewer bits."""
     parser = subparsers.add_parser(
         "convert",
-        help="turn the reference's .pth files, or a checkpoint, into one of ours, or back; store one in 8 bits",
+        help="turn the reference's .pth files, or a checkpoint, into one of ours, or back; store one in few bits",
         description="Turn the PyTorch weights of the reference implementation, or of siggraph17, or a checkpoint of a "
         "training run into one .safetensors file for jaxcolor; with --to-reference, turn such a file or checkpoint "
         "into the reference's .pth files. .pth files need PyTorch: pip install 'jaxcolor[torch]'. A .safetensors file "

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcolor import resample
+from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ConfigError, EvalConfig
 from jaxcolor.evaluation import diversity
 from jaxcolor.evaluation.color_choice import Diversity, SampledPhoto, photo_numbers
@@ -122,6 +123,16 @@ def test_the_hint_curve_shows_the_photos_points_to_photo_and_crops(variables: di
     assert list(curve) == ["full", "fused"]
     assert list(curve["full"]) == ["0", "3"]
     assert curve["fused"]["3"]["psnr"] == pytest.approx(results.hint_scores["fused+3"]["psnr"].mean())
+
+
+def test_a_curve_of_the_weights_makes_vivid_before_the_class_head(variables: dict[str, Any]) -> None:
+    """At full strength: twice the chroma of the safe result, whatever the distribution says; without a head too."""
+    curve = SaturationCurve((0.0, 10.0), (0.0, 20.0))
+    place = Devices.all("shard_map", jax.devices()[:1])
+    weights = Checkpoint("", CLASSES, {"full": variables["full"]}, curve)
+    assert weights._replace(model=MODEL).systems == ("full", "full_vivid")
+    colors = Predictors([weights], place, False)(batches(4, 1)[0].batch)
+    np.testing.assert_allclose(colors["full_vivid"], 2 * np.asarray(colors["full"]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
