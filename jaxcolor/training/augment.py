@@ -25,8 +25,8 @@ _MOST_SIDE = 2**13
 """No canvas is larger."""
 
 _BLUR_REACH = 4
-"""Pixels to each side that a blurred pixel is made of: nearly three standard deviations of the default's strongest blur;
-of a stronger one the tails are cut."""
+"""Pixels to each side that a blurred pixel is made of: nearly three standard deviations of the default's strongest
+blur; of a stronger one the tails are cut."""
 
 
 def photo_keys(key: jax.Array, numbers: Int[jax.Array, " N"]) -> jax.Array:
