@@ -13,7 +13,7 @@ import math
 import re
 from typing import Literal
 
-from jaxcolor.boxes import BoxChoice
+from jaxcolor.boxes import BoxChoice, CropContext
 from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES, TRACKERS
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import Registry
@@ -53,6 +53,7 @@ class FusionConfig:
     strategy: str = "learned"
     """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts.
     ``truth_mask``: the same inside annotated masks, which ``data.masks`` reads. ``gated``: a sigmoid for each instance.
+    ``feathered``: as ``learned``, with weights that fade toward the borders of crops.
     Or the dotted path of a ``FusionStrategy``: ``my_code.module:Name``."""
     outside: Literal["zero", "masked"] = "zero"
     """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
@@ -92,7 +93,17 @@ class ModelConfig:
     hint_mask: Literal["reference", "siggraph17"] = "reference"
     """Numbers of the hint mask, without and with a hint: -0.5 and 0.5 as the reference, or 0 and 1 as siggraph17.
     Weights go with the one that they were trained with: at the border, padded with 0, nothing converts them."""
+    crop_context: float = 0.0
+    """Context of an instance: width and height of its crop are those of its box times 1 + this. Its features go where
+    the crop is from. 0: the box alone, as the reference."""
+    crop_least: float = 0.0
+    """Least width and height of a crop, as shares of the photo's; 0: any, as the reference."""
     fusion: FusionConfig = FusionConfig()
+
+    @property
+    def context(self) -> CropContext:
+        """What crops show around their boxes."""
+        return CropContext(self.crop_context, self.crop_least)
 
     def __post_init__(self) -> None:
         _check_name(BACKBONES, "backbone", self.backbone)
@@ -101,6 +112,8 @@ class ModelConfig:
             _check_name(OUTPUTS, "outputs", name)
         _require(math.isfinite(self.width) and self.width > 0, "width", self.width, "above 0")
         _require(self.width <= 8, "width", self.width, "at most 8")
+        _require(0 <= self.crop_context <= 16, "crop_context", self.crop_context, "from 0 to 16")
+        _require(0 <= self.crop_least <= 1, "crop_least", self.crop_least, "from 0 to 1, a share of the photo")
         _require(self.side > 0 and self.side % 8 == 0, "side", self.side, "a multiple of 8")
         _require(self.side <= 2048, "side", self.side, "at most 2048: beyond, no device has the memory")
 
@@ -190,10 +203,10 @@ class DataConfig:
     balance_window: int = 32
     """Steps over which ``balanced`` deals photos out."""
     cache: Literal["none", "device"] = "none"
-    """``device``: stage full holds all photos, decoded and reduced, in the devices' memory, a share on each, and cuts
-    windows there (``training.device_cache``); what it sees then depends on the number of devices too."""
+    """``device``: all photos, decoded and reduced, lie in the devices' memory, a share on each, and windows and crops
+    are cut there (``training.device_cache``); what a step sees then depends on the number of devices too."""
     cache_side: int = 0
-    """Side of the photos that are held; 0: 5/4 of the canvas's, so that windows lose little."""
+    """Side of the photos that are held; 0: 5/4 of the canvas's, so that windows lose little. Crops want more."""
     threads: int = 2
     """Threads that read and decode photos, in each worker where there are ``workers``."""
     workers: int = 0
@@ -241,8 +254,9 @@ class StageConfig:
     """Of ``linear``: share of the steps after which the learning rate falls; 1 keeps it constant."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises to its highest, linearly: the n-th takes n parts of that many."""
-    trained: Literal["all", "fusion", "fusion_and_output"] = "all"
-    """Stage fusion: the weight heads (paper), or these with model10 and model_out (the authors' code)."""
+    trained: Literal["all", "fusion", "fusion_and_output", "fusion_and_decoder"] = "all"
+    """Stage fusion: the weight heads (paper); these with model10 and model_out (the authors' code); these with the
+    decoder (``Backbone.decoder_layers``), so that the encoder stays the full network's."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
     crop_area: float = 1.0

@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
+from jaxcolor.boxes import CropContext, crop_boxes
 from jaxcolor.config import DataConfig
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
 from jaxcolor.data.collate import collate, crops_per_device, photos_per_device
@@ -128,6 +129,7 @@ def train_batches(
     side: int,
     batch_size: int,
     augment: Augment = Augment(),  # noqa: B008 (immutable)
+    context: CropContext = CropContext(),  # noqa: B008
     device_count: int = 1,
     start_step: int = 0,
     process_index: int = 0,
@@ -147,6 +149,7 @@ def train_batches(
       side: S of the canvas.
       batch_size: photos in a step, over all devices of all processes.
       augment: flips and windows.
+      context: what crops show around their boxes.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       start_step: the step of the first batch yielded.
       process_index: of this process; its batches are those of its consecutive devices.
@@ -171,7 +174,9 @@ def train_batches(
         group = batch_size // device_count
         window = _window_steps(config) * batch_size
         sampler = BalancedSampler(sampler, crop_count, window=window, group_size=group, seed=config.seed)
-    reader = _Reader(source, config, sampler, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
+    reader = _Reader(
+        source, config, sampler, numbers, parts, side, share, collate.capacity, augment, context, replace_bad=True
+    )
     dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
     return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
@@ -196,6 +201,7 @@ def eval_batches(
     *,
     side: int,
     batch_size: int,
+    context: CropContext = CropContext(),  # noqa: B008 (immutable)
     device_count: int = 1,
     photos: int = 0,
     only: Sequence[int] | None = None,
@@ -211,6 +217,7 @@ def eval_batches(
       side: S of the canvas.
       batch_size: photos in a batch, over all devices of all processes. The last batch is padded with black photos
         whose ``is_real`` is False and whose name is empty; every process gets as many batches.
+      context: what crops show around their boxes.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       photos: how many, from the first on; 0 for all.
       only: numbers of the batches to read, each exactly as in the whole epoch; None for all.
@@ -239,6 +246,7 @@ def eval_batches(
         share,
         collate.capacity,
         Augment(),
+        context,
         compare_at,
         replace_bad=False,
     )
@@ -292,6 +300,7 @@ class _Reader:
         share: ProcessShare,
         capacity: int,
         augment: Augment,
+        context: CropContext,
         compare_at: EvalSize | None = None,
         *,
         replace_bad: bool,
@@ -305,6 +314,7 @@ class _Reader:
         self.share = share
         self.capacity = capacity
         self.augment = augment
+        self.context = context
         self.compare_at = compare_at
         self.replace_bad = replace_bad
 
@@ -352,9 +362,8 @@ class _Reader:
             x0, y0, x1, y1 = window.pixels(photo.size).tolist()
             image = image.crop((x0, y0, x1, y1))
         with_full = self.parts != "instance"
-        made = example(
-            image, found.boxes, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks
-        )
+        cut = crop_boxes(found.boxes, image.size, self.context)
+        made = example(image, cut, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks)
         compared = None if self.compare_at is None else make_target(photo, *self.compare_at)
         return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 

@@ -163,6 +163,7 @@ def compare(
         config.eval.data,
         side=model.side,
         batch_size=batch_size,
+        context=model.context,
         device_count=devices.count,
         photos=config.eval.photos,
         process_index=devices.process_index,

@@ -355,6 +355,7 @@ class Colorizer:
                 *each,
                 where=f"photo {number}" if len(photos) > 1 else "photo",
                 side=self.config.side,
+                context=self.config.context,
                 boxes_per_photo=self.boxes_per_photo,
                 with_crops=self.uses_boxes,
             )

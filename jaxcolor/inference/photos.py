@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
 from PIL import Image
 
-from jaxcolor.boxes import DroppedBoxes, best_scores, clean_boxes
+from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes
 from jaxcolor.data.transforms import example, read_rgb, upright_rgb
 from jaxcolor.data.types import Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
@@ -111,6 +111,7 @@ def prepare(
     *,
     where: str,
     side: int,
+    context: CropContext,
     boxes_per_photo: int,
     with_crops: bool,
 ) -> Prepared:
@@ -123,6 +124,7 @@ def prepare(
       hints: of the photo; the number of an object is a row of ``boxes``.
       where: names the photo in messages about hints.
       side: of the canvas.
+      context: what crops show around their boxes.
       boxes_per_photo: the best boxes by score that are used.
       with_crops: whether they are cut out.
 
@@ -147,7 +149,7 @@ def prepare(
         clean.boxes,
         clean.kept,
         used,
-        example(Image.fromarray(rgb), clean.boxes[cut], kept[cut], side),
+        example(Image.fromarray(rgb), crop_boxes(clean.boxes[cut], size, context), kept[cut], side),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,

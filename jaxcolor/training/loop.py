@@ -103,7 +103,7 @@ def train_loop(
     settings = stage_config(config, stage)
     # Stage instance colors no photo that could be measured.
     measure = run.measure if config.eval_every and stage.name != "instance" else None
-    cached = config.data.cache == "device" and stage.name == "full"
+    cached = config.data.cache == "device"
     step = devices.map(
         (make_cached_step if cached else make_step)(config, stage, make_optimizer(config, settings)),
         in_specs=(REPLICATED, REPLICATED, SPLIT),
@@ -147,7 +147,7 @@ def train_loop(
         _progress_bar(stage, settings, done, shown=devices.is_first) as bar,
     ):
         prefetched = (
-            repeat((_NOTHING_LOADED, _held_photos(run)))
+            repeat((_NOTHING_LOADED, _held_photos(run, stage)))
             if cached
             else devices.ahead(islice(batches, None if last is None else last - done), lambda loaded: loaded.batch)
         )
@@ -212,6 +212,7 @@ def _batches(run: Run, stage: Stage, start_step: int) -> BatchIterator:
         side=config.model.side,
         batch_size=settings.batch_size,
         augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
+        context=config.model.context,
         device_count=devices.count * settings.accumulate,  # crops are packed part by part
         start_step=start_step,
         process_index=devices.process_index,
@@ -225,15 +226,15 @@ _NOTHING_LOADED = LoadedBatch(
 """In place of a batch where devices hold the photos."""
 
 
-def _held_photos(run: Run) -> Any:
+def _held_photos(run: Run, stage: Stage) -> Any:
     """All photos of the run, a share on each device."""
     config, devices = run.config, run.devices
-    device_cache.check(config.data, config.full)
+    device_cache.check(config.data, stage.name, stage_config(config, stage))
     places = (devices.local_count, devices.process_index, devices.process_count)
-    photos = device_cache.load_photos(run.source, config.data, config.model.side, *places)
-    held = devices.split(photos)
-    devices.say(f"  {len(photos):,} photos of {photos.shape[1]} x {photos.shape[2]} are in the devices' memory")
-    return held
+    held = device_cache.load(run.source, config.data, stage.parts, config.model.side, *places)
+    count, side = held.photos.shape[:2]
+    devices.say(f"  {count:,} photos of {side} x {side} are in the devices' memory")
+    return devices.split(held)
 
 
 def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:

@@ -16,7 +16,7 @@ from jaxcolor.batch import Batch
 from jaxcolor.config import Config, StageConfig
 from jaxcolor.hints import BatchHints
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import Siggraph17, backbone_class
+from jaxcolor.models.backbone import Backbone, Siggraph17, backbone_class
 from jaxcolor.models.hint_simulation import crop_hints, no_hints, simulate_hints
 from jaxcolor.models.networks import LabBatch
 from jaxcolor.models.outputs import classes
@@ -24,7 +24,7 @@ from jaxcolor.runtime.parallel import AXIS
 from jaxcolor.training import losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.augment import augment_luminance, augment_rgb
-from jaxcolor.training.device_cache import batch_of, draw
+from jaxcolor.training.device_cache import Held, draw
 from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
 
 
@@ -66,11 +66,11 @@ def make_state(
     tree: Mapping[str, Any],
     optimizer: Optimizer,
     stage: StageConfig,
-    output_layers: tuple[str, ...] = Siggraph17.output_layers,
+    backbone: type[Backbone] = Siggraph17,
 ) -> TrainState:
-    """The state before the first step; ``output_layers`` as in ``stages.is_trained``."""
+    """The state before the first step; ``backbone`` as in ``stages.is_trained``."""
     variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
-    trained, _ = stages.partition(variables["params"], stage.trained, output_layers)
+    trained, _ = stages.partition(variables["params"], stage.trained, backbone)
     # To the host: on the first device this copy would lie beside the one in use as long as the stage runs.
     opt_state = jax.device_get(optimizer.init(_joined(trained), variables["batch_stats"]))
     return TrainState(step=np.int32(0), variables=variables, opt_state=opt_state)
@@ -108,14 +108,24 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step
 
 
 def make_cached_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
-    """``make_step`` whose third argument is not a batch but the photos that this device holds (``device_cache``)."""
-    settings, side = stages.stage_config(config, stage), config.model.side
+    """``make_step`` whose third argument is not a batch but what this device holds (``device_cache``)."""
+    settings = stages.stage_config(config, stage)
     train = make_step(config, stage, optimizer)
 
-    def step(state: TrainState, frozen: Mapping[str, Any], photos: jax.Array) -> tuple[TrainState, Scalars]:
+    def step(state: TrainState, frozen: Mapping[str, Any], held: Held) -> tuple[TrainState, Scalars]:
         key = jax.random.fold_in(jax.random.key(config.data.seed), jax.lax.axis_index(AXIS))
-        count = settings.batch_size // jax.lax.axis_size(AXIS)
-        return train(state, frozen, batch_of(draw(photos, key, state.step, count, side, settings)))
+        batch = draw(
+            held,
+            key,
+            state.step,
+            count=settings.batch_size // jax.lax.axis_size(AXIS),
+            side=config.model.side,
+            stage=settings,
+            parts=stage.parts,
+            context=config.model.context,
+            max_crops_per_image=config.data.max_crops_per_image,
+        )
+        return train(state, frozen, batch)
 
     return step
 
@@ -160,11 +170,11 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
     stage_config = stages.stage_config(config, stage)
     schedule = learning_rate(stage_config)
     nets = networks.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
-    output_layers = backbone_class(config.model).output_layers
+    backbone = backbone_class(config.model)
     compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
-        trained, fixed = stages.partition(state.variables["params"], stage_config.trained, output_layers)
+        trained, fixed = stages.partition(state.variables["params"], stage_config.trained, backbone)
 
         def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}

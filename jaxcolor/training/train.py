@@ -145,7 +145,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
             workdirs.write_config(workdir, to_dict(config))
         done = int(state.step)
         clock = Clock(checkpoints.folder, settings, done, devices) if settings.minutes else None
-        if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
+        if not partition(state.variables["params"], settings.trained, backbone)[0]:
             raise ConfigError(f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model")
         table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
         devices.say(
@@ -253,7 +253,7 @@ def _set_damaged_aside(run: Run, stage: Stage) -> None:
 
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
     settings = stage_config(config, stage)
-    return make_state(tree, make_optimizer(config, settings), settings, backbone_class(config.model).output_layers)
+    return make_state(tree, make_optimizer(config, settings), settings, backbone_class(config.model))
 
 
 def _restore(

@@ -164,6 +164,7 @@ def gallery(
         config.eval.data,
         side=model.side,
         batch_size=size,
+        context=model.context,
         device_count=devices.count,
         photos=config.eval.photos,
         only=batches,
