@@ -32,7 +32,7 @@ class Pretrained(NamedTuple):
 def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
     """The weights that ``config.start_from`` names, as trees of the config's model.
 
-    The settings of ``model.fusion`` concern the tree ``fusion`` alone: with others, ``full`` and ``instance`` are taken
+    The settings of ``model.fusion`` and of crops concern the tree ``fusion`` alone: with others, ``full`` and ``instance`` are taken
     all the same, and ``fusion`` is not used.
 
     Args:
@@ -83,7 +83,7 @@ def _differences(tree: str, theirs: ModelConfig, ours: ModelConfig) -> list[str]
     if parameter_type(theirs) == parameter_type(ours):
         same["compute_dtype"] = ours.compute_dtype
     if tree != "fusion":
-        same["fusion"] = ours.fusion
+        same |= {"fusion": ours.fusion, "crop_context": ours.crop_context, "crop_least": ours.crop_least}
     return setting_differences(to_dict(dataclasses.replace(theirs, **same)), to_dict(ours))
 
 
