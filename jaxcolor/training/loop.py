@@ -27,6 +27,7 @@ from jaxcolor.runtime.progress import on_terminal
 from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.clock import Clock
+from jaxcolor.training.distillation import Teacher
 from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.monitor import LoaderWait, PendingScalars, Profile, parse_profile_steps, warn_if_recompiled
@@ -34,7 +35,16 @@ from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import RATE, VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
+from jaxcolor.training.step import (
+    RATE,
+    TEACHER,
+    VGG16,
+    Scalars,
+    TrainState,
+    eval_variables,
+    make_cached_step,
+    make_step,
+)
 from jaxcolor.weights import native
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
@@ -59,6 +69,8 @@ class Run:
     """VGG16's parameters, where the objective has a perceptual loss."""
     started_from: str = ""
     """What the pretrained weights were, for the notes of those that are made of them."""
+    teacher: Teacher | None = None
+    """The network that the objective distills."""
 
     def write_weights(self, path: Path, stage: Stage, trees: Mapping[str, Any], step: int | None = None) -> None:
         """Write the trees so far as a weights file; ``step``: how far ``stage`` is, None: it is over."""
@@ -104,8 +116,9 @@ def train_loop(
     # Stage instance colors no photo that could be measured.
     measure = run.measure if config.eval_every and stage.name != "instance" else None
     cached = config.data.cache == "device"
+    teacher = None if run.teacher is None else run.teacher.config
     step = devices.map(
-        (make_cached_step if cached else make_step)(config, stage, make_optimizer(config, settings)),
+        (make_cached_step if cached else make_step)(config, stage, make_optimizer(config, settings), teacher),
         in_specs=(REPLICATED, REPLICATED, SPLIT),
         out_specs=(REPLICATED, REPLICATED),
         donate=(0,),
@@ -117,6 +130,8 @@ def train_loop(
     read_only = {tree: trees[tree] for tree in stage.frozen}
     if run.vgg16 is not None:
         read_only[VGG16] = run.vgg16
+    if run.teacher is not None:
+        read_only[TEACHER] = run.teacher.variables
     frozen = devices.replicate_frozen(networks.frozen(read_only, config.model))
 
     def dump(number: int, scalars: Scalars) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +14,7 @@ from flax import traverse_util
 from jaxtyping import Float
 
 from jaxcolor.batch import Batch
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config, ModelConfig, StageConfig
 from jaxcolor.hints import BatchHints
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import Backbone, Siggraph17, backbone_class
@@ -21,7 +22,7 @@ from jaxcolor.models.hint_simulation import crop_hints, no_hints, simulate_hints
 from jaxcolor.models.networks import LabBatch
 from jaxcolor.models.outputs import classes
 from jaxcolor.runtime.parallel import AXIS
-from jaxcolor.training import losses, stages
+from jaxcolor.training import distillation, losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.augment import augment_luminance, augment_rgb
 from jaxcolor.training.device_cache import Held, draw
@@ -55,6 +56,9 @@ Step = Callable[[TrainState, Mapping[str, Any], Any], tuple[TrainState, Scalars]
 """(State, frozen trees, this device's batch, or the photos that it holds) -> (state, scalars)."""
 VGG16 = "vgg16"
 """Name of VGG16's parameters among the frozen trees, where the perceptual loss has a weight."""
+
+TEACHER = "teacher"
+"""Name of the teacher's tree among them, where there is one (``training.distillation``)."""
 
 RATE = "rate"
 """Name of the learning rate among them, where it follows the clock and not the step (``training.clock``)."""
@@ -91,9 +95,12 @@ def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
     return {"/".join(path): value for path, value in flat.items()}
 
 
-def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
-    """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars)."""
-    lab_step = make_lab_step(config, stage, optimizer)
+def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None) -> Step:
+    """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars).
+
+    ``teacher``: of the network whose tree is the frozen ``TEACHER``, where ``objective.teacher`` names one.
+    """
+    lab_step = make_lab_step(config, stage, optimizer, teacher)
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
         key, first = _augment_key(config, stage, state.step), jax.lax.axis_index(AXIS) * len(batch.is_real)
@@ -107,10 +114,12 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step
     return step
 
 
-def make_cached_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
+def make_cached_step(
+    config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None
+) -> Step:
     """``make_step`` whose third argument is not a batch but what this device holds (``device_cache``)."""
     settings = stages.stage_config(config, stage)
-    train = make_step(config, stage, optimizer)
+    train = make_step(config, stage, optimizer, teacher)
 
     def step(state: TrainState, frozen: Mapping[str, Any], held: Held) -> tuple[TrainState, Scalars]:
         key = jax.random.fold_in(jax.random.key(config.data.seed), jax.lax.axis_index(AXIS))
@@ -161,7 +170,9 @@ def _photo_of_crop(config: Config, stage: stages.Stage, index: Any, count: int) 
     return jnp.where(index >= 0, index + before, index)
 
 
-def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> LabStep:
+def make_lab_step(
+    config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None
+) -> LabStep:
     """``make_step`` on a batch that is in Lab already.
 
     Only the trained parameters are differentiated. If no picture of the global batch is valid, nothing but the step
@@ -171,7 +182,7 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
     schedule = learning_rate(stage_config)
     nets = networks.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
     backbone = backbone_class(config.model)
-    compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
+    compute = _fusion_losses if stage.name == "fusion" else functools.partial(_backbone_losses, teacher)
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
         trained, fixed = stages.partition(state.variables["params"], stage_config.trained, backbone)
@@ -219,6 +230,7 @@ Losses = tuple[jax.Array, jax.Array, Any]
 
 
 def _backbone_losses(
+    teacher: ModelConfig | None,
     config: Config,
     stage: stages.Stage,
     nets: networks.Networks,
@@ -233,7 +245,8 @@ def _backbone_losses(
         valid &= batch.crop_to_image >= 0
     output, changed = network.apply(variables, picture.inputs, train=True, valid=valid, mutable=["batch_stats"])
     batch_stats = cast(Mapping[str, Any], changed).get("batch_stats", {})
-    each = losses.picture_loss(config.objective, output.outputs, output.ab, picture, frozen.get(VGG16))
+    taught = None if teacher is None else distillation.teach(teacher, config.model, frozen[TEACHER], picture.inputs)
+    each = losses.picture_loss(config.objective, output.outputs, output.ab, picture, frozen.get(VGG16), taught)
     return each, valid, batch_stats
 
 

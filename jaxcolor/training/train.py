@@ -22,7 +22,7 @@ from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.places import local_path
-from jaxcolor.training import prior, workdirs
+from jaxcolor.training import distillation, prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.clock import Clock
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
@@ -91,6 +91,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
 
 def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[Stage], devices: Devices) -> Trees:
     """The run, in a folder of its own."""
+    teacher = distillation.load(config)
     pretrained = _load_pretrained(config, stages)
     source = make_source(config.data, config.model.side)
     # Steps are needed also of those stages of which only the result is read.
@@ -103,7 +104,8 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
         f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
         f"steps: {steps}; results go to {workdir}"
     )
-    for line in (source.describe(), *filter(None, [pretrained.note]), *pretrained.unused, *lines):
+    starts = [pretrained.note, "" if teacher is None else teacher.note]
+    for line in (source.describe(), *filter(None, starts), *pretrained.unused, *lines):
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)
@@ -113,8 +115,10 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     with stop_requests() as stop:
         vgg = vgg16.parameters(config.objective.vgg16) if config.objective.perceptual else None
         origin = provenance(config, source)
-        run = Run(config, workdir, source, devices, stop, origin, measure, vgg, pretrained.note)
+        note = "; ".join(filter(None, [pretrained.note, "" if teacher is None else teacher.note]))
+        run = Run(config, workdir, source, devices, stop, origin, measure, vgg, note, teacher)
         fresh = prior.with_class_weights(jax.device_get(networks.init(config.model, config.seed)), config)
+        fresh = fresh if teacher is None else distillation.with_class_weights(fresh, teacher)
         trees = dict(pretrained.variables)
         for name in _missing_trees(stages, trees):
             trees[name] = _finished_tree(run, STAGES[name], fresh[name])
@@ -134,6 +138,8 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     settings, backbone = stage_config(config, stage), backbone_class(config.model)
     # Part of the stage's own identity; a later stage that only reads its result need not know it.
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
+    if run.teacher is not None:
+        begun_from |= tree_digests({"teacher": run.teacher.variables})
     started = {"begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
     _set_damaged_aside(run, stage)
@@ -167,6 +173,7 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
     if config.eval_every and measure is None:
         raise ValueError("config.eval_every asks for evaluations, and there is no function to measure with")
     parse_profile_steps(config.profile_steps)
+    distillation.check(config)
     import_parts(config.model)
     for name in config.tracker_names:
         TRACKERS.get(name)

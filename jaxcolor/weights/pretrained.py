@@ -13,7 +13,7 @@ from jaxcolor.config import Config, ConfigError, ModelConfig
 from jaxcolor.config_io import setting_differences, to_dict
 from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import parameter_type
-from jaxcolor.weights import native, reference, vgg16
+from jaxcolor.weights import narrowing, native, reference, vgg16
 from jaxcolor.weights.locate import find_weights, leads_to_run
 from jaxcolor.weights.native import NativeWeights
 
@@ -49,6 +49,9 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
     named = path.name
     if vgg16.is_named(config.start_from) and config.start_form == "auto":
         loaded = vgg16.load(config, source)
+    elif narrowing.is_named(config.start_from):
+        named = config.start_from
+        loaded = narrowing.load(named, config.model)
     elif path.suffix == ".pth" or (path.is_dir() and not leads_to_run(path)):
         loaded = _from_reference(path, config)
     elif config.start_form != "auto":
