@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.runtime.text import counted
 from jaxcolor.study.plan import CONDITIONS, Settings
 
 _SHOWN_PARTICIPANTS = (10, 20, 50)
@@ -149,11 +150,12 @@ def make_study(options: argparse.Namespace) -> None:
     for stem, folders in made.missing.items():
         print(f"left out: photo {stem}: not in {', '.join(folders)}", file=sys.stderr)
     for (first, second), count in made.same.items():
-        print(f"{first} and {second} are the same picture for {count} photos", file=sys.stderr)
+        print(f"{first} and {second} are the same picture for {counted(count, 'photo')}", file=sys.stderr)
     key = made.key
     trials = settings.pairs_per_person + settings.repeats + settings.catches
     print(
-        f"{options.output}: study {key.deck.study}: {len(key.deck.photos):,} photos, {len(key.pairs)} pairs of systems"
+        f"{options.output}: study {key.deck.study}: {counted(len(key.deck.photos), 'photo')}, "
+        f"{counted(len(key.pairs), 'pair')} of systems"
     )
     print(f"  {trials} trials a person: {settings.pairs_per_person} comparisons, {settings.repeats} repeats, "
           f"{settings.catches} catch trials")  # fmt: skip

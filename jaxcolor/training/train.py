@@ -22,6 +22,7 @@ from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.places import local_path
+from jaxcolor.runtime.text import counted
 from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.clock import Clock
@@ -100,7 +101,7 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     steps = ", ".join(f"{stage.name} {_length(stage_config(config, stage))}" for stage in stages)
     devices.say(
-        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
+        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {counted(len(source), 'photo')}; "
         f"steps: {steps}; results go to {workdir}"
     )
     for line in (source.describe(), *filter(None, [pretrained.note]), *pretrained.unused, *lines):

@@ -116,11 +116,13 @@ class TestStopped:
             whole = contents(output)
         capsys.readouterr()
         colorize([photos], output, **(other if isinstance(other, dict) else {}))
-        count, first = (1, "1.png") if other == "somebody" else (3, "0.png")
+        which, kept = f"3 of these pictures, such as {output / '0.png'}, were", "they are"
+        if other == "somebody":
+            which, kept = f"{output / '1.png'} was", "it is"
         assert capsys.readouterr().err.splitlines() == [
             f"3 of 3 photos are in {output} already: skipped; --force colors them again",
-            f"warning: {count} of these pictures, such as {output / first}, were made with other weights, boxes or "
-            "settings: kept as they are",
+            f"warning: {which} made with other weights, boxes or settings (such as --vivid): kept as {kept}; "
+            "--force makes what is asked for now",
         ]
         assert contents(output) == whole
 

@@ -153,7 +153,7 @@ class TestWrongInput:
         shutil.copy(tmp_path / "red" / "photo 1.png", tmp_path / "blue" / "photo 1.png")
         status, told = make()
         assert status == 0
-        assert "red and blue are the same picture for 1 photos" in told.err
+        assert "red and blue are the same picture for 1 photo" in told.err
 
     def test_a_broken_picture_leaves_nothing_behind(self, make, tmp_path):
         path = tmp_path / "blue" / "photo 1.png"
