@@ -27,6 +27,7 @@ from jaxcolor.training import prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.clock import Clock
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
+from jaxcolor.training.crop_budget import budget_line
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.loop import Measure, Run, train_loop
 from jaxcolor.training.monitor import parse_profile_steps
@@ -104,7 +105,8 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
         f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {counted(len(source), 'photo')}; "
         f"steps: {steps}; results go to {workdir}"
     )
-    for line in (source.describe(), *filter(None, [pretrained.note]), *pretrained.unused, *lines):
+    budgets = [budget_line(config, stage, source, devices.count) for stage in stages]
+    for line in filter(None, (source.describe(), pretrained.note, *pretrained.unused, *lines, *budgets)):
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)
