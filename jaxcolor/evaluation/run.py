@@ -53,6 +53,7 @@ from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.progress import progress
 from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.text import counted
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
 
@@ -375,7 +376,7 @@ def _announce(config: Config, checkpoints: Sequence[Checkpoint], source: Source,
     photos = min(config.eval.photos or len(source), len(source))
     precisions = ", ".join(dict.fromkeys(checkpoint.model.compute_dtype for checkpoint in checkpoints))
     on = ", ".join(filter(None, [f"{devices.count} x {devices.kind}", precisions]))
-    devices.say(f"evaluating on {on}: {photos:,} photos; results go to {workdir}")
+    devices.say(f"evaluating on {on}: {counted(photos, 'photo')}; results go to {workdir}")
 
 
 def _evaluate_files(

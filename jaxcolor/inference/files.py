@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +31,13 @@ from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import tile_grid
 from jaxcolor.runtime.errors import UserError, one_line, printable
 from jaxcolor.runtime.places import local_path
+from jaxcolor.runtime.progress import progress
+from jaxcolor.runtime.text import counted
 from jaxcolor.weights import packaged
 
 _SHEET_TILE = (320, 320)
+_SECONDS = 5.0
+"""Between two lines of progress in a log: somebody is waiting."""
 _BATCH_PIXELS = 1 << 26
 """Of the photos that are held at once, but for the last: 200 MB."""
 
@@ -151,20 +155,22 @@ def colorize_files(
         _check_hints(job)
     without = sum(job.boxes is None for job in jobs)
     if colorizer.uses_boxes and without:
-        print(f"{without} of {len(paths)} photos have no entry for boxes: full-image network alone", file=sys.stderr)
+        have = f"{without} of {counted(len(paths), 'photo')} {'has' if without == 1 else 'have'}"
+        print(f"{have} no entry for boxes: full-image network alone", file=sys.stderr)
     for folder in {job.output.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(jobs), unit="photo", dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(jobs, batch_size, colorizer.uses_boxes, failures):
-            _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside)
-            bar.update(len(batch))
+    # Lines in a log only where there is more to wait for than one batch.
+    with progress(len(jobs), "colorize", "photo", silent=len(jobs) <= batch_size, every=_SECONDS) as note:
+        for batch in _batches(jobs, batch_size, colorizer.uses_boxes, failures, note):
+            _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside, note)
     dropped.report()
     done = len(paths) - failures.count
     if done:
-        photos_colored = "1 photo" if done == 1 else f"{done} photos"
-        print(f"{photos_colored} colored into {described(output, list(paths.values()))}")
+        print(f"{counted(done, 'photo')} colored into {described(output, list(paths.values()))}")
     if failures.count:
-        raise UserError(f"{failures.count} of {len(paths)} photos could not be colored; they are named above")
+        raise UserError(
+            f"{failures.count} of {counted(len(paths), 'photo')} could not be colored; they are named above"
+        )
 
 
 def _color_batch(
@@ -176,8 +182,9 @@ def _color_batch(
     replace: bool,
     saving: Saving,
     beside: bool,
+    note: Callable[[int], object],
 ) -> None:
-    """Color the photos of a batch, and write each result as soon as it is done."""
+    """Color the photos of a batch, write each result as soon as it is done, and note it."""
     jobs, pictures = [job for job, _ in batch], [rgb for _, rgb in batch]
     for job, rgb in batch:
         dropped.add(job, (rgb.shape[1], rgb.shape[0]))
@@ -203,6 +210,8 @@ def _color_batch(
             _write(side_by_side_path(job.output), side_by_side(gray, result), replace, saving)
         if samples:  # their sheet shows it
             results.append(result)
+        else:
+            note(1)
     if not samples:
         return
     with warnings.catch_warnings():
@@ -222,6 +231,7 @@ def _color_batch(
         tiles = [_thumbnail(rgb) for rgb in (picture, result, *alternatives)]
         grid = np.asarray(tile_grid(tiles, captions, columns=3, tile=_SHEET_TILE))
         _write(sheet, grid, replace, Saving(weights=saving.weights))
+        note(1)
 
 
 def _steered(job: Job, given: PhotoHints, vivid: float | None) -> Job:
@@ -250,12 +260,15 @@ def _not_done(
     done = {photo: result for photo, result in paths.items() if _is_done(result, samples, beside)}
     if done:
         place = "colored" if output is None else f"in {output}"
-        there = f"{len(done)} of {len(paths)} photos are {place} already"
+        are = "is" if len(done) == 1 else "are"
+        there = f"{len(done)} of {counted(len(paths), 'photo')} {are} {place} already"
         print(f"{there}: skipped; --force colors them again", file=sys.stderr)
     other = [result for result in done.values() if not is_made_with(result, settings)]
     if other:
-        which = f"{len(other)} of these pictures, such as {printable(str(other[0]))},"
-        print(f"warning: {which} were made with other weights, boxes or settings: kept as they are", file=sys.stderr)
+        one = printable(str(other[0]))
+        which = f"{one} was" if len(other) == 1 else f"{len(other)} of these pictures, such as {one}, were"
+        kept = f"kept as {'it is' if len(other) == 1 else 'they are'}; --force makes what is asked for now"
+        print(f"warning: {which} made with other weights, boxes or settings (such as --vivid): {kept}", file=sys.stderr)
     return {photo: result for photo, result in paths.items() if photo not in done}
 
 
@@ -360,9 +373,9 @@ def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:
 
 
 def _batches(
-    jobs: Sequence[Job], size: int, crops: bool, failures: _Failures
+    jobs: Sequence[Job], size: int, crops: bool, failures: _Failures, note: Callable[[int], object]
 ) -> Iterator[list[tuple[Job, np.ndarray]]]:
-    """Jobs with the pixels of their photos; those whose photo cannot be read are failures.
+    """Jobs with the pixels of their photos; those whose photo cannot be read are failures, and noted as done.
 
     Photos with crops first, then those without: batches of one kind compile for fewer shapes. One ``vivid`` each. A
     batch also ends where its photos have too many pixels to hold more of them.
@@ -378,6 +391,7 @@ def _batches(
                     batch.append((job, read_rgb(job.photo)))
             except DataError as error:
                 failures.add(error)
+                note(1)
             if len(batch) == size or sum(rgb.size for _, rgb in batch) >= 3 * _BATCH_PIXELS:
                 yield batch
                 batch = []

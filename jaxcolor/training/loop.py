@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from jaxcolor.batch import Batch
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config
 from jaxcolor.config_io import to_dict
 from jaxcolor.data.loader import BatchIterator, LoadedBatch, train_batches
 from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
-from jaxcolor.runtime.progress import on_terminal
+from jaxcolor.runtime.progress import bar_of_steps, on_terminal
+from jaxcolor.runtime.text import counted, duration
 from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.clock import Clock
@@ -154,13 +154,13 @@ def train_loop(
         return write
 
     loader_wait = LoaderWait(config.patience)
-    pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump)
     logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
     with (
         nullcontext(iter(())) if cached else _batches(run, stage, done) as batches,
         Profile(parse_profile_steps(config.profile_steps), run.workdir / "profile" / stage.name) as profile,
-        _progress_bar(stage, settings, done, shown=devices.is_first) as bar,
+        bar_of_steps(settings.steps or None, done, stage.name, shown=devices.is_first) as bar,
     ):
+        pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump, bar.update)
         prefetched = (
             repeat((_NOTHING_LOADED, _held_photos(run, stage)))
             if cached
@@ -176,6 +176,10 @@ def train_loop(
                 }
             with loader_wait.for_batch(number):
                 loaded, batch = next(prefetched)
+            if number == done + 1:
+                bar.set_postfix_str("compiling …")
+                if not on_terminal():
+                    devices.say(f"{stage.name}: compiling …")
             if number == done + 1 and peak_flops(devices.kind) is not None:
                 pending.flops = count_flops(step, on_device, frozen, batch)
             profile.before(number)
@@ -183,7 +187,6 @@ def train_loop(
                 on_device, scalars = step(on_device, frozen, batch)
             profile.after(number, scalars)
             pending.add(number, scalars, loaded.counts)
-            bar.update()
 
             log_due = number % config.log_every == 0
             if clock is not None and log_due:
@@ -194,7 +197,10 @@ def train_loop(
             stop_now = bool(stop) and (log_due or devices.process_count == 1)
             at_end = number == last or stop_now
             if log_due or at_end:
-                bar.set_postfix_str(said := pending.flush())
+                said = pending.flush()
+                left = _seconds_left(pending, number, last, clock)
+                said += f", about {duration(left)} left" if left and not at_end else ""
+                bar.set_postfix_str(said)
                 if not on_terminal():
                     of = f" of {last:,}" if last else f", {clock.share(number):.0%} of the time" if clock else ""
                     devices.say(f"{stage.name}: step {number:,}{of}, {said}")
@@ -248,27 +254,25 @@ def _held_photos(run: Run, stage: Stage) -> Any:
     places = (devices.local_count, devices.process_index, devices.process_count)
     held = device_cache.load(run.source, config.data, stage.parts, config.model.side, *places)
     count, side = held.photos.shape[:2]
-    devices.say(f"  {count:,} photos of {side} x {side} are in the devices' memory")
+    devices.say(f"  {counted(count, 'photo')} of {side} x {side} are in the devices' memory")
     return devices.split(held)
 
 
-def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:
-    return tqdm(
-        total=settings.steps or None,
-        initial=done,
-        desc=stage.name,
-        unit="step",
-        dynamic_ncols=True,
-        disable=not (shown and on_terminal()),
-    )
+def _seconds_left(pending: PendingScalars, number: int, last: int | None, clock: Clock | None) -> float | None:
+    """Until the stage is over, after step ``number``; None: not known."""
+    if last is not None:
+        return pending.seconds_left(last - number)
+    return None if clock is None else clock.seconds_left(number)
 
 
 def _report_left_out(run: Run, pending: PendingScalars) -> None:
     """Print how many crops were dropped and how often gray photos were seen."""
     if pending.dropped_crops:
         run.devices.say(
-            f"  {pending.dropped_crops} crops of low score were dropped: "
+            f"  dropped {counted(pending.dropped_crops, 'crop')} of low score: "
             f"data.max_crops_per_image is {run.config.data.max_crops_per_image}"
         )
     if pending.gray_photos:
-        run.devices.say(f"  gray photos were seen {pending.gray_photos} times; data.gray_photos 'skip' leaves them out")
+        run.devices.say(
+            f"  gray photos were seen {counted(pending.gray_photos, 'time')}; data.gray_photos 'skip' leaves them out"
+        )

@@ -14,6 +14,7 @@ from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.data.loader import Parts
 from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import Backbone, Siggraph17, backbone_class
+from jaxcolor.runtime.text import counted
 
 Path = tuple[str, ...]
 
@@ -104,8 +105,8 @@ def resolve_epochs(config: Config, stages: Sequence[Stage], source: Source) -> t
         photos = len(source) if stage.parts == "full" else len(source.with_boxes())
         steps = steps_of(settings.epochs, photos, settings.batch_size)
         lines.append(
-            f"stage {stage.name}: {settings.epochs:g} epochs of {photos:,} photos, batch size {settings.batch_size}: "
-            f"{steps:,} steps"
+            f"stage {stage.name}: {settings.epochs:g} epochs of {counted(photos, 'photo')}, "
+            f"batch size {settings.batch_size}: {counted(steps, 'step')}"
         )
         changed: Any = {stage.name: dataclasses.replace(settings, steps=steps, epochs=0.0)}
         config = dataclasses.replace(config, **changed)

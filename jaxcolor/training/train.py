@@ -22,10 +22,12 @@ from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.places import local_path
+from jaxcolor.runtime.text import counted
 from jaxcolor.training import distillation, prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.clock import Clock
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
+from jaxcolor.training.crop_budget import budget_line
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.loop import Measure, Run, train_loop
 from jaxcolor.training.monitor import parse_profile_steps
@@ -101,11 +103,12 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     steps = ", ".join(f"{stage.name} {_length(stage_config(config, stage))}" for stage in stages)
     devices.say(
-        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
+        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {counted(len(source), 'photo')}; "
         f"steps: {steps}; results go to {workdir}"
     )
     starts = [pretrained.note, "" if teacher is None else teacher.note]
-    for line in (source.describe(), *filter(None, starts), *pretrained.unused, *lines):
+    budgets = [budget_line(config, stage, source, devices.count) for stage in stages]
+    for line in filter(None, (source.describe(), *starts, *pretrained.unused, *lines, *budgets)):
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)

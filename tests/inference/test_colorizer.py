@@ -260,7 +260,7 @@ class TestCommand:
         assert self.run(weights, out, photos, "--missing-boxes=none") == 0
         captured = capsys.readouterr()
         assert f"3 photos colored into {out}" in captured.out
-        assert "1 of 3 photos have no entry for boxes" in captured.err
+        assert "1 of 3 photos has no entry for boxes" in captured.err
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png", "c.png"]
         given = np.asarray(Image.open(photos / "a.png").convert("RGB"))
         expected = colorizer(given, [[3, 3, 30, 25]])
@@ -312,7 +312,7 @@ class TestCommand:
         boxes = (tmp_path / "photos_bbox").rename(tmp_path / "elsewhere")
         photo_a = photos / "a.png"
         assert self.run(weights, tmp_path / "full", photo_a) == 0
-        assert "1 of 1 photos have no entry for boxes" in capsys.readouterr().err
+        assert "1 of 1 photo has no entry for boxes" in capsys.readouterr().err
         assert self.run(weights, tmp_path / "fused", photo_a, "--boxes", boxes) == 0
         full, fused = ((tmp_path / kind / "a.png").read_bytes() for kind in ("full", "fused"))
         assert full != fused
@@ -339,7 +339,7 @@ class TestCommand:
         (out / "a.png").write_text("mine")
         assert self.run(weights, out, photos / "b.jpg", photos / "a.png") == 0
         captured = capsys.readouterr()
-        assert f"1 of 2 photos are in {out} already: skipped; --force colors them again" in captured.err
+        assert f"1 of 2 photos is in {out} already: skipped; --force colors them again" in captured.err
         assert captured.out == f"1 photo colored into {out}\n"
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png"]
         assert (out / "a.png").read_text() == "mine"

@@ -97,7 +97,7 @@ def test_one_photo(package: Path, photos: Path, capsys: pytest.CaptureFixture[st
     with Image.open(photos / "a_color.png") as image:
         np.testing.assert_array_equal(np.asarray(image), Colorizer.from_pretrained()(gray_photo(0)))
     assert colorize("photos/a.png") == 0
-    assert "1 of 1 photos are colored already: skipped; --force colors them again" in capsys.readouterr().err
+    assert "1 of 1 photo is colored already: skipped; --force colors them again" in capsys.readouterr().err
 
 
 def test_results_are_no_photos(package: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

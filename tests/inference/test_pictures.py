@@ -230,7 +230,7 @@ class TestCommand:
         assert both.shape == (30, 42, 3)
         assert np.ptp(both[:, :20].astype(int), axis=2).max() <= 2
         assert main([*command, "--format", "jpeg"]) == 0
-        assert "1 of 1 photos are in" in capsys.readouterr().err
+        assert "1 of 1 photo is in" in capsys.readouterr().err
         assert main([*command, "--quality", "90"]) == 1
         assert capsys.readouterr().err == "jaxcolor colorize: quality 90: is for jpeg and webp; png loses nothing\n"
 

@@ -185,7 +185,7 @@ def test_packed_annotations_keep_the_size_of_their_photos(size, wanted, tmp_path
     assert ("sized" in json.loads((packed / "manifest.json").read_text())) == bool(size[0])
     store.verify()
     if wanted is None:
-        with pytest.raises(UserError, match="1 of 1 photos could not be colored"):
+        with pytest.raises(UserError, match="1 of 1 photo could not be colored"):
             colorize(photos, packed)
         assert f"packed: has photo a with {size[0]} x {size[1]} pixels, but it is 96 x 64" in capsys.readouterr().err
     else:
