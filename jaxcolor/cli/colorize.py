@@ -63,10 +63,10 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument(
         "--format",
-        choices=("png", "jpeg", "webp", "tiff"),
+        choices=("png", "jpeg", "webp", "tiff", "tiff16"),
         default="png",
-        help="of the results (default: png; jpeg is .jpg, tiff .tif). EXIF, XMP and resolution are kept; XMP says that "
-        "the colors are inferred",
+        help="of the results (default: png; jpeg is .jpg, tiff .tif, tiff16 .tif of 16 bits a channel). EXIF, XMP and "
+        "resolution are kept; XMP says that the colors are inferred",
     )
     parser.add_argument("--quality", metavar="Q", type=int, help="of jpeg and webp, 1 to 100 (default: 95)")
     parser.add_argument(
