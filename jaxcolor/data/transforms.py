@@ -162,10 +162,7 @@ def _wide_gray(image: Image.Image) -> UInt16[np.ndarray, "H W"] | None:
 def count_pictures(photo: PhotoFile) -> int:
     """How many pictures a file holds, of which ``read_image`` gives the first: pages, or those of an animation.
 
-    The small ones that cameras add to a JPEG (MPO) do not count.
-
-    Raises:
-      DataError: see ``read_size``.
+    The small ones that cameras add to a JPEG (MPO) do not count. Raises as ``read_size``.
     """
     with _opened(photo) as image:
         return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
@@ -211,6 +208,16 @@ def read_size(photo: PhotoFile) -> tuple[int, int]:
         if image.format == "PNG" and "exif" not in image.info:
             image.load()  # the standard lets EXIF follow the pixels
         return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def stored_size(photo: PhotoFile) -> tuple[int, int]:
+    """Width and height of the photo in a file as it lies there, perhaps turned; its header alone is read.
+
+    Raises:
+      DataError: the file is missing, or its header is not that of a photo.
+    """
+    with _opened(photo) as image:
+        return image.size
 
 
 def check_pixels(photo: PhotoFile, most: int) -> None:

@@ -17,13 +17,14 @@ from jaxcolor.color import Bits, to_8_bits
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.types import DataError
 from jaxcolor.hints import PhotoHints, match_hints, read_hints
-from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
+from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.jobs import (
     Dropped,
     Failures,
     Job,
     check_hints,
     read_pixels,
+    said_warnings,
     steered,
     with_boxes,
     write,
@@ -174,13 +175,8 @@ def _color_batch(
     boxes = [job.boxes.boxes if job.boxes else None for job in jobs]
     scores = [job.boxes.scores if job.boxes else None for job in jobs]
     hints = [job.hints for job in jobs]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        warnings.simplefilter("ignore", DroppedBoxesWarning)  # reported by photo, below
-        warnings.simplefilter("ignore", UnusedBoxesWarning)  # reported once
+    with said_warnings():
         coming = colorizer.iterate(pictures, boxes, scores, hints, vivid=jobs[0].vivid)
-    for warning in caught:
-        tqdm.write(f"warning: {warning.message}", file=sys.stderr)
     results = []
     for job, picture, result in zip(jobs, pictures, coming, strict=True):
         write_result(job, picture, result, replace, saving, beside)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,8 @@ from jaxcolor.data.formats import HEIF_SUFFIXES
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, count_pictures, read_rgb, read_size, read_wide_gray
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, PhotoHints, place_hints
-from jaxcolor.inference.photos import look_like_shares, read_photo
+from jaxcolor.inference.colorizer import UnusedBoxesWarning
+from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares, read_photo
 from jaxcolor.inference.pictures import NO_METADATA, Metadata, Saving, encode, read_metadata, side_by_side
 from jaxcolor.inference.result_paths import boxes_beside, side_by_side_path
 from jaxcolor.inference.upsample import without_color
@@ -109,6 +112,18 @@ def check_hints(job: Job) -> None:
     except DataError:
         return  # named when it is read
     place_hints(job.hints, size, job.boxes.boxes if job.boxes else None, job.photo)
+
+
+@contextmanager
+def said_warnings() -> Iterator[None]:
+    """A block whose warnings are lines on standard error; those of boxes are reported by ``Dropped``, or once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("ignore", DroppedBoxesWarning)
+        warnings.simplefilter("ignore", UnusedBoxesWarning)
+        yield
+    for warning in caught:
+        tqdm.write(f"warning: {warning.message}", file=sys.stderr)
 
 
 def read_pixels(photo: Path, bits: Bits) -> np.ndarray:
