@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,12 +42,12 @@ from jaxcolor.inference.upsample import reduced
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError, printable
 from jaxcolor.runtime.places import local_path
-from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.regular_file import DAMAGED, open_regular
 from jaxcolor.weights import packaged
 
 STATE = ".jaxcolor-film.npz"
 """In the folder of results while a film is not finished."""
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (OSError, *DAMAGED)
 """What reading a state may raise where there is none, or not a whole one: the film begins anew."""
 _BATCH_PIXELS = 1 << 26
 """Of the frames that are held at once: 200 MB."""
@@ -259,7 +258,7 @@ def _check_made(results: Sequence[Path], there: Sequence[bool], made: str) -> No
     state = results[0].parent / STATE
     other = [path for path, is_there in zip(results, there, strict=True) if is_there and not is_made_with(path, made)]
     if any(there) and not other:
-        with contextlib.suppress(*_DAMAGED), open_regular(state) as file, np.load(file) as kept:
+        with contextlib.suppress(*_UNREADABLE), open_regular(state) as file, np.load(file) as kept:
             other = [state] if str(kept["made"]) != made else []
     if other:
         how = "--force colors the film again, or name another folder with -o"
@@ -306,7 +305,7 @@ def _load(path: Path, frames: Sequence[Path], made: str) -> _Progress | None:
             state = film.FilmState(*(kept[name] for name in film.FilmState._fields))
             frame, of, replacing = str(kept["frame"]), str(kept["made"]), bool(kept["replacing"])
             steering = Steering.from_json(str(kept["steering"]))
-    except _DAMAGED:
+    except _UNREADABLE:
         return None
     numbers = [number for number, each in enumerate(frames) if each.name == frame]
     return _Progress(numbers[0] + 1, state, steering, replacing) if numbers and of == made else None

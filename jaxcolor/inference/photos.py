@@ -71,6 +71,13 @@ class OnCanvas(NamedTuple):
     ab: Float[np.ndarray, "S S 2"]
     """Normalized, as strong as was asked for."""
 
+    @property
+    def canvas(self) -> UInt8[np.ndarray, "S S 3"]:
+        """The photo as the networks see it, sRGB."""
+        rgb = self.photo.example.full_rgb
+        assert rgb is not None  # ``prepare`` makes it
+        return rgb
+
 
 def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of a photo in 8-bit sRGB, upright.

@@ -64,7 +64,7 @@ def test_frames_are_those_of_the_maths(frames: Path, weights: Path, capsys: pyte
     assert sorted(contents(out)) == sorted(f"f{number + 7}.png" for number in range(COUNT))
     colorizer = Colorizer.from_pretrained(weights)
     shown = colorizer.on_canvas([frames / f"f{number + 7}.png" for number in range(COUNT)])
-    canvas, ab = (np.stack(each) for each in zip(*((f.photo.example.full_rgb, f.ab) for f in shown), strict=True))
+    canvas, ab = (np.stack(each) for each in zip(*((f.canvas, f.ab) for f in shown), strict=True))
     state, settings = film.start(small.SIDE), FilmConfig()
     cuts = film.scene_cuts(state, canvas, settings)
     assert np.flatnonzero(cuts).tolist() == [0, CUT]
