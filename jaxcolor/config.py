@@ -595,6 +595,23 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FilmConfig:
+    """How chroma is steadied over the frames of a film (``inference.film``)."""
+
+    frames: int = 12
+    """So many frames, where nothing moves, a color is the mean of; later ones count as much as the earlier. 1: none."""
+    still: float = 4.0
+    """L*, root mean square over 3 x 3 pixels of the canvas: what changes by much less is still, by much more moves."""
+    cut: float = 0.5
+    """Share of the canvas, in cells of 8 x 8 pixels, that changes by more than ``still`` where a new scene begins."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.frames <= 1000, "frames", self.frames, "from 1 to 1000")
+        _require(math.isfinite(self.still) and self.still > 0, "still", self.still, "above 0")
+        _require(0 < self.cut <= 1, "cut", self.cut, "above 0 and at most 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 

@@ -63,16 +63,22 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument(
         "--format",
-        choices=("png", "jpeg", "webp", "tiff"),
+        choices=("png", "jpeg", "webp", "tiff", "tiff16"),
         default="png",
-        help="of the results (default: png; jpeg is .jpg, tiff .tif). EXIF, XMP and resolution are kept; XMP says that "
-        "the colors are inferred",
+        help="of the results (default: png; jpeg is .jpg, tiff .tif, tiff16 .tif of 16 bits a channel). EXIF, XMP and "
+        "resolution are kept; XMP says that the colors are inferred",
     )
     parser.add_argument("--quality", metavar="Q", type=int, help="of jpeg and webp, 1 to 100 (default: 95)")
     parser.add_argument(
         "--side-by-side",
         action="store_true",
         help="the gray photo and the result in one picture besides: <stem>.side_by_side.png",
+    )
+    parser.add_argument(
+        "--film",
+        action="store_true",
+        help="PHOTO is one folder of a film's frames, in order: colors are steadied over frames where nothing moves, "
+        "boxes and hints hold until the next scene (docs/films.md)",
     )
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos colored at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="color photos again whose pictures exist (default: skip)")
@@ -83,17 +89,38 @@ def add_colorize(subparsers: Subparsers) -> None:
 def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
     from jaxcolor.inference.files import colorize_files
+    from jaxcolor.inference.film_files import colorize_film
     from jaxcolor.inference.pictures import Saving
     from jaxcolor.inference.result_paths import result_folders
     from jaxcolor.runtime.compile_cache import compile_cache
     from jaxcolor.runtime.devices import check_devices
+    from jaxcolor.runtime.errors import UserError
     from jaxcolor.runtime.owner import owned_folder
 
+    saving = Saving(options.format, options.quality, Path(options.weights or "default").name)
+    if options.film and (len(options.photos) > 1 or options.samples):
+        raise UserError("--film: takes one folder of frames, and no --samples")
     check_devices()
     with ExitStack() as stack:
         stack.enter_context(compile_cache())
         for folder in result_folders(options.photos, options.output):
             stack.enter_context(owned_folder(folder, "--output"))
+        if options.film:
+            colorize_film(
+                options.photos[0],
+                options.weights,
+                options.output,
+                boxes=options.boxes,
+                boxes_per_photo=options.boxes_per_photo,
+                batch_size=options.batch,
+                replace=options.force,
+                hints=options.hints,
+                vivid=options.vivid,
+                saturation=options.saturation,
+                saving=saving,
+                beside=options.side_by_side,
+            )
+            return
         colorize_files(
             options.photos,
             options.weights,
@@ -108,6 +135,6 @@ def colorize(options: argparse.Namespace) -> None:
             saturation=options.saturation,
             samples=options.samples,
             seed=options.seed,
-            saving=Saving(options.format, options.quality, Path(options.weights or "default").name),
+            saving=saving,
             beside=options.side_by_side,
         )

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Int32, UInt8
+from jaxtyping import Float, Float64, Int, Int32, UInt8, UInt16
 from PIL import Image
 
 from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes
-from jaxcolor.data.transforms import example, read_rgb, upright_rgb
+from jaxcolor.color import Bits, to_8_bits
+from jaxcolor.data.transforms import example, read_rgb, read_wide_gray, upright_rgb
 from jaxcolor.data.types import Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
-from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.errors import UserError, one_line
 from jaxcolor.runtime.places import local_path
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Prepared(NamedTuple):
     dropped: DroppedBoxes
     shares: bool
     """Whether the boxes look like shares of the photo in place of pixels."""
+    wide_gray: UInt16[np.ndarray, "H W"] | None = None
+    """The gray in 16 bits, of a photo that has them, where results have them."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,6 +62,21 @@ class Prepared(NamedTuple):
     def crop_boxes(self) -> Int32[np.ndarray, "n 4"]:
         """The boxes that are cut out, in the order of the crops; none where the networks do not take any."""
         return self.boxes[self.used][: len(self.example.scores)]
+
+
+class OnCanvas(NamedTuple):
+    """A photo and its colors before they are brought to its size."""
+
+    photo: Prepared
+    ab: Float[np.ndarray, "S S 2"]
+    """Normalized, as strong as was asked for."""
+
+    @property
+    def canvas(self) -> UInt8[np.ndarray, "S S 3"]:
+        """The photo as the networks see it, sRGB."""
+        rgb = self.photo.example.full_rgb
+        assert rgb is not None  # ``prepare`` makes it
+        return rgb
 
 
 def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
@@ -81,9 +99,18 @@ def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
     form = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if not (form and pixels.size and pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2):
         raise ValueError(f"a photo is {TAKEN}; not {pixels.shape} {pixels.dtype}")
-    if pixels.dtype.itemsize == 2:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    pixels = to_8_bits(pixels)
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def _wide_gray(photo: object) -> UInt16[np.ndarray, "H W"] | None:
+    """The gray of a photo in 16 bits; None where it is not gray of more than 8."""
+    if isinstance(photo, (str, os.PathLike)):
+        return read_wide_gray(Path(local_path(photo, "photo")))
+    if isinstance(photo, Image.Image):
+        return read_wide_gray(photo)
+    is_gray = isinstance(photo, (np.ndarray, jax.Array)) and photo.ndim == 2 and photo.dtype == np.uint16
+    return np.asarray(photo) if is_gray else None
 
 
 def check_photos(photos: object) -> None:
@@ -103,6 +130,30 @@ def check_photos(photos: object) -> None:
         )
 
 
+def prepare_all(
+    photos: Sequence[PhotoInput],
+    boxes: Sequence[Any] | None,
+    scores: Sequence[Any] | None,
+    hints: Sequence[Sequence[Hint] | None] | None,
+    **settings: Any,
+) -> list[Prepared]:
+    """Photos, ready for the networks; ``settings`` as of ``prepare``, but ``where``.
+
+    Raises:
+      ValueError: photos that are not several, lists of different lengths; see ``prepare``.
+    """
+    check_photos(photos)
+    none = [None] * len(photos)
+    boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
+    if not len(photos) == len(boxes) == len(scores) == len(hints):
+        counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
+        raise ValueError(f"{counts}: not the same")
+    return [
+        prepare(*each, where=f"photo {number}" if len(photos) > 1 else "photo", **settings)
+        for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
+    ]
+
+
 def prepare(
     photo: object,
     boxes: Any,
@@ -114,6 +165,7 @@ def prepare(
     context: CropContext,
     boxes_per_photo: int,
     with_crops: bool,
+    bits: Bits = 8,
 ) -> Prepared:
     """One photo, ready for the networks.
 
@@ -127,11 +179,13 @@ def prepare(
       context: what crops show around their boxes.
       boxes_per_photo: the best boxes by score that are used.
       with_crops: whether they are cut out.
+      bits: of results.
 
     Raises:
       ValueError: a photo that is none, boxes or scores of another form, hints that cannot be placed.
     """
-    rgb = read_photo(photo)
+    wide_gray = _wide_gray(photo) if bits == 16 else None
+    rgb = read_photo(photo if wide_gray is None else wide_gray)
     size = (rgb.shape[1], rgb.shape[0])
     raw = _numbers(boxes, f"{where}: boxes are x0, y0, x1, y1, (N, 4)")
     raw = raw if raw.size else np.zeros((0, 4))
@@ -154,6 +208,7 @@ def prepare(
         len(raw),
         clean.dropped,
         look_like_shares(raw, size),
+        wide_gray,
     )
 
 
@@ -181,3 +236,21 @@ def dropped_message(photos: Sequence[Prepared]) -> str | None:
 def look_like_shares(raw: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> bool:
     """Whether boxes look like shares of a photo of that width and height in place of pixels."""
     return bool(len(raw)) and min(size) > 1 and bool(((raw >= 0) & (raw <= 1)).all())
+
+
+def check_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:
+    """Points of a photo, x and y in its pixels.
+
+    Raises:
+      ValueError: they have another form.
+      UserError: one lies outside of the photo.
+    """
+    at = np.asarray(points, np.float64) if np.size(points) else np.zeros((0, 2))
+    if at.ndim != 2 or at.shape[1] != 2:
+        raise ValueError(f"points are (N, 2), not {at.shape}")
+    outside = np.flatnonzero(~((at >= 0) & (at < np.array(photo.size))).all(axis=1))
+    if len(outside):
+        x, y = at[outside[0]].tolist()
+        width, height = photo.size
+        raise UserError(f"point {outside[0]} at {x:g}, {y:g}: outside the photo, which is {width} x {height} pixels")
+    return at

@@ -139,6 +139,10 @@ class Service:
             raise UserError(f"format is {_short(kind)}; it must be a text")
         saving = Saving(cast(PictureFormat, kind), weights=self._weights)
         saving.check()
+        if saving.bits != 8:
+            raise UserError(
+                f"format {kind}: the page computes pictures of 8 bits; use jaxcolor colorize --format {kind}"
+            )
         rgb = self.engine.picture(upload, wish.state, self.engine.uploads.pixels(upload), wish.vivid, wish.saturation)
         stem = upload.name.rpartition(".")[0] or upload.name
         file = io.BytesIO()

@@ -141,7 +141,12 @@ def test_rubbish_is_refused_in_one_line(
         ("show", {"vivid": "much"}, "vivid is 'much'; it must be a number"),
         ("show", {"saturation": -1}, "saturation -1"),
         ("show", b'{"vivid": NaN}', "NaN is no JSON number"),
-        ("download", {"format": "bmp"}, "format 'bmp': must be png, jpeg, webp, tiff"),
+        ("download", {"format": "bmp"}, "format 'bmp': must be png, jpeg, webp, tiff, tiff16"),
+        (
+            "download",
+            {"format": "tiff16"},
+            "format tiff16: the page computes pictures of 8 bits; use jaxcolor colorize --format tiff16",
+        ),
         ("palette", {}, "at is None; it must be"),
         ("palette", {"at": {"x": 1}}, "at is {'x': 1}; it must be"),
         ("samples", {"count": 1000}, "1000 samples of seed 0: 1 to 6"),

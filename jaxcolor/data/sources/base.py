@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from jaxcolor.data import formats
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, UNREAD_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
 from jaxcolor.runtime.regular_file import open_regular
@@ -145,7 +146,12 @@ def unread_photos(names: Iterable[str]) -> str:
     if not found:
         return ""
     shown = ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
-    return f"{len(found):,} of formats that are not read: {shown}; convert them to JPEG, PNG or TIFF"
+    extra = (
+        f" (HEIC: or {formats.INSTALL_HEIF})"
+        if any(name.lower().endswith(formats.HEIF_SUFFIXES) for name in found)
+        else ""
+    )
+    return f"{len(found):,} of formats that are not read: {shown}; convert them to JPEG, PNG or TIFF{extra}"
 
 
 def read_list(path: Path) -> list[str]:
