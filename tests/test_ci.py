@@ -12,6 +12,7 @@ OPTIONAL = {
     "PyTorch": "torch==",
     "torchvision or LiteRT": "requirements-ci.txt",
     "TensorFlow": "requirements-prepare.txt",
+    "Sphinx": "requirements-docs.txt",
     "Chromium": "chromium-driver",
 }
 
