@@ -89,7 +89,7 @@ class ModelConfig:
     """``reference``: siggraph17's. ``unet``: skip connections, GroupNorm. Or the dotted path of a ``Backbone``."""
     outputs: tuple[str, ...] = ("regression",)
     """Output heads, the first of which gives the color: ``regression``, ``classes``, or dotted paths of
-    ``OutputHead``s. All that are named are trained."""
+    subclasses of ``OutputHead``. All that are named are trained."""
     hint_mask: Literal["reference", "siggraph17"] = "reference"
     """Numbers of the hint mask, without and with a hint: -0.5 and 0.5 as the reference, or 0 and 1 as siggraph17.
     Weights go with the one that they were trained with: at the border, padded with 0, nothing converts them."""
