@@ -48,7 +48,7 @@ class LoadedBatch(NamedTuple):
     gray_photos: int
     """Photos of the batch without color, where ``gray_photos`` keeps them."""
     compared: EvalTargets | None = None
-    """The ground truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
+    """The ground truth at the size of a comparison, with its objects, where an evaluation asked for it."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -355,7 +355,7 @@ class _Reader:
         made = example(
             image, found.boxes, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks
         )
-        compared = None if self.compare_at is None else make_target(photo, *self.compare_at)
+        compared = None if self.compare_at is None else make_target(photo, found.boxes, self.side, self.compare_at)
         return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 
 
@@ -401,7 +401,8 @@ class _Collate(NamedTuple):
         )
         compared = None
         if self.compare_at is not None:
-            compared = stack([item.compared for item in items], self.compare_at.side)
+            targets, examples = [item.compared for item in items], [item.example for item in items]
+            compared = stack(targets, self.compare_at.side, batch, examples, self.local_devices)
         return LoadedBatch(
             batch,
             tuple(item.name for item in items),

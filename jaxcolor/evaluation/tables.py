@@ -6,147 +6,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxcolor.evaluation import published
 from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
 from jaxcolor.evaluation.metrics.metric import Column
-from jaxcolor.evaluation.metrics.registry import builtin_columns
-from jaxcolor.evaluation.predictors import CONTROLS, OWN_SYSTEMS, SYSTEMS
+from jaxcolor.evaluation.object_tables import kind_of_objects, object_tables
+from jaxcolor.evaluation.predictors import CONTROLS
 from jaxcolor.evaluation.results import DIFFERENCES
-from jaxcolor.runtime.text import MINUS, number
-
-TITLES = {
-    "gray": "gray",
-    "full": "full",
-    "full_vivid": "full, vivid",
-    "fused": "fused",
-    "fused_vivid": "fused, vivid",
-    "no_boxes": "fused, no boxes",
-    "other_crops": "fused, other crops",
-    "instance": "instance network alone",
-    "truth": "truth",
-}
-"""How systems, controls and pictures are called where people read."""
+from jaxcolor.evaluation.table_rows import (
+    Cell,
+    Row,
+    Table,
+    column_of,
+    columns,
+    gain_row,
+    interval_pair,
+    published_rows,
+    statistics_table,
+    summaries,
+    summary_row,
+    table_columns,
+    title,
+    with_published_lpips,
+)
 
 GROUPS = ("Whole picture", "Inside and outside the boxes", "Other conventions", "Colorfulness")
 """Titles of the tables of photos, in the order of reading; groups of other metrics follow."""
 STATISTICS_TITLE = "PSNR, whole picture"
-OBJECTS_TITLE = "Each annotated object by itself"
-OBJECT_STATISTICS_TITLE = "PSNR, each annotated object"
-SIZES_TITLE = "PSNR of objects by size on the canvas"
 HINTS_TITLE = "With random points of true color"
 SAMPLES_TITLE = "Best of the first samples"
 PALETTES_TITLE = "Palettes of boxes"
 CALIBRATION_TITLE = "Calibration of palettes"
 
 
-def title(system: str) -> str:
-    """How a system is called where people read."""
-    return TITLES.get(system, system)
-
-
-def heading(metric: str) -> str:
-    """How a built-in metric is called where people read."""
-    return column_of({}, metric).title
-
-
-def digits(metric: str) -> int:
-    """How many digits after the point say enough, of a built-in metric."""
-    return column_of({}, metric).digits
-
-
-def column_of(metrics: Mapping[str, Any], metric: str) -> Column:
-    """How a metric is shown: as ``metrics`` says (``columns`` of ``metrics.json``), else as the built-in one."""
-    if metric == PUBLISHED_LPIPS:
-        return Column("LPIPS (paper, network not said)", 3, "lower")
-    described = metrics.get("columns", {}).get(metric)
-    return Column(**described) if described is not None else builtin_columns().get(metric, Column(metric))
-
-
-class Cell(NamedTuple):
-    """A number and how sure it is."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-    """95% bootstrap interval over photos."""
-    digits: int
-    signed: bool
-
-    @property
-    def text(self) -> str:
-        """The number, or a dash where there is none."""
-        return number(self.value, self.digits, self.signed)
-
-    @property
-    def margin(self) -> str:
-        """The interval in words, empty where there is none."""
-        if self.interval is None:
-            return ""
-        low, high = (number(v, self.digits, self.signed) for v in self.interval)
-        return f"{low} … {high}"
-
-
-class Row(NamedTuple):
-    """A line of a table."""
-
-    name: str
-    title: str
-    cells: tuple[Cell, ...]
-
-
-class Table(NamedTuple):
-    """Rows under headings."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    gains: tuple[Row, ...] = ()
-    """Paired differences."""
-    published: tuple[Row, ...] = ()
-
-
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
-
-
-def columns(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Metric -> heading, of everything that was measured of photos, in the order of reading."""
-    measured = set().union(*(summary for _, summary in _summaries(metrics)))
-    known = dict.fromkeys([*builtin_columns(), *metrics.get("columns", {})])
-    return {name: column_of(metrics, name).title for name in known if name in measured}
-
-
-def _summaries(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Systems in the order of reading, controls last."""
-    return [
-        *((name, metrics[name]) for name in OWN_SYSTEMS if name in metrics),
-        *metrics.get("others", {}).items(),
-        *((name, metrics["controls"][name]) for name in CONTROLS if name in metrics.get("controls", {})),
-    ]
-
-
-def _row(metrics: Mapping[str, Any], name: str, summary: Mapping[str, Any], shown: Sequence[str]) -> Row:
-    intervals = summary.get("interval_95", {})
-    cells = (Cell(summary.get(m), _pair(intervals.get(m)), column_of(metrics, m).digits, False) for m in shown)
-    return Row(name, title(name), tuple(cells))
-
-
 def system_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = None) -> list[Row]:
     """The systems that were measured, one row each, cells in the order of ``shown`` (default ``columns``)."""
     names = list(columns(metrics)) if shown is None else shown
-    return [_row(metrics, name, summary, names) for name, summary in _summaries(metrics) if name not in CONTROLS]
+    return [summary_row(metrics, name, summary, names) for name, summary in summaries(metrics) if name not in CONTROLS]
 
 
 def control_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = None) -> list[Row]:
     """The controls that were measured, as ``system_rows``."""
     names = list(columns(metrics)) if shown is None else shown
-    return [_row(metrics, name, summary, names) for name, summary in _summaries(metrics) if name in CONTROLS]
-
-
-def _pair_title(name: str) -> str:
-    better, _, worse = name.partition("_minus_")
-    return f"{title(better)} {MINUS} {title(worse).removeprefix('fused, ')}"
+    return [summary_row(metrics, name, summary, names) for name, summary in summaries(metrics) if name in CONTROLS]
 
 
 def difference_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = None) -> list[Row]:
@@ -155,42 +58,8 @@ def difference_rows(metrics: Mapping[str, Any], shown: Sequence[str] | None = No
     found = metrics.get("differences", {})
     first = [f"{b}_minus_{w}" for b, w in DIFFERENCES]
     ordered = [*(name for name in first if name in found), *(name for name in found if name not in first)]
-    gains = [_gain(metrics, name, found[name], names) for name in ordered]
+    gains = [gain_row(metrics, name, found[name], names) for name in ordered]
     return [row for row in gains if any(cell.value is not None for cell in row.cells)]
-
-
-def _gain(metrics: Mapping[str, Any], name: str, found: Mapping[str, Any], shown: Sequence[str]) -> Row:
-    none = {"mean": None, "interval_95": None}
-    cells = (found.get(m, none) for m in shown)
-    return Row(
-        name,
-        _pair_title(name),
-        tuple(
-            Cell(cell["mean"], _pair(cell["interval_95"]), column_of(metrics, m).digits, True)
-            for m, cell in zip(shown, cells, strict=True)
-        ),
-    )
-
-
-PUBLISHED_LPIPS = "lpips"
-"""Column of published LPIPS, whose network the paper does not name: it stands under no network's heading."""
-
-
-def _beside(shown: Sequence[str], rows: Sequence[published.Published]) -> tuple[str, ...]:
-    """The columns of a table with room for published LPIPS, if there are published rows."""
-    return (*shown, PUBLISHED_LPIPS) if rows else tuple(shown)
-
-
-def _published(rows: Sequence[published.Published], shown: Sequence[str]) -> tuple[Row, ...]:
-    """Rows of the paper, with three digits as printed."""
-    return tuple(
-        Row(
-            "published",
-            f"{row.title} (published)",
-            tuple(Cell(getattr(row, m, None), None, 3, False) for m in shown),
-        )
-        for row in rows
-    )
 
 
 def tables(metrics: Mapping[str, Any]) -> list[Table]:
@@ -204,87 +73,13 @@ def tables(metrics: Mapping[str, Any]) -> list[Table]:
         shown: tuple[str, ...] = tuple(names)
         if shown:
             beside = published.WHOLE.get(data_set, ()) if group == "Whole picture" else ()
-            shown = _beside(shown, beside)
+            shown = with_published_lpips(shown, beside)
             rows = (*system_rows(metrics, shown), *control_rows(metrics, shown))
             gains = tuple(difference_rows(metrics, shown))
-            made.append(Table(group, _columns(metrics, shown), rows, gains, _published(beside, shown)))
+            made.append(Table(group, table_columns(metrics, shown), rows, gains, published_rows(beside, shown)))
         if group == "Whole picture":
-            made += _statistics_table(metrics, STATISTICS_TITLE, _summaries(metrics))
-    return [*made, *_object_tables(metrics, data_set), *_hint_table(metrics), *_diversity_tables(metrics)]
-
-
-def _columns(metrics: Mapping[str, Any], shown: Sequence[str]) -> tuple[Column, ...]:
-    return tuple(column_of(metrics, name) for name in shown)
-
-
-def _statistics_table(
-    metrics: Mapping[str, Any], name: str, summaries: Sequence[tuple[str, Mapping[str, Any]]]
-) -> list[Table]:
-    """What a mean hides: photos without color, for which gray is right, and single values far from all others."""
-    found = [(system, summary) for system, summary in summaries if "without_colorless" in summary]
-    if not found or not any("psnr" in summary for _, summary in found):
-        return []
-    shown = column_of(metrics, "psnr")
-    headings = [shown._replace(title=text) for text in ("mean", "without colorless", "median")]
-    rows = []
-    for system, summary in found:
-        interval = _pair(summary["interval_95"].get("psnr"))
-        values = (summary.get("psnr"), summary["without_colorless"].get("psnr"), summary["median"].get("psnr"))
-        cells = [Cell(v, interval if i == 0 else None, shown.digits, False) for i, v in enumerate(values)]
-        capped = float(summary["psnr_capped"].get("psnr", 0))
-        rows.append(Row(system, title(system), (*cells, Cell(capped, None, 0, False))))
-    return [Table(name, (*headings, Column("capped", 0)), tuple(rows))]
-
-
-def _object_tables(metrics: Mapping[str, Any], data_set: str) -> list[Table]:
-    photos = dict(_summaries(metrics))
-    alone = metrics.get("objects_only", {})
-    # Where it belongs when read: after the full-image network, which it is compared with.
-    order = dict.fromkeys([*(s for s in SYSTEMS[:2] if s in photos), *alone, *photos])
-    found = [(s, of["per_object"]) for s in order if "per_object" in (of := photos.get(s) or alone[s])]
-    if not found:
-        return []
-    known = dict.fromkeys([*builtin_columns(), *metrics.get("columns", {})])
-    published_rows = published.PER_OBJECT.get(data_set, ())
-    shown = _beside(tuple(name for name in known if name in found[0][1]), published_rows)
-    rows = tuple(_row(metrics, name, summary, shown) for name, summary in found)
-    gains = {name: of["per_object"] for name, of in metrics["differences"].items() if "per_object" in of}
-    table = Table(
-        OBJECTS_TITLE,
-        _columns(metrics, shown),
-        rows,
-        tuple(_gain(metrics, name, of, shown) for name, of in gains.items()),
-        _published(published_rows, shown),
-    )
-    return [table, *_statistics_table(metrics, OBJECT_STATISTICS_TITLE, found), *_size_table(metrics, found, gains)]
-
-
-def _size_table(
-    metrics: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]], gains: Mapping[str, Any]
-) -> list[Table]:
-    """PSNR of objects in classes of their size on the model's canvas, in pixels."""
-    classes = metrics.get("objects_by_size", {})
-    if not classes:
-        return []
-    shown = column_of(metrics, "psnr")
-    nothing = {"psnr": {"mean": None, "interval_95": None}}
-    rows = [
-        Row(s, title(s), tuple(Cell(of["by_size"][c]["psnr"], None, shown.digits, False) for c in classes))
-        for s, of in found
-    ]
-    differences = [
-        Row(
-            name,
-            _pair_title(name),
-            tuple(
-                Cell(cell["mean"], _pair(cell["interval_95"]), shown.digits, True)
-                for cell in (of["by_size"].get(c, nothing)["psnr"] for c in classes)
-            ),
-        )
-        for name, of in gains.items()
-    ]
-    headings = tuple(shown._replace(title=f"{name} ({count})") for name, count in classes.items())
-    return [Table(SIZES_TITLE, headings, tuple(rows), tuple(differences))]
+            made += statistics_table(metrics, STATISTICS_TITLE, summaries(metrics))
+    return [*made, *object_tables(metrics, data_set), *_hint_table(metrics), *_diversity_tables(metrics)]
 
 
 def _hint_table(metrics: Mapping[str, Any]) -> list[Table]:
@@ -293,11 +88,11 @@ def _hint_table(metrics: Mapping[str, Any]) -> list[Table]:
     measured = {m for of in curve.values() for means in of.values() for m in means}
     shown = [m for m in columns(metrics) if m in measured and column_of(metrics, m).group == GROUPS[0]]
     rows = [
-        _row(metrics, f"{system}+{count}", means, shown)._replace(title=f"{title(system)}, {count} points")
+        summary_row(metrics, f"{system}+{count}", means, shown)._replace(title=f"{title(system)}, {count} points")
         for system, of in curve.items()
         for count, means in of.items()
     ]
-    return [Table(HINTS_TITLE, _columns(metrics, shown), tuple(rows))] if rows else []
+    return [Table(HINTS_TITLE, table_columns(metrics, shown), tuple(rows))] if rows else []
 
 
 def _diversity_tables(metrics: Mapping[str, Any]) -> list[Table]:
@@ -309,11 +104,11 @@ def _diversity_tables(metrics: Mapping[str, Any]) -> list[Table]:
     def cell(described: Mapping[str, Any] | None, digits: int, scale: float = 1.0) -> Cell:
         if described is None or described["mean"] is None:
             return Cell(None, None, digits, False)
-        interval = _pair(described["interval_95"])
+        interval = interval_pair(described["interval_95"])
         scaled = None if interval is None else (interval[0] * scale, interval[1] * scale)
         return Cell(described["mean"] * scale, scaled, digits, False)
 
-    heads = _columns(metrics, list(found["best_of"]))
+    heads = table_columns(metrics, list(found["best_of"]))
     best = [
         Row(
             f"best_of_{k + 1}",
@@ -380,7 +175,7 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     protocol = metrics.get("protocol", {})
     notes = []
     if metrics.get("objects"):
-        notes.append(f"{metrics['objects']} annotated objects.")
+        notes.append(f"{metrics['objects']} {kind_of_objects(metrics)}.")
     if protocol.get("systems_left_out"):
         notes.append(f"Not measured: {protocol['systems_left_out']}.")
     if protocol.get("metrics_left_out"):
@@ -391,7 +186,7 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
         notes.append(f"{metrics['skipped_photos']} photos could not be read and were left out.")
     if protocol.get("reduced_photos"):
         notes.append(f"{protocol['reduced_photos']} photos were larger than eval.native_side and were reduced.")
-    capped = sum(sum(summary.get("psnr_capped", {}).values()) for _, summary in _summaries(metrics))
+    capped = sum(sum(summary.get("psnr_capped", {}).values()) for _, summary in summaries(metrics))
     if capped:
         notes.append(f"PSNR above {protocol.get('psnr_cap_db'):g} dB counts as that much in means ({capped} times).")
     colorless = metrics.get("colorless_photos", 0)
@@ -403,8 +198,8 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     alone = metrics.get("objects_only", {}).get("instance", {}).get("per_object", {}).get("objects", {}).get("psnr")
     if alone is not None:
         notes.append(
-            f"Instance network alone: the {alone} of {metrics['objects']} annotated objects that a crop shows; compare "
-            "it by its paired differences."
+            f"Instance network alone: the {alone} of {metrics['objects']} objects that a crop shows; compare it by its "
+            "paired differences, or with the others on the same objects."
         )
     lone = metrics["photos"] - metrics.get("controls", {}).get("other_crops", {}).get("photos", {}).get(
         "psnr", metrics["photos"]

@@ -184,7 +184,7 @@ def gallery(
                         t: Weights(np.asarray(b.full[place]), np.asarray(b.instance[photo.crops]))
                         for t, b in fusion_weights.items()
                     }
-                    annotated = bool(len(results.objects.photo))
+                    annotated = results.objects.annotated and len(results.objects.photo) > 0
                     yield _pictured(photo, own, scores, maps if photo.crops else {}, model.side, annotated)
     if wanted:
         raise UserError(f"photo {min(wanted)}: measured, but not found again; did the photos of eval.data change?")
