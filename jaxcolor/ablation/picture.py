@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxcolor.ablation.comparison import Comparison
-from jaxcolor.evaluation.table_rows import heading
+from jaxcolor.evaluation.tables import heading
 from jaxcolor.runtime.atomic import atomic_write
 
 _COLUMNS = 3

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jaxcolor.ablation.comparison import Comparison, Difference, Row
 from jaxcolor.evaluation.statistics import RESAMPLES
-from jaxcolor.evaluation.table_rows import digits, heading
+from jaxcolor.evaluation.tables import digits, heading
 from jaxcolor.runtime.text import EN_DASH, MINUS, markdown_table, number
 
 _COSTS = ("runs", "training", "trained", "crops", "GFLOPs")

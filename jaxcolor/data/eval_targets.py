@@ -101,15 +101,28 @@ def make_target(photo: Photo, used: Int32[np.ndarray, "n 4"], canvas: int, at: E
         objects,
         reduced=at.native and photo.size != size,
         annotated=photo.truth_boxes is not None,
-        used=_from_canvas(level_boxes(used, photo.size, canvas, levels=1)[:, 0], canvas, size),
+        used=used_boxes(used, photo.size, canvas, size),
     )
 
 
-def _from_canvas(boxes: Int32[np.ndarray, "n 4"], canvas: int, size: tuple[int, int]) -> Int32[np.ndarray, "n 4"]:
-    """Boxes on the model's canvas in pixels of a picture of this width and height, rounded outwards."""
+def used_boxes(
+    boxes: Int32[np.ndarray, "n 4"], photo_size: tuple[int, int], canvas: int, size: tuple[int, int]
+) -> Int32[np.ndarray, "n 4"]:
+    """Boxes that a photo is colored with, as they lie on the model's canvas, in pixels of the comparison.
+
+    Args:
+      boxes: x0, y0, x1, y1 in whole photo pixels.
+      photo_size: width and height in pixels.
+      canvas: side of the model's canvas.
+      size: width and height of the comparison.
+
+    Returns:
+      x0, y0, width, height, rounded outwards from the canvas.
+    """
+    on_canvas = level_boxes(boxes, photo_size, canvas, levels=1)[:, 0]
     scale = np.array(size) / canvas
-    start = np.floor(boxes[:, :2] * scale)
-    end = np.ceil((boxes[:, :2] + boxes[:, 2:]) * scale)
+    start = np.floor(on_canvas[:, :2] * scale)
+    end = np.ceil((on_canvas[:, :2] + on_canvas[:, 2:]) * scale)
     return np.concatenate([start, end - start], axis=1).astype(np.int32)
 
 
@@ -141,11 +154,11 @@ def stack(
         sum(photo is not None and photo.reduced for photo in photos),
         np.array([photo is not None and photo.annotated for photo in photos], bool),
         used,
-        crop_boxes(batch, examples, used, device_count),
+        boxes_of_crops(batch, examples, used, device_count),
     )
 
 
-def crop_boxes(
+def boxes_of_crops(
     batch: Batch, examples: Sequence[Example | None], used: Sequence[Int32[np.ndarray, "_n 4"]], device_count: int
 ) -> Int32[np.ndarray, "M 4"]:
     """The box of each crop of a batch, zeros for padding.

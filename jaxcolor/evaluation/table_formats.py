@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcolor.evaluation.metrics.metric import Direction
-from jaxcolor.evaluation.table_rows import Cell
-from jaxcolor.evaluation.tables import footnotes, summary, tables
+from jaxcolor.evaluation.tables import Cell, footnotes, summary, tables
 from jaxcolor.runtime.text import EN_DASH, MINUS, markdown_table
 
 

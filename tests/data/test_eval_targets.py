@@ -6,7 +6,7 @@ from PIL import Image
 
 from jaxcolor.boxes import level_boxes
 from jaxcolor.data.collate import collate
-from jaxcolor.data.eval_targets import EvalSize, crop_boxes, make_target, stack
+from jaxcolor.data.eval_targets import EvalSize, boxes_of_crops, make_target, stack
 from jaxcolor.data.types import Example, Photo
 
 SIDE = 16
@@ -64,5 +64,5 @@ def test_a_crop_keeps_its_box_whatever_it_shows_and_whichever_are_dropped(device
     batch, dropped = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert dropped == 1
     used = [np.array([[1, 1, 3, 3], [2, 2, 4, 4], [9, 9, 2, 2]], np.int32), np.array([[4, 4, 2, 2]], np.int32)]
-    found = crop_boxes(batch, examples, used, device_count)
+    found = boxes_of_crops(batch, examples, used, device_count)
     assert found.tolist() == [[1, 1, 3, 3], [2, 2, 4, 4], [4, 4, 2, 2], [0, 0, 0, 0]][: len(found)]

@@ -14,8 +14,7 @@ from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
 from jaxcolor.evaluation.results import Results, _csv, strict
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
 from jaxcolor.evaluation.table_formats import latex, markdown
-from jaxcolor.evaluation.table_rows import columns
-from jaxcolor.evaluation.tables import tables
+from jaxcolor.evaluation.tables import columns, tables
 from tests.evaluation.batches import BASIC
 
 

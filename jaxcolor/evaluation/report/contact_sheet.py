@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxcolor.evaluation.predictors import SYSTEMS
 from jaxcolor.evaluation.results import Shown
-from jaxcolor.evaluation.table_rows import TITLES
+from jaxcolor.evaluation.tables import TITLES
 from jaxcolor.runtime.contact_sheet import draw_boxes, tile_grid
 
 PANEL = 192

@@ -18,8 +18,8 @@ from jaxcolor.evaluation.report.charts import curve_svg, hint_svg, reliability_s
 from jaxcolor.evaluation.report.gallery import Pictured, main_system
 from jaxcolor.evaluation.report.page_data import as_script, embed, page_data, picture_uri
 from jaxcolor.evaluation.results import Results, strict
-from jaxcolor.evaluation.table_rows import title as system_title
 from jaxcolor.evaluation.tables import NO_BOXES, difference_rows, footnotes, summary, system_rows, tables
+from jaxcolor.evaluation.tables import title as system_title
 from jaxcolor.runtime.html import environment
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]

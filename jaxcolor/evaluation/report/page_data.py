@@ -20,7 +20,7 @@ from jaxcolor.evaluation.metrics.metric import Column, Direction
 from jaxcolor.evaluation.report.failures import KINDS
 from jaxcolor.evaluation.report.gallery import Pictured, Weights, main_system
 from jaxcolor.evaluation.results import Results
-from jaxcolor.evaluation.table_rows import TITLES, title
+from jaxcolor.evaluation.tables import TITLES, title
 
 COVERED = ("in boxes", "of the photo", "Share of the picture in boxes.")
 
