@@ -555,7 +555,8 @@ class EvalConfig:
     """Folder that keeps what FID needs of the true photos, so that it is computed once for each set of photos, size and
     network. Made where it is missing. Empty: not kept."""
     per_object: bool = True
-    """Measure each annotated object by itself too, where there are annotated boxes (the paper's Table 2)."""
+    """Measure each object by itself too (the paper's Table 2): every annotated box, in a data set without annotations
+    every box in use."""
     vivid_temperature: float = 0.38
     """Of the annealed mean of the class head's distribution, by which ``full_vivid`` and ``fused_vivid`` are decoded
     where the weights have that head: 1 is the mean, 0 the mode (Zhang et al. 2016: 0.38)."""

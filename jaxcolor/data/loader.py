@@ -49,7 +49,7 @@ class LoadedBatch(NamedTuple):
     gray_photos: int
     """Photos of the batch without color, where ``gray_photos`` keeps them."""
     compared: EvalTargets | None = None
-    """The ground truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
+    """The ground truth at the size of a comparison, with its objects, where an evaluation asked for it."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -364,7 +364,7 @@ class _Reader:
         with_full = self.parts != "instance"
         cut = crop_boxes(found.boxes, image.size, self.context)
         made = example(image, cut, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks)
-        compared = None if self.compare_at is None else make_target(photo, *self.compare_at)
+        compared = None if self.compare_at is None else make_target(photo, found.boxes, self.side, self.compare_at)
         return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 
 
@@ -410,7 +410,8 @@ class _Collate(NamedTuple):
         )
         compared = None
         if self.compare_at is not None:
-            compared = stack([item.compared for item in items], self.compare_at.side)
+            targets, examples = [item.compared for item in items], [item.example for item in items]
+            compared = stack(targets, self.compare_at.side, batch, examples, self.local_devices)
         return LoadedBatch(
             batch,
             tuple(item.name for item in items),

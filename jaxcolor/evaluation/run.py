@@ -80,7 +80,7 @@ def _with_annotations(config: EvalConfig) -> DataConfig:
         annotations = coco_instances(Path(data.path), data.split)
     except DataError as error:
         if data.box_choice != "ground_truth":  # which cannot do without, and says so itself
-            print(f"annotated objects are not measured by themselves: {error}", file=sys.stderr)
+            print(f"the boxes in use are measured by themselves, not annotated objects: {error}", file=sys.stderr)
         return data
     return dataclasses.replace(data, truth_boxes_path=str(annotations))
 
@@ -239,7 +239,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def write_results(results: Results, folder: Path, parquet: bool = False) -> dict[str, Any]:
     """Write ``metrics.json``, ``tables.md``, ``tables.tex``, ``per_photo.csv`` and what else there is.
 
-    That is ``per_object.csv`` if objects were annotated, ``contact_sheet.png`` if pictures were kept, and
+    That is ``per_object.csv`` if there are objects, ``contact_sheet.png`` if pictures were kept, and
     ``per_photo.parquet`` if asked for.
 
     Args:

@@ -26,6 +26,7 @@ TITLES = {
     "no_boxes": "fused, no boxes",
     "other_crops": "fused, other crops",
     "instance": "instance network alone",
+    "better_of_both": "better of full and instance",
     "truth": "truth",
 }
 """How systems, controls and pictures are called where people read."""
@@ -35,7 +36,11 @@ GROUPS = ("Whole picture", "Inside and outside the boxes", "Other conventions", 
 STATISTICS_TITLE = "PSNR, whole picture"
 OBJECTS_TITLE = "Each annotated object by itself"
 OBJECT_STATISTICS_TITLE = "PSNR, each annotated object"
-SIZES_TITLE = "PSNR of objects by size on the canvas"
+USED_TITLE, USED_STATISTICS_TITLE = "Each box in use by itself", "PSNR, each box in use"
+"""Of a data set without annotations."""
+SIZES_TITLE, WITH_CROP_TITLE = "of objects by size on the canvas", "of the objects that a crop shows"
+"""Behind the name of a metric."""
+_ALL = "all"
 HINTS_TITLE = "With random points of true color"
 SAMPLES_TITLE = "Best of the first samples"
 PALETTES_TITLE = "Palettes of boxes"
@@ -183,46 +188,52 @@ def _object_tables(metrics: Mapping[str, Any]) -> list[Table]:
     if not found:
         return []
     known = dict.fromkeys([*builtin_columns(), *metrics.get("columns", {})])
-    beside = published.of_objects(metrics)
+    annotated = metrics.get("objects_annotated", True)
+    beside = published.of_objects(metrics) if annotated else ()
     shown = published.columns_beside(tuple(name for name in known if name in found[0][1]), beside)
     rows = tuple(_row(metrics, name, summary, shown) for name, summary in found)
     gains = {name: of["per_object"] for name, of in metrics["differences"].items() if "per_object" in of}
     table = Table(
-        OBJECTS_TITLE,
+        OBJECTS_TITLE if annotated else USED_TITLE,
         _columns(metrics, shown),
         rows,
         tuple(_gain(metrics, name, of, shown) for name, of in gains.items()),
         published.rows(beside, shown),
     )
-    return [table, *_statistics_table(metrics, OBJECT_STATISTICS_TITLE, found), *_size_table(metrics, found, gains)]
+    statistics = _statistics_table(metrics, OBJECT_STATISTICS_TITLE if annotated else USED_STATISTICS_TITLE, found)
+    by_size = [m for m in shown if m == "psnr"] + [m for m in shown if m.startswith("lpips_")][:1]
+    return [table, *statistics, *(sizes for m in by_size for sizes in _size_tables(metrics, m, found, gains))]
 
 
-def _size_table(
-    metrics: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]], gains: Mapping[str, Any]
+def _size_tables(
+    metrics: Mapping[str, Any], metric: str, found: Sequence[tuple[str, Mapping[str, Any]]], gains: Mapping[str, Any]
 ) -> list[Table]:
-    """PSNR of objects in classes of their size on the model's canvas, in pixels."""
-    classes = metrics.get("objects_by_size", {})
-    if not classes:
-        return []
-    shown = column_of(metrics, "psnr")
-    nothing = {"psnr": {"mean": None, "interval_95": None}}
-    rows = [
-        Row(s, title(s), tuple(Cell(of["by_size"][c]["psnr"], None, shown.digits, False) for c in classes))
-        for s, of in found
-    ]
-    differences = [
-        Row(
-            name,
-            _pair_title(name),
-            tuple(
-                Cell(cell["mean"], _pair(cell["interval_95"]), shown.digits, True)
-                for cell in (of["by_size"].get(c, nothing)["psnr"] for c in classes)
-            ),
+    """A metric of objects in classes of their size on the canvas: of all, and all systems over those with a crop."""
+    shown = column_of(metrics, metric)
+    made: list[Table] = []
+
+    def table(caption: str, counts: Mapping[str, int], rows: Mapping[str, Any], gains: Mapping[str, Any]) -> Table:
+        def parts(of: Mapping[str, Any]) -> list[Any]:
+            return [(of if c == _ALL else of["by_size"].get(c, {})).get(metric) for c in counts]
+
+        def gain(cell: Mapping[str, Any] | None) -> Cell:
+            mean, interval = (cell["mean"], _pair(cell["interval_95"])) if cell else (None, None)
+            return Cell(mean, interval, shown.digits, True)
+
+        headings = tuple(shown._replace(title=f"{c} ({count})") for c, count in counts.items())
+        means = (
+            Row(s, title(s), tuple(Cell(v, None, shown.digits, False) for v in parts(of))) for s, of in rows.items()
         )
-        for name, of in gains.items()
-    ]
-    headings = tuple(shown._replace(title=f"{name} ({count})") for name, count in classes.items())
-    return [Table(SIZES_TITLE, headings, tuple(rows), tuple(differences))]
+        paired = (Row(name, _pair_title(name), tuple(map(gain, parts(of)))) for name, of in gains.items())
+        return Table(caption, headings, tuple(means), tuple(paired))
+
+    if metrics.get("objects_by_size"):
+        made.append(table(f"{shown.title} {SIZES_TITLE}", metrics["objects_by_size"], dict(found), gains))
+    same = metrics.get("objects_with_crop")
+    if same:
+        counts = {_ALL: same["objects"], **same["objects_by_size"]}
+        made.append(table(f"{shown.title} {WITH_CROP_TITLE}", counts, same["systems"], same["differences"]))
+    return made
 
 
 def _hint_table(metrics: Mapping[str, Any]) -> list[Table]:
@@ -318,7 +329,10 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     protocol = metrics.get("protocol", {})
     notes = []
     if metrics.get("objects"):
-        notes.append(f"{counted(metrics['objects'], 'annotated object')}.")
+        objects = counted(
+            metrics["objects"], "annotated object" if metrics.get("objects_annotated", True) else "object"
+        )
+        notes.append(f"{objects}{'' if metrics.get('objects_annotated', True) else ', the boxes in use'}.")
     if protocol.get("systems_left_out"):
         notes.append(f"Not measured: {protocol['systems_left_out']}.")
     if protocol.get("metrics_left_out"):
@@ -344,8 +358,8 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     alone = metrics.get("objects_only", {}).get("instance", {}).get("per_object", {}).get("objects", {}).get("psnr")
     if alone is not None:
         notes.append(
-            f"Instance network alone: the {alone} of {metrics['objects']} annotated objects that a crop shows; compare "
-            "it by its paired differences."
+            f"Instance network alone: the {alone} of {metrics['objects']} objects that a crop shows; compare it by its "
+            "paired differences, or with the others over the same objects."
         )
     lone = metrics["photos"] - metrics.get("controls", {}).get("other_crops", {}).get("photos", {}).get(
         "psnr", metrics["photos"]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
+from jaxcolor.evaluation.objects import Objects
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
-from jaxcolor.evaluation.results import Objects, Results, _csv, strict
+from jaxcolor.evaluation.results import Results, _csv, strict
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
 from jaxcolor.evaluation.table_formats import latex, markdown
 from jaxcolor.evaluation.tables import columns, footnotes, tables
@@ -164,7 +165,21 @@ def test_objects_by_size_and_the_instance_network_alone() -> None:
     sizes = found["PSNR of objects by size on the canvas"]
     assert [column.title for column in sizes.columns] == ["below 16 (1)", "16 to 32 (1)", "128 and above (1)"]
     assert [cell.text for cell in sizes.rows[1].cells] == ["9.00", "\N{EN DASH}", "59.00"]
-    assert "the 2 of 3 annotated objects that a crop shows" in markdown(metrics)
+    # All over the two objects that the instance network says something of.
+    shown = found["PSNR of the objects that a crop shows"]
+    assert [column.title for column in shown.columns] == ["all (2)", "below 16 (1)", "128 and above (1)"]
+    cells = {row.name: [cell.text for cell in row.cells] for row in (*shown.rows, *shown.gains)}
+    assert cells["gray"] == ["35.00", "10.00", "60.00"]
+    assert cells["instance"] == ["34.00", "9.00", "59.00"]
+    assert cells["fused_minus_instance"] == ["+2.00"] * 3
+    text = markdown(metrics)
+    assert "the 2 of 3 objects that a crop shows" in text
+    assert "3 annotated objects." in text
+    used = dataclasses.replace(results, objects=results.objects._replace(annotated=False)).to_metrics()
+    assert "Each box in use by itself" in [table.title for table in tables(used)]
+    assert "3 objects, the boxes in use." in markdown(used)
+    # The paper's Table 2 is of annotated objects.
+    assert markdown(used).count("(published)") < text.count("(published)")
 
 
 def full_results() -> Results:
