@@ -65,7 +65,7 @@ def test_convert_one_file(loads, tmp_path, capsys):
 
 
 def test_store_in_8_bits_and_back(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(storage, "LEAST", 100)
+    monkeypatch.setattr(storage, "LEAST", storage.Least(100, 500, 100))
     source, stored, again = (tmp_path / f"{name}.safetensors" for name in ("source", "stored", "again"))
     curve = SaturationCurve((0.0, 10.0), (0.0, 15.0))
     unused = {tree: {} for tree in small} | {"full": {"a": np.ones(2, np.float32)}}

@@ -59,7 +59,7 @@ def run(script: ModuleType, out: Path, *arguments: Any) -> int:
 
 
 def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(storage, "LEAST", 1000)
+    monkeypatch.setattr(storage, "LEAST", storage.Least(in_8=1000))
     assert (
         run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8")
         == 0
@@ -81,7 +81,7 @@ def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
 
 
 def test_nothing_is_written_where_rounding_costs_too_much(script, trained, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(storage, "LEAST", 0)
+    monkeypatch.setattr(storage, "LEAST", storage.Least(in_8=0))
     monkeypatch.setattr(storage, "_LEVELS", {"int8": 2})  # hardly more than signs
     assert run(script, tmp_path, trained, "--photos", photos, "--storage=int8") == 1
     captured = capsys.readouterr()
