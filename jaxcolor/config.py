@@ -453,6 +453,81 @@ def _read_rates(text: str) -> tuple[tuple[str, float], ...] | None:
 
 
 @dataclasses.dataclass(frozen=True)
+class BoxHeadConfig:
+    """The head that finds objects in the full-image network's features (``models.box_head``)."""
+
+    taps: tuple[str, ...] = ("conv3_3", "conv8_3", "conv4_3", "conv7_3")
+    """Features that it reads, of two or more resolutions, each half of the next; the finest is that of its grid."""
+    channels: int = 112
+    groups: int = 8
+    """Of the group norms; a divisor of ``channels``."""
+    box_weight: float = 2.0
+    """Weight of the loss of boxes beside that of centers."""
+    threshold: float = 0.25
+    """Lowest score of a box that is worth coloring by itself."""
+    most_overlap: float = 0.6
+    """IoU above which the worse of two boxes is left out."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.taps) > 0, "taps", self.taps, "at least one tap of the backbone")
+        _require(1 <= self.channels <= 1024, "channels", self.channels, "from 1 to 1024")
+        fits = self.groups >= 1 and self.channels % self.groups == 0
+        _require(fits, "groups", self.groups, f"a divisor of channels, {self.channels}")
+        fits = math.isfinite(self.box_weight) and self.box_weight >= 0
+        _require(fits, "box_weight", self.box_weight, "at least 0")
+        for name in ("threshold", "most_overlap"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxTrainingConfig:
+    """Training of that head (``own_boxes``)."""
+
+    weights: str = ""
+    """The full-image network whose features the head reads: a name of the package's weights, or a file; empty: the
+    default. What it holds is written again, with the head."""
+    photos: str = ""
+    """In place of ``data``, photos that were decoded before: a ``.npy`` file, uint8 (N, C, C, 3), ..."""
+    boxes: str = ""
+    """... and another of their boxes, float32 (N, K, 4): x0, y0, x1, y1 as shares of the photo's sides, rows of zeros
+    where there is no box."""
+    data: DataConfig = DataConfig()
+    """Photos and boxes: the source, what unreadable photos mean, ``box_choice`` ``ground_truth`` for annotated boxes.
+    All of them are held in memory, at ``cache_side`` or 5/4 of the canvas's side."""
+    seed: int = 0
+    """Of the initialization and of all that is drawn."""
+    head: BoxHeadConfig = BoxHeadConfig()
+    stage: StageConfig = StageConfig(
+        steps=9000,
+        batch_size=64,
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup_steps=200,
+        flip=True,
+        crop_area=0.35,
+        crop_visible=0.4,
+    )
+    """Length, batch size, learning rate; windows and flips of the photos. Boxes less visible in a window are none."""
+    optimizer: OptimizerConfig = OptimizerConfig(name="adamw", weight_decay=1e-2, clip_norm=10.0, ema_decay=0.998)
+    augment: AugmentConfig = AugmentConfig(color_jitter=0.15, old_photos=0.1)
+    mosaics: float = 0.4
+    """Share of the pictures that four photos at half the side make up: smaller objects, and more of them."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of convolutions, in place of that of the weights."""
+    log_every: int = 50
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed <= _MOST_SEED, "seed", self.seed, _SEED_RULE)
+        _require(0 <= self.mosaics <= 1, "mosaics", self.mosaics, "from 0 to 1")
+        for name in ("log_every", "checkpoint_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(bool(self.photos) == bool(self.boxes), "photos", repr(self.photos), "given together with boxes")
+        lengths = self.stage.epochs, self.stage.minutes, self.stage.accumulate
+        _require(lengths == (0, 0, 1), "stage", lengths, "a number of steps, without epochs, minutes or accumulate")
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """What ``eval.py`` measures on."""
 

@@ -43,7 +43,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "weights",
         "training inference",
         "evaluation",
-        "ablation demo_photos detection study two_hues web",
+        "ablation demo_photos detection own_boxes study two_hues web",
         "demo",
         "cli",
         "__main__",

@@ -185,22 +185,32 @@ def draw(
     photos = jnp.asarray(held.photos)[chosen]
     full = photos[:0, :side, :side] if parts == "instance" else _mirrored(_cut(photos, windows, side), mirrored)
     if parts == "full":
-        crops, owners, places = full[:0], jnp.zeros(0, jnp.int32), jnp.zeros((0, LEVELS, 4), jnp.int32)
+        return batch_of(full)
+    shown = _boxes_in_windows(jnp.asarray(held.boxes)[chosen], windows, stage.crop_visible)
+    if parts == "instance":
+        capacity, shown = count, _one_of(shown, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 1))
     else:
-        boxes = jnp.asarray(held.boxes)[chosen]
-        shown = _boxes_in_windows(boxes, windows, stage.crop_visible)
-        if parts == "instance":
-            capacity, shown = count, _one_of(shown, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 1))
-        else:
-            capacity = min(crops_per_device(count, max_crops_per_image), shown.valid.size)
-        owners, inner = _packed(shown, capacity, context)
-        own = jnp.maximum(owners, 0)
-        outer = _Windows(windows.start[own] + inner.start * windows.size[own], inner.size * windows.size[own])
-        crops = _mirrored(_cut(photos[own], outer, side), mirrored[own])
-        left = jnp.where(mirrored[own], 1 - inner.start[:, 0] - inner.size[:, 0], inner.start[:, 0])
-        places = _level_boxes(inner._replace(start=inner.start.at[:, 0].set(left)), side)
-        crops = jnp.where((owners >= 0)[:, None, None, None], crops, 0)
+        capacity = min(crops_per_device(count, max_crops_per_image), shown.valid.size)
+    owners, inner = _packed(shown, capacity, context)
+    own = jnp.maximum(owners, 0)
+    outer = _Windows(windows.start[own] + inner.start * windows.size[own], inner.size * windows.size[own])
+    crops = _mirrored(_cut(photos[own], outer, side), mirrored[own])
+    crops = jnp.where((owners >= 0)[:, None, None, None], crops, 0)
+    left = jnp.where(mirrored[own], 1 - inner.start[:, 0] - inner.size[:, 0], inner.start[:, 0])
+    places = _level_boxes(inner._replace(start=inner.start.at[:, 0].set(left)), side)
     return Batch(full, crops, owners, places, jnp.ones(count, bool))
+
+
+def batch_of(photos: UInt8[Array, "B S S 3"]) -> Batch:
+    """Photos as a batch without crops."""
+    count, side = photos.shape[:2]
+    return Batch(
+        full_rgb=photos,
+        crop_rgb=jnp.zeros((0, side, side, 3), jnp.uint8),
+        crop_to_image=jnp.zeros(0, jnp.int32),
+        level_boxes=jnp.zeros((0, LEVELS, 4), jnp.int32),
+        is_real=jnp.ones(count, bool),
+    )
 
 
 class _Shown(NamedTuple):

@@ -26,11 +26,13 @@ def find_aliases(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     Arrays that are equal by chance, as the zeros that biases begin with, stay apart unless their places agree.
 
     Args:
-      arrays: name in the file -> array, in the order of the trees.
+      arrays: name in the file -> array, in the order of the trees; others (a head that finds boxes) are passed over.
     """
     kept: dict[tuple[str, ...], list[str]] = {}
     aliases = {}
     for name, array in arrays.items():
+        if name.partition("/")[0] not in TREES:
+            continue
         same = kept.setdefault(_place(name), [])
         target = next((other for other in same if _same_bits(arrays[other], array)), None)
         if target is None:

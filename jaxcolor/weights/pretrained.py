@@ -32,8 +32,8 @@ class Pretrained(NamedTuple):
 def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
     """The weights that ``config.start_from`` names, as trees of the config's model.
 
-    The settings of ``model.fusion`` and of crops concern the tree ``fusion`` alone: with others, ``full`` and ``instance`` are taken
-    all the same, and ``fusion`` is not used.
+    The settings of ``model.fusion`` and of crops concern the tree ``fusion`` alone: with others, ``full`` and
+    ``instance`` are taken all the same, and ``fusion`` is not used.
 
     Args:
       config: of the run.
