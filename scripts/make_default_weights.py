@@ -1,7 +1,7 @@
 """Make the package's weights from trained ones: stored in 6 bits, measured against them, and put into the registry.
 
-    python scripts/make_default_weights.py runs/photos/weights.safetensors --photos PHOTOS --curve OTHER_PHOTOS
-    python scripts/make_default_weights.py runs/fast/weights.safetensors --name fast --photos PHOTOS --curve OTHER_PHOTOS
+    python scripts/make_default_weights.py runs/photos/weights.safetensors --photos PHOTOS --curve OTHERS
+    python scripts/make_default_weights.py runs/fast/weights.safetensors --photos PHOTOS --curve OTHERS --name fast
 
 --curve calibrates the saturation curve for vivid colors on photos that are not reported on. Colors a sample of the
 photos, 256 x 256, with both, as --decode says, and prints PSNR and LPIPS to the truth and between the two; where there
