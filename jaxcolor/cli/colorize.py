@@ -23,7 +23,7 @@ def add_colorize(subparsers: Subparsers) -> None:
         "--weights",
         metavar="WEIGHTS",
         help="a .safetensors file, the folder of a training run, of one of its stages or of a checkpoint, or the name "
-        "of weights in the package (default)",
+        "of weights in the package: default (which it is without this), or fast, small ones for small machines",
     )
     parser.add_argument(
         "-o",

@@ -127,7 +127,8 @@ class Colorizer:
 
         Args:
           weights: a ``.safetensors`` file or a folder of a training run (``weights.locate``), or the name of weights
-            inside the package (``weights.packaged``); None: ``"default"``.
+            inside the package (``weights.packaged``): ``"default"``, or ``"fast"`` for small machines; None:
+            ``"default"``.
           boxes_per_photo: see the class.
           cuda_graphs: see the class.
           upsampling: see the class.

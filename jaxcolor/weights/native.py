@@ -7,7 +7,8 @@ they are exported again. The file's metadata holds one JSON text under ``jaxcolo
 arrays are stored, and the ``BoxHeadConfig`` of the head that finds objects or null; its arrays are named
 ``box_head/params/…``. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for
 ``compute_dtype`` float64 they are float64. In ``int8`` and ``int6`` storage large kernels have few bits, and scales
-beside them (``weights.storage``); ``load`` gives them as floats again. No other type is written or read.
+beside them (``weights.storage``); ``load`` gives them as floats again. No other type is written or read. Arrays that
+trees share are stored once, and are the same NumPy arrays when they are read (``weights.aliases``).
 
 The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
 file imports none of it: what the process has imported already is used, other files are refused.
@@ -39,9 +40,10 @@ from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import NotImportedError
 from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.weights.aliases import alias_problems, find_aliases, read_aliases, with_aliases
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
-from jaxcolor.weights.storage import STORAGES, Storage, bad_scales, pack, unpack, unpacked_types
+from jaxcolor.weights.storage import STORAGES, Least, Storage, bad_scales, pack, unpack, unpacked_types
 
 FORMAT = 2
 """Version of the format; a file of another one is refused."""
@@ -78,7 +80,8 @@ class NativeWeights(NamedTuple):
 
     config: ModelConfig
     variables: dict[str, Any]
-    """Tree -> {"params": …, "batch_stats": …}, NumPy arrays; only the trees that the file has."""
+    """Tree -> {"params": …, "batch_stats": …}, NumPy arrays; only the trees that the file has. What trees share is the
+    same array: not to be changed in place."""
     unused: dict[str, dict[str, np.ndarray]]
     """Tree -> reference key -> array that no computation reads."""
     note: str
@@ -106,8 +109,11 @@ def save(
     saturation_curve: SaturationCurve | None = None,
     storage: Storage = "float",
     box_head: BoxHeadWeights | None = None,
+    least: Least | None = None,
 ) -> None:
     """Write a file, whole or not at all; an existing one is replaced.
+
+    Arrays of equal bits at the same place of two trees' backbones are stored once.
 
     Args:
       path: the file; its folder must exist.
@@ -119,6 +125,7 @@ def save(
       saturation_curve: from ``color.calibrate_saturation``, for ``vivid``, which needs it where there is no class head.
       storage: ``int8`` and ``int6`` round large kernels (``weights.storage``); for float32 weights.
       box_head: the head that finds objects, for the tree ``full``, which must then be there.
+      least: how large these are; None: ``storage.LEAST``.
 
     Raises:
       ConfigError: ``config`` is not a config that could be read again.
@@ -157,9 +164,12 @@ def save(
         "storage": storage,
         "box_head": None if head_config is None else to_dict(head_config),
     }
+    aliases = find_aliases(arrays)
+    if aliases:
+        about["aliases"] = aliases
     # In C order: safetensors 0.8.0 writes the memory of any other array as it is, silently scrambled (its issue 825),
     # and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
-    stored = {**pack(arrays, storage), **kept}
+    stored = {**pack({name: a for name, a in arrays.items() if name not in aliases}, storage, least), **kept}
     contiguous = {name: np.asarray(array, order="C") for name, array in stored.items()}
     _write(path, contiguous, {METADATA_KEY: json.dumps(about, sort_keys=True)})
 
@@ -170,15 +180,15 @@ def load(path: str | Path) -> NativeWeights:
     Raises:
       OSError: no such file, or it cannot be read.
       WeightsError: not a safetensors file, without our metadata or of another format, a config that cannot be
-        used or that names code which this process has not imported, or arrays or their scales missing, left over, of
-        another shape or type (all listed), or not finite.
+        used or that names code which this process has not imported, arrays or their scales missing, left over, of
+        another shape or type (all listed), or not finite, or aliases of what is no array of the file.
     """
     path = find_weights(path)
     with open_regular(path):  # its errors name the file and what is wrong; those of safe_open do not
         pass
     try:
         with safe_open(path, framework="np") as file:
-            about = _read_about(path, file.metadata() or {})
+            about, aliases = _read_about(path, file.metadata() or {})
             config, trees = about.config, list(about.trees)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
             described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
@@ -188,6 +198,8 @@ def load(path: str | Path) -> NativeWeights:
                 unpacked, problems = unpacked_types(stored)
                 _refuse(title, problems)
                 described = {**{name: d for name, d in described.items() if name not in stored}, **unpacked}
+            _refuse(title, alias_problems(aliases, {name for name in described if not name.startswith(f"{_UNUSED}/")}))
+            described = with_aliases(described, aliases)
             _refuse(title, _problems(config, trees, described, about.box_head and about.box_head.config))
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
@@ -198,9 +210,10 @@ def load(path: str | Path) -> NativeWeights:
     if about.storage != "float":
         _refuse(f"{path}: damaged weights", bad_scales(arrays))
         arrays = unpack(arrays)
-    used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
-    _refuse(f"{path}: damaged weights", _not_finite({"/".join(key): array for key, array in used.items()}))
-    variables = traverse_util.unflatten_dict(used)
+    used = {name: array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
+    _refuse(f"{path}: damaged weights", _not_finite(used))
+    named = with_aliases(used, aliases)
+    variables = traverse_util.unflatten_dict({tuple(name.split("/")): array for name, array in named.items()})
     unused: dict[str, dict[str, np.ndarray]] = {tree: {} for tree in trees}
     for name, array in arrays.items():
         if name.startswith(f"{_UNUSED}/"):
@@ -210,8 +223,8 @@ def load(path: str | Path) -> NativeWeights:
     return about._replace(variables={tree: variables[tree] for tree in trees}, unused=unused, box_head=head)
 
 
-def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
-    """What the metadata says of a file; its trees and arrays are empty yet."""
+def _read_about(path: Path, metadata: Mapping[str, str]) -> tuple[NativeWeights, dict[str, str]]:
+    """What the metadata says of a file, whose trees and arrays are empty yet; and its aliases."""
     if METADATA_KEY not in metadata:
         raise WeightsError(
             f"{path}: not a weights file of jaxcolor: there is no config in its metadata "
@@ -249,7 +262,11 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
     if storage not in STORAGES:
         raise WeightsError(f"{path}: storage {storage!r} in its metadata; known: {', '.join(STORAGES)}")
     head = _read_head(f"{path}: its metadata", config, trees, about.get("box_head"))
-    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept, storage, head)
+    try:
+        aliases = read_aliases(about.get("aliases", {}))
+    except TypeError as error:
+        raise WeightsError(f"{path}: its metadata: {error}") from error
+    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept, storage, head), aliases
 
 
 def _read_head(where: str, model: ModelConfig, trees: list[str], values: Any) -> BoxHeadWeights | None:

@@ -60,6 +60,18 @@ def colourfulness(rgb: np.ndarray) -> int:
     return int((rgb.max(axis=-1).astype(int) - rgb.min(axis=-1)).max())
 
 
+def test_arrays_that_trees_share_are_on_the_device_once() -> None:
+    """Colors are those of trees of their own."""
+    trees = calm()
+    apart = {**trees, "instance": jax.tree.map(np.copy, trees["full"])}
+    shared = Colorizer(CONFIG, {**trees, "instance": trees["full"]})
+    leaves = [jax.tree.leaves(shared.variables[tree]) for tree in ("full", "instance", "fusion")]
+    assert [id(leaf) for leaf in leaves[0]] == [id(leaf) for leaf in leaves[1]]
+    assert not {id(leaf) for leaf in leaves[0]} & {id(leaf) for leaf in leaves[2]}
+    given, boxes = gray_photo(33, 47), [[3, 4, 30, 31]]
+    np.testing.assert_array_equal(shared(given, boxes), Colorizer(CONFIG, apart)(given, boxes))
+
+
 SIZES = [(33, 47), (7, 5), (1, 40), (40, 1), (1, 1), (200, 31), (32, 32)]
 
 
