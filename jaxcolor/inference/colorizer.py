@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
+from jaxcolor.data.types import Boxes
 from jaxcolor.hints import Hint, PlacedHints, Real
-from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, check_photos, dropped_message, prepare
+from jaxcolor.inference.box_finder import BoxFinder
+from jaxcolor.inference.photos import (
+    DroppedBoxesWarning,
+    PhotoInput,
+    Prepared,
+    check_photos,
+    checked_points,
+    dropped_message,
+    prepare_all,
+    read_photo,
+)
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights import packaged
+from jaxcolor.weights.native import BoxHeadWeights
 from jaxcolor.weights.reference import WeightsError
 
 UNUSED_BOXES = "boxes are not used: these weights hold the full-image network only"
@@ -60,6 +73,7 @@ class Colorizer:
         saturation: Real = 1.0,
         vivid: Real = 0.0,
         saturation_curve: SaturationCurve | None = None,
+        box_head: BoxHeadWeights | None = None,
     ) -> None:
         """Put the variables on the default device.
 
@@ -74,6 +88,7 @@ class Colorizer:
           vivid: 0, safe: the first output head's color; up to 1: as strong as real colors (``models.decoding``). Each
             call can have its own.
           saturation_curve: for ``vivid``; without one, the class head serves.
+          box_head: finds objects on the features of the tree ``full``; without one, ``boxes="auto"`` cannot be had.
 
         Raises:
           WeightsError: there is no tree ``full``.
@@ -93,6 +108,7 @@ class Colorizer:
         self.saturation = float(saturation)
         self.vivid = float(vivid)
         self.saturation_curve = saturation_curve
+        self._box_head = box_head
         self._predictor = Predictor(config, variables, cuda_graphs)
         self.uses_boxes = self._predictor.uses_crops
         """Whether boxes are cut out for the instance network; palettes and samples use them in any case."""
@@ -133,6 +149,7 @@ class Colorizer:
             saturation=saturation,
             vivid=parse_decode(loaded.decode) if vivid is None else vivid,
             saturation_curve=loaded.saturation_curve,
+            box_head=loaded.box_head,
         )
 
     @property
@@ -144,6 +161,29 @@ class Colorizer:
     def has_classes(self) -> bool:
         """Whether palettes and samples can be had."""
         return has_classes(self.config)
+
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether the weights bring a head that finds objects (``find_boxes``, ``boxes="auto"``)."""
+        return self._box_head is not None
+
+    @functools.cached_property
+    def _finder(self) -> BoxFinder:
+        return BoxFinder(self.config, self.variables, self._box_head, on_device=True)
+
+    def find_boxes(self, photos: Sequence[PhotoInput], threshold: float | None = None) -> list[Boxes]:
+        """The objects of each photo, best first, in its pixels, by the head of the weights (``models.box_head``).
+
+        Args:
+          photos: see ``many``; in one call of the full-image network.
+          threshold: lowest score, 0 to 1; None: the one that the head is made for.
+
+        Raises:
+          ValueError: see ``many``.
+          UserError: a file that cannot be read; weights without such a head.
+        """
+        check_photos(photos)
+        return self._finder([read_photo(photo) for photo in photos], threshold)
 
     def __call__(
         self,
@@ -172,8 +212,9 @@ class Colorizer:
 
         Args:
           photos: paths, PIL images, or NumPy or JAX arrays (H, W) or (H, W, 3) of uint8 or uint16: sRGB, upright.
-          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None. Boxes are clipped to the photo; those
-            that cannot be cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
+          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None, or ``"auto"``: those of
+            ``find_boxes``; ``"auto"`` alone is for all photos. Boxes are clipped to the photo; those that cannot be
+            cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
             all of them where there is no instance network and no hint is for an object.
           scores: for each photo one score a box, or None: then the first boxes are the best.
           hints: for each photo colors that are given at points or for objects, or None. An object's number is its row
@@ -252,7 +293,7 @@ class Colorizer:
         at: Sequence[Any] = [()] * len(prepared) if points is None else points
         if len(at) != len(prepared):
             raise ValueError(f"{len(prepared)} photos, {len(at)} sets of points: not the same")
-        checked = [_checked_points(photo, of_photo) for photo, of_photo in zip(prepared, at, strict=True)]
+        checked = [checked_points(photo, of_photo) for photo, of_photo in zip(prepared, at, strict=True)]
         result = []
         for photo, found in zip(prepared, self._predictor.palettes(prepared, checked), strict=True):
             of_boxes = dict(zip(photo.rows.tolist(), found, strict=False))
@@ -344,23 +385,17 @@ class Colorizer:
         scores: Sequence[Any] | None,
         hints: Sequence[Sequence[Hint] | None] | None,
     ) -> list[Prepared]:
-        check_photos(photos)
-        none = [None] * len(photos)
-        boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
-        if not len(photos) == len(boxes) == len(scores) == len(hints):
-            counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
-            raise ValueError(f"{counts}: not the same")
-        prepared = [
-            prepare(
-                *each,
-                where=f"photo {number}" if len(photos) > 1 else "photo",
-                side=self.config.side,
-                context=self.config.context,
-                boxes_per_photo=self.boxes_per_photo,
-                with_crops=self.uses_boxes,
-            )
-            for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
-        ]
+        prepared = prepare_all(
+            photos,
+            boxes,
+            scores,
+            hints,
+            self.find_boxes,
+            side=self.config.side,
+            context=self.config.context,
+            boxes_per_photo=self.boxes_per_photo,
+            with_crops=self.uses_boxes,
+        )
         message = dropped_message(prepared)
         if message:
             warnings.warn(message, DroppedBoxesWarning, stacklevel=3)
@@ -392,15 +427,3 @@ class Colorizer:
                 upsampling=self.upsampling,
                 saturation=saturation,
             )
-
-
-def _checked_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:
-    at = np.asarray(points, np.float64) if np.size(points) else np.zeros((0, 2))
-    if at.ndim != 2 or at.shape[1] != 2:
-        raise ValueError(f"points are (N, 2), not {at.shape}")
-    outside = np.flatnonzero(~((at >= 0) & (at < np.array(photo.size))).all(axis=1))
-    if len(outside):
-        x, y = at[outside[0]].tolist()
-        width, height = photo.size
-        raise UserError(f"point {outside[0]} at {x:g}, {y:g}: outside the photo, which is {width} x {height} pixels")
-    return at

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Int32, UInt8
+from jaxtyping import Float, Float64, Int, Int32, UInt8
 from PIL import Image
 
 from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes
 from jaxcolor.data.transforms import example, read_rgb, upright_rgb
-from jaxcolor.data.types import Example
+from jaxcolor.data.types import Boxes, Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
-from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.errors import UserError, one_line
 from jaxcolor.runtime.places import local_path
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 else:
     PhotoInput = object  # ``read_photo`` refuses all else, and says what is taken
 """A photo: its file, a picture of Pillow, or its pixels."""
+
+AUTO = "auto"
+"""In place of boxes: those that are found in the photo."""
 
 TAKEN = "a path, a PIL image, or a NumPy or JAX array, (H, W) or (H, W, 3), of uint8 or uint16"
 
@@ -157,6 +160,63 @@ def prepare(
     )
 
 
+def prepare_all(
+    photos: Sequence[object],
+    boxes: Sequence[Any] | None,
+    scores: Sequence[Any] | None,
+    hints: Sequence[Sequence[Hint] | None] | None,
+    find: Callable[[Sequence[Any]], Sequence[Boxes]],
+    *,
+    side: int,
+    context: CropContext,
+    boxes_per_photo: int,
+    with_crops: bool,
+) -> list[Prepared]:
+    """Photos, ready for the networks.
+
+    Args:
+      photos: see ``read_photo``.
+      boxes: for each photo boxes, None or ``AUTO``; or ``AUTO``, or None, for all of them.
+      scores: for each photo; None where its boxes are to be found.
+      hints: for each photo, or None.
+      find: the boxes of photos, given their pixels; called once at most.
+      side: see ``prepare``.
+      context: see ``prepare``.
+      boxes_per_photo: see ``prepare``.
+      with_crops: see ``prepare``.
+
+    Raises:
+      ValueError: see ``prepare``; what is not several photos, lists of different lengths, scores of no boxes.
+    """
+    check_photos(photos)
+    if isinstance(boxes, str):
+        boxes = [boxes] * len(photos)
+    none: list[Any] = [None] * len(photos)
+    photos, boxes, scores, hints = (none if given is None else list(given) for given in (photos, boxes, scores, hints))
+    if not len(photos) == len(boxes) == len(scores) == len(hints):
+        counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
+        raise ValueError(f"{counts}: not the same")
+    rows = [i for i, given in enumerate(boxes) if isinstance(given, str) and given == AUTO]
+    if any(scores[i] is not None for i in rows):
+        raise ValueError(f"scores belong to boxes that are given; those of boxes={AUTO!r} are found with them")
+    for i in rows:
+        photos[i] = read_photo(photos[i])
+    found = find([photos[i] for i in rows]) if rows else []
+    for i, of_photo in zip(rows, found, strict=True):
+        boxes[i], scores[i] = of_photo
+    return [
+        prepare(
+            *each,
+            where=f"photo {number}" if len(photos) > 1 else "photo",
+            side=side,
+            context=context,
+            boxes_per_photo=boxes_per_photo,
+            with_crops=with_crops,
+        )
+        for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
+    ]
+
+
 def _numbers(value: Any, form: str) -> Float[np.ndarray, ...]:
     """An array of what a caller gave, whatever it is."""
     try:
@@ -181,3 +241,21 @@ def dropped_message(photos: Sequence[Prepared]) -> str | None:
 def look_like_shares(raw: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> bool:
     """Whether boxes look like shares of a photo of that width and height in place of pixels."""
     return bool(len(raw)) and min(size) > 1 and bool(((raw >= 0) & (raw <= 1)).all())
+
+
+def checked_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:
+    """Points x, y in pixels of a photo.
+
+    Raises:
+      ValueError: they are no points.
+      UserError: one lies outside.
+    """
+    at = np.asarray(points, np.float64) if np.size(points) else np.zeros((0, 2))
+    if at.ndim != 2 or at.shape[1] != 2:
+        raise ValueError(f"points are (N, 2), not {at.shape}")
+    outside = np.flatnonzero(~((at >= 0) & (at < np.array(photo.size))).all(axis=1))
+    if len(outside):
+        x, y = at[outside[0]].tolist()
+        width, height = photo.size
+        raise UserError(f"point {outside[0]} at {x:g}, {y:g}: outside the photo, which is {width} x {height} pixels")
+    return at
