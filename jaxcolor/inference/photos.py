@@ -191,8 +191,8 @@ def prepare_all(
     check_photos(photos)
     if isinstance(boxes, str):
         boxes = [boxes] * len(photos)
-    none: list[Any] = [None] * len(photos)
-    photos, boxes, scores, hints = (none if given is None else list(given) for given in (photos, boxes, scores, hints))
+    photos, none = list(photos), (None,) * len(photos)
+    boxes, scores, hints = (list[Any](none if given is None else given) for given in (boxes, scores, hints))
     if not len(photos) == len(boxes) == len(scores) == len(hints):
         counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
         raise ValueError(f"{counts}: not the same")

@@ -379,7 +379,7 @@ def test_heads_that_cannot_be_read(path, small, head):
         (None, r"\+ left over: box_head/params/boxes/bias"),
         ([], r"box_head \[\]; it is the config of a head"),
         (about | {"depth": 3}, r"box_head\.depth: no such field"),
-        (about | {"channels": -1}, "channels: -1; it must be from 1"),
+        (about | {"channels": -1}, r"box_head\.channels: -1, which must be from 1"),
         (about | {"taps": ["conv9_9", "conv7_3"]}, r"boxes\.taps: backbone 'reference' has no conv9_9; it has"),
         (about | {"channels": 16}, "wrong shape: box_head/params/heat/kernel"),
     ):
