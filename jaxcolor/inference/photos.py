@@ -45,6 +45,8 @@ class Prepared(NamedTuple):
     """Their rows among the boxes given."""
     used: Int[np.ndarray, " n"]
     """Which of the usable boxes are taken for objects, best first."""
+    crop_boxes: Int32[np.ndarray, "c 4"]
+    """What is cut out for these, with its context, in the order of the crops; none where the networks take no crops."""
     example: Example
     hints: PlacedHints
     given: int
@@ -57,11 +59,6 @@ class Prepared(NamedTuple):
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
-
-    @property
-    def crop_boxes(self) -> Int32[np.ndarray, "n 4"]:
-        """The boxes that are cut out, in the order of the crops; none where the networks do not take any."""
-        return self.boxes[self.used][: len(self.example.scores)]
 
 
 def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
@@ -147,12 +144,14 @@ def prepare(
     kept = order[clean.kept].astype(np.float32)
     used = best_scores(kept, boxes_per_photo)
     cut = used if with_crops else used[:0]
+    windows = crop_boxes(clean.boxes[cut], size, context)
     return Prepared(
         rgb,
         clean.boxes,
         clean.kept,
         used,
-        example(Image.fromarray(rgb), crop_boxes(clean.boxes[cut], size, context), kept[cut], side),
+        windows,
+        example(Image.fromarray(rgb), windows, kept[cut], side),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,

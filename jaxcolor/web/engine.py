@@ -22,7 +22,7 @@ from PIL import Image
 
 from jaxcolor import color
 from jaxcolor.batch import PADDING
-from jaxcolor.boxes import clean_boxes, level_boxes
+from jaxcolor.boxes import clean_boxes, crop_boxes, level_boxes
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, Hints, PlacedHints, hints_in_boxes, hints_on_canvas, network_hint_channels, place_hints
 from jaxcolor.inference.alternatives import alternatives
@@ -228,6 +228,7 @@ class Engine:
         variables = self.colorizer.variables
         self.looks_computed += 1
         if self.colorizer.uses_boxes and len(boxes):
+            boxes = crop_boxes(boxes, upload.size, self.config.context)
             taps = self._taps(upload, boxes, placed)
             count = next(capacity for capacity in (*_CAPACITIES, len(boxes)) if capacity >= len(boxes))
             filling = count - len(boxes)
