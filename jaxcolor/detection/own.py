@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,7 +43,8 @@ class OwnHead:
         self._find = BoxFinder(loaded.config, loaded.variables, loaded.box_head)
         self._levels = _gray_levels()
         self.threshold = self._find.config.threshold
-        self.name = f"head of {packaged.described(weights or None)} (SHA-256 {packaged.digest(weights or None)})"
+        file = Path(packaged.described(weights or None)).name
+        self.name = f"head of {file} (SHA-256 {packaged.digest(weights or None)})"
 
     def detect(self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], threshold: float) -> list[Boxes]:
         """Boxes of each photo with a score of at least ``threshold``, best first."""
