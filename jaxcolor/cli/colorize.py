@@ -15,7 +15,8 @@ def add_colorize(subparsers: Subparsers) -> None:
         "colorize",
         help="color photos at their own size",
         description="Color photos at their own size. Boxes of objects are read from --boxes, or from the folder that "
-        f"has the photos' folder's name with _bbox appended, if it is there. {STORES}",
+        "has the photos' folder's name with _bbox appended, if it is there; otherwise the weights find them, if they "
+        f"can. {STORES}",
     )
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
     parser.add_argument(
@@ -32,7 +33,13 @@ def add_colorize(subparsers: Subparsers) -> None:
         type=Path,
         help="folder for <stem>.png. Default: old_color.png beside old.jpg, and photos_color/ beside a folder photos/",
     )
-    parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
+    parser.add_argument(
+        "--boxes",
+        metavar="PATH",
+        type=_boxes,
+        help="the boxes; auto: found by the weights' own head (default where none lie beside the photo and the weights "
+        "have one); none: the full-image network alone",
+    )
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     parser.add_argument(
@@ -84,6 +91,11 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--force", action="store_true", help="color photos again whose pictures exist (default: skip)")
     add_import(parser)
     parser.set_defaults(run=colorize)
+
+
+def _boxes(text: str) -> Path | str:
+    """A store of boxes, or one of two words; ``./auto`` is a folder."""
+    return text if text in ("auto", "none") else Path(text)
 
 
 def colorize(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import UInt8
 from PIL import Image
 
+from jaxcolor.boxes import clean_boxes
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.data.types import Boxes
 from jaxcolor.inference.predict import rounded_up
@@ -34,8 +35,9 @@ class BoxFinder:
         head: BoxHeadWeights | None,
         side: int = 0,
         most_boxes: int = MOST_BOXES,
+        on_device: bool = False,
     ) -> None:
-        """Puts the variables on the default device, where they are not.
+        """Puts the variables on the default device.
 
         Args:
           model: of the networks.
@@ -43,21 +45,25 @@ class BoxFinder:
           head: of the same weights.
           side: of the square that photos are resized to; 0: the canvas's.
           most_boxes: of a photo.
+          on_device: whether the variables are there already, frozen (``networks.frozen``): they are shared.
 
         Raises:
           WeightsError: there is no head.
           ConfigError: a side that the backbone cannot read.
         """
         if head is None:
-            raise WeightsError("these weights have no head that finds boxes; docs/boxes.md says how one is trained")
+            raise WeightsError("these weights have no head that finds boxes; docs/own_boxes.md says how one is trained")
         self.model = dataclasses.replace(model, side=side or model.side)
         self.config = head.config
         if self.model.side < 64:
             raise ConfigError(f"side: {self.model.side}; a photo of fewer than 64 pixels shows no objects")
         nets, module = networks.build(self.model), box_head.make_head(self.model, head.config)
         default = SingleDeviceSharding(jnp.zeros(()).device)
-        frozen = networks.frozen({"full": variables["full"]}, self.model)
-        self._variables = jax.device_put(frozen, shardings(frozen, default))
+        full = {"full": variables["full"]}
+        if not on_device:
+            full = networks.frozen(full, self.model)
+            full = jax.device_put(full, shardings(full, default))
+        self._variables = full
         self._head = jax.device_put({"params": head.variables["params"]}, default)
 
         def find(variables: networks.Variables, head: networks.Variables, rgb: jax.Array) -> box_head.Detections:
@@ -76,7 +82,7 @@ class BoxFinder:
           threshold: lowest score; None: the head's own (``BoxHeadConfig.threshold``).
 
         Returns:
-          Boxes in pixels of the photo, not rounded; none where nothing is found.
+          Boxes in pixels of the photo, not rounded, each of at least one; none where nothing is found.
         """
         if not photos:
             return []
@@ -88,6 +94,8 @@ class BoxFinder:
         found = jax.device_get(self._find(self._variables, self._head, rgb))
         result = []
         for image, boxes, scores in zip(images, found.boxes, found.scores, strict=False):
-            kept = (scores >= least) & (scores > 0)
-            result.append(Boxes(boxes[kept] * np.array([*image.size] * 2, np.float32), scores[kept]))
+            good = (scores >= least) & (scores > 0)
+            pixels, scores = boxes[good] * np.array([*image.size] * 2, np.float32), scores[good]
+            kept = clean_boxes(pixels, scores, image.size).kept
+            result.append(Boxes(pixels[kept], scores[kept]))
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,16 +13,20 @@ from jaxtyping import Float
 
 from jaxcolor.color import Bits, SaturationCurve
 from jaxcolor.config import ModelConfig
+from jaxcolor.data.types import Boxes
 from jaxcolor.hints import Hint, PlacedHints, Real
+from jaxcolor.inference.box_finder import BoxFinder
 from jaxcolor.inference.colored import Colored
 from jaxcolor.inference.photos import (
     DroppedBoxesWarning,
     OnCanvas,
     PhotoInput,
     Prepared,
+    check_photos,
     check_points,
     dropped_message,
     prepare_all,
+    read_photo,
 )
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
@@ -29,6 +34,7 @@ from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights import packaged
+from jaxcolor.weights.native import BoxHeadWeights
 from jaxcolor.weights.reference import WeightsError
 
 UNUSED_BOXES = "boxes are not used: these weights hold the full-image network only"
@@ -70,6 +76,7 @@ class Colorizer:
         vivid: Real = 0.0,
         saturation_curve: SaturationCurve | None = None,
         bits: Bits = 8,
+        box_head: BoxHeadWeights | None = None,
     ) -> None:
         """Put the variables on the default device.
 
@@ -85,6 +92,7 @@ class Colorizer:
             call can have its own.
           saturation_curve: for ``vivid``; without one, the class head serves.
           bits: of each channel of results. 16: uint16, and the L* of 16-bit gray is kept without rounding it to 8.
+          box_head: finds objects on the features of the tree ``full``; without one, ``boxes="auto"`` cannot be had.
 
         Raises:
           WeightsError: there is no tree ``full``.
@@ -107,6 +115,7 @@ class Colorizer:
         self.vivid = float(vivid)
         self.saturation_curve = saturation_curve
         self.bits: Bits = bits
+        self._box_head = box_head
         self._predictor = Predictor(config, variables, cuda_graphs)
         self.uses_boxes = self._predictor.uses_crops
         """Whether boxes are cut out for the instance network; palettes and samples use them in any case."""
@@ -151,6 +160,7 @@ class Colorizer:
             vivid=parse_decode(loaded.decode) if vivid is None else vivid,
             saturation_curve=loaded.saturation_curve,
             bits=bits,
+            box_head=loaded.box_head,
         )
 
     @property
@@ -162,6 +172,29 @@ class Colorizer:
     def has_classes(self) -> bool:
         """Whether palettes and samples can be had."""
         return has_classes(self.config)
+
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether the weights bring a head that finds objects (``find_boxes``, ``boxes="auto"``)."""
+        return self._box_head is not None
+
+    @functools.cached_property
+    def _finder(self) -> BoxFinder:
+        return BoxFinder(self.config, self.variables, self._box_head, on_device=True)
+
+    def find_boxes(self, photos: Sequence[PhotoInput], threshold: float | None = None) -> list[Boxes]:
+        """The objects of each photo, best first, in its pixels, by the head of the weights (``models.box_head``).
+
+        Args:
+          photos: see ``many``; in one call of the full-image network.
+          threshold: lowest score, 0 to 1; None: the one that the head is made for.
+
+        Raises:
+          ValueError: see ``many``.
+          UserError: a file that cannot be read; weights without such a head.
+        """
+        check_photos(photos)
+        return self._finder([read_photo(photo) for photo in photos], threshold)
 
     def __call__(
         self,
@@ -190,8 +223,9 @@ class Colorizer:
 
         Args:
           photos: paths, PIL images, or NumPy or JAX arrays (H, W) or (H, W, 3) of uint8 or uint16: sRGB, upright.
-          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None. Boxes are clipped to the photo; those
-            that cannot be cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
+          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None, or ``"auto"``: those of
+            ``find_boxes``; ``"auto"`` alone is for all photos. Boxes are clipped to the photo; those that cannot be
+            cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
             all of them where there is no instance network and no hint is for an object.
           scores: for each photo one score a box, or None: then the first boxes are the best.
           hints: for each photo colors that are given at points or for objects, or None. An object's number is its row
@@ -390,6 +424,7 @@ class Colorizer:
             boxes,
             scores,
             hints,
+            self.find_boxes,
             side=self.config.side,
             context=self.config.context,
             boxes_per_photo=self.boxes_per_photo,

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -21,8 +22,10 @@ from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.jobs import (
     Dropped,
     Failures,
+    Found,
     Job,
     check_hints,
+    is_to_be_found,
     read_pixels,
     said_warnings,
     steered,
@@ -31,7 +34,7 @@ from jaxcolor.inference.jobs import (
     write_result,
 )
 from jaxcolor.inference.made_with import is_made_with, made_with
-from jaxcolor.inference.photos import DroppedBoxesWarning, read_photo
+from jaxcolor.inference.photos import AUTO, DroppedBoxesWarning, read_photo
 from jaxcolor.inference.pictures import Saving, read_metadata
 from jaxcolor.inference.result_paths import boxes_beside, described, plan, sample_paths, side_by_side_path
 from jaxcolor.runtime.contact_sheet import tile_grid
@@ -53,7 +56,7 @@ def colorize_files(
     weights: str | Path | None,
     output: Path | None,
     *,
-    boxes: Path | None,
+    boxes: Path | Literal["auto", "none"] | None,
     missing_boxes: str,
     boxes_per_photo: int,
     batch_size: int,
@@ -76,7 +79,9 @@ def colorize_files(
       photos: photos or folders of photos.
       weights: a file, or a name in the package; None: the package's default weights (``weights.packaged``).
       output: folder, made if it is not there; None: beside the photos.
-      boxes: a box store of any kind; None: the one at ``<folder of the photo>_bbox`` where there is one.
+      boxes: a box store of any kind; ``auto``: found by the weights' own head; ``none``: the full-image network alone;
+        None: the store at ``<folder of the photo>_bbox`` where there is one, else ``auto`` where the weights have such
+        a head and use boxes.
       missing_boxes: what a photo without an entry in that store means: ``error``, or ``none`` (it has no boxes).
       boxes_per_photo: the best boxes by score that are used.
       batch_size: photos in one call of the networks.
@@ -114,7 +119,7 @@ def colorize_files(
     settings = made_with(
         weights,
         hints,
-        boxes=None if boxes is None else os.path.abspath(boxes),
+        boxes=os.path.abspath(boxes) if isinstance(boxes, Path) else boxes,
         missing_boxes=missing_boxes,
         boxes_per_photo=boxes_per_photo,
         vivid=vivid,
@@ -127,34 +132,41 @@ def colorize_files(
         paths = _not_done(paths, output, samples, beside, settings)
         if not paths:
             return
-    store = None if boxes is None else open_store(boxes)
+    store = open_store(boxes) if isinstance(boxes, Path) else None
     colorizer = Colorizer.from_pretrained(
         weights, boxes_per_photo, vivid=vivid, saturation=saturation, bits=saving.bits
     )
     named = packaged.described(weights)
     if samples and not colorizer.has_classes:
         raise UserError(f"--samples: {named} has no class head, from whose distribution samples are drawn")
-    failures, dropped = Failures(), Dropped()
+    if boxes == AUTO and not colorizer.finds_boxes:
+        raise UserError(f"--boxes auto: {named} has no head that finds boxes (docs/own_boxes.md); give boxes, or none")
+    failures, dropped, found = Failures(), Dropped(), Found()
     jobs = [Job(photo, result, None) for photo, result in paths.items()]
     of_objects = any(hint.object is not None for of_photo in hinted.values() for hint in of_photo.hints)
-    if colorizer.uses_boxes or samples or of_objects:
+    useful = colorizer.uses_boxes or samples > 0
+    if not isinstance(boxes, str) and (useful or of_objects):
         jobs = list(with_boxes(paths, store, missing_boxes, failures))
-    elif store is not None or any(boxes_beside(photo).is_dir() for photo in paths):
+    elif not useful and boxes != "none" and (boxes is not None or any(boxes_beside(p).is_dir() for p in paths)):
         print(f"{named} holds the full-image network only: boxes are not used", file=sys.stderr)
     jobs = [steered(job, hinted.get(job.photo, PhotoHints()), vivid) for job in jobs]
     for job in jobs:
         check_hints(job)
-    without = sum(job.boxes is None for job in jobs)
-    if colorizer.uses_boxes and without:
+    if useful and colorizer.finds_boxes and (boxes is None or boxes == AUTO):
+        jobs = [job._replace(find=is_to_be_found(job, boxes == AUTO)) for job in jobs]
+    without = sum(job.boxes is None and not job.find for job in jobs)
+    if colorizer.uses_boxes and without and boxes != "none":
         have = f"{without} of {counted(len(paths), 'photo')} {'has' if without == 1 else 'have'}"
         print(f"{have} no entry for boxes: full-image network alone", file=sys.stderr)
     for folder in {job.output.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     # Lines in a log only where there is more to wait for than one batch.
     with progress(len(jobs), "colorize", "photo", silent=len(jobs) <= batch_size, every=_SECONDS) as note:
-        for batch in _batches(jobs, batch_size, colorizer.uses_boxes, saving.bits, failures, note):
+        for read in _batches(jobs, batch_size, colorizer.uses_boxes, saving.bits, failures, note):
+            batch = found.find(colorizer, read)
             _color_batch(colorizer, batch, dropped, samples, seed, replace, saving, beside, note)
     dropped.report()
+    found.report()
     done = len(paths) - failures.count
     if done:
         print(f"{counted(done, 'photo')} colored into {described(output, list(paths.values()))}")
@@ -254,13 +266,13 @@ def _batches(
 ) -> Iterator[list[tuple[Job, np.ndarray]]]:
     """Jobs with the pixels of their photos; those whose photo cannot be read are failures, and noted as done.
 
-    Photos with crops first, then those without: batches of one kind compile for fewer shapes. One ``vivid`` each. A
-    batch also ends where its photos have too many pixels to hold more of them.
+    Photos with crops, or that may get some, first, then those without: batches of one kind compile for fewer shapes.
+    One ``vivid`` each. A batch also ends where its photos have too many pixels to hold more of them.
     """
     for has_crops, vivid in itertools.product((True, False), dict.fromkeys(job.vivid for job in jobs)):
         batch: list[tuple[Job, np.ndarray]] = []
         for job in jobs:
-            if (crops and job.has_boxes) != has_crops or job.vivid != vivid:
+            if (crops and (job.has_boxes or job.find)) != has_crops or job.vivid != vivid:
                 continue
             try:
                 with warnings.catch_warnings():

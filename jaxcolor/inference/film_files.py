@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -35,7 +35,7 @@ from jaxcolor.inference.jobs import (
     write_result,
 )
 from jaxcolor.inference.made_with import is_made_with, made_with
-from jaxcolor.inference.photos import read_photo
+from jaxcolor.inference.photos import AUTO, read_photo
 from jaxcolor.inference.pictures import Saving
 from jaxcolor.inference.result_paths import described, plan, side_by_side_path
 from jaxcolor.inference.upsample import reduced
@@ -85,7 +85,7 @@ def colorize_film(
     weights: str | Path | None,
     output: Path | None,
     *,
-    boxes: Path | None,
+    boxes: Path | Literal["auto", "none"] | None,
     boxes_per_photo: int,
     batch_size: int,
     replace: bool,
@@ -106,7 +106,8 @@ def colorize_film(
       folder: of the frames, all of one size, two at least.
       weights: see ``files.colorize_files``, as all that follows.
       output: folder, made if it is not there; None: ``<folder>_color`` beside the frames.
-      boxes: a box store; frames without an entry are no error.
+      boxes: a box store; frames without an entry are no error. None: boxes beside the frames; ``none``: no boxes. Boxes
+        are not found here (``auto`` is refused): from frame to frame they would come and go, and the color with them.
       boxes_per_photo: the best boxes by score that are used.
       batch_size: frames in one call of the networks.
       replace: color frames again whose results exist; otherwise no file that exists is replaced.
@@ -121,6 +122,8 @@ def colorize_film(
       UserError: no folder of frames, frames of different sizes, results of other weights or settings among them, a
         frame that cannot be read: the film stops before its batch.
     """
+    if boxes == AUTO:
+        raise UserError("--film: boxes are not found in films; give boxes, or none")
     if boxes_per_photo < 1 or batch_size < 1:
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     saving.check()
@@ -131,7 +134,7 @@ def colorize_film(
     made = made_with(
         weights,
         hints,
-        boxes=None if boxes is None else os.path.abspath(boxes),
+        boxes=os.path.abspath(boxes) if isinstance(boxes, Path) else boxes,
         boxes_per_photo=boxes_per_photo,
         vivid=strength,
         saturation=saturation,
@@ -268,19 +271,20 @@ def _check_made(results: Sequence[Path], there: Sequence[bool], made: str) -> No
 def _jobs(
     paths: Mapping[Path, Path],
     colorizer: Colorizer,
-    boxes: Path | None,
+    boxes: Path | Literal["auto", "none"] | None,
     hinted: Mapping[Path, PhotoHints],
     weights: str,
 ) -> list[Job]:
     """The frames with their own boxes and hints; boxes only where they are used."""
     jobs = [Job(frame, result, None) for frame, result in paths.items()]
-    if colorizer.uses_boxes or any(hint.object is not None for given in hinted.values() for hint in given.hints):
+    of_objects = any(hint.object is not None for given in hinted.values() for hint in given.hints)
+    if boxes != "none" and (colorizer.uses_boxes or of_objects):
         failures = Failures()
-        store = None if boxes is None else open_store(boxes)
+        store = open_store(boxes) if isinstance(boxes, Path) else None
         jobs = list(with_boxes(paths, store, "none", failures))
         if failures.count:
             raise UserError(f"boxes of {failures.count} of {len(paths)} frames cannot be read; they are named above")
-    elif boxes is not None:
+    elif isinstance(boxes, Path):
         print(f"{weights} holds the full-image network only: boxes are not used", file=sys.stderr)
     jobs = [steered(job, hinted.get(job.photo, PhotoHints()), None)._replace(vivid=None) for job in jobs]
     latest: Boxes | None = None

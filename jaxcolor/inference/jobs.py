@@ -21,13 +21,14 @@ from jaxcolor.data.formats import HEIF_SUFFIXES
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, count_pictures, read_rgb, read_size, read_wide_gray
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, PhotoHints, place_hints
-from jaxcolor.inference.colorizer import UnusedBoxesWarning
+from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
 from jaxcolor.inference.photos import DroppedBoxesWarning, look_like_shares, read_photo
 from jaxcolor.inference.pictures import NO_METADATA, Metadata, Saving, encode, read_metadata, side_by_side
 from jaxcolor.inference.result_paths import boxes_beside, side_by_side_path
 from jaxcolor.inference.upsample import without_color
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import one_line, printable
+from jaxcolor.runtime.text import counted
 
 
 class Job(NamedTuple):
@@ -40,6 +41,8 @@ class Job(NamedTuple):
     hints: tuple[Hint, ...] = ()
     vivid: float | None = None
     """None: as the command says."""
+    find: bool = False
+    """Whether its boxes are found by the weights' own head when it is colored."""
 
     @property
     def has_boxes(self) -> bool:
@@ -93,6 +96,11 @@ def _check_fits(store: BoxStore, photos: Sequence[Path]) -> None:
     folders = dict.fromkeys(photo.parent for photo in photos)
     beside = (p for folder in folders for p in sorted(folder.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES)
     check_fits(store, list(dict.fromkeys([*keys, *(same_spelling(p.stem) for p in beside)])))
+
+
+def is_to_be_found(job: Job, everywhere: bool) -> bool:
+    """Whether a photo's boxes are to be found: it has none, and none lie beside it (``everywhere``: these aside)."""
+    return job.boxes is None and (everywhere or not boxes_beside(job.photo).is_dir())
 
 
 def steered(job: Job, given: PhotoHints, vivid: float | None) -> Job:
@@ -218,3 +226,27 @@ class Dropped:
             counts = f"{self._dropped.total} of {self._given} boxes cannot be used ({self._dropped})"
             advice = "; boxes are x0, y0, x1, y1, not x, y, width, height" if self._dropped.inverted else ""
             print(f"warning: {counts}{advice}", file=sys.stderr)
+
+
+class Found:
+    """Boxes that the weights' own head finds, counted for the end."""
+
+    def __init__(self) -> None:
+        self._counts: list[int] = []
+
+    def find(self, colorizer: Colorizer, batch: Sequence[tuple[Job, np.ndarray]]) -> list[tuple[Job, np.ndarray]]:
+        """The batch with boxes where they are to be found, in one call for all."""
+        photos = [rgb for job, rgb in batch if job.find]
+        boxes = iter(colorizer.find_boxes(photos) if photos else ())
+        found = [(job._replace(boxes=next(boxes)) if job.find else job, rgb) for job, rgb in batch]
+        self._counts += [len(job.boxes.boxes) for job, _ in found if job.find and job.boxes is not None]
+        return found
+
+    def report(self) -> None:
+        """Says how many there were, if any were to be found."""
+        if self._counts:
+            without = self._counts.count(0)
+            rest = f"; none in {without}: full-image network alone" if without else ""
+            photos = f"{len(self._counts) - without} of {counted(len(self._counts), 'photo')}"
+            boxes = counted(sum(self._counts), "box", "boxes")
+            print(f"{boxes} found by the weights' own head in {photos}{rest}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from PIL import Image
 from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes
 from jaxcolor.color import Bits, to_8_bits
 from jaxcolor.data.transforms import example, read_rgb, read_wide_gray, upright_rgb
-from jaxcolor.data.types import Example
+from jaxcolor.data.types import Boxes, Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
 from jaxcolor.runtime.errors import UserError, one_line
 from jaxcolor.runtime.places import local_path
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 else:
     PhotoInput = object  # ``read_photo`` refuses all else, and says what is taken
 """A photo: its file, a picture of Pillow, or its pixels."""
+
+AUTO = "auto"
+"""In place of boxes: those that are found in the photo."""
 
 TAKEN = "a path, a PIL image, or a NumPy or JAX array, (H, W) or (H, W, 3), of uint8 or uint16"
 
@@ -43,6 +46,8 @@ class Prepared(NamedTuple):
     """Their rows among the boxes given."""
     used: Int[np.ndarray, " n"]
     """Which of the usable boxes are taken for objects, best first."""
+    crop_boxes: Int32[np.ndarray, "c 4"]
+    """What is cut out for these, with its context, in the order of the crops; none where the networks take no crops."""
     example: Example
     hints: PlacedHints
     given: int
@@ -57,11 +62,6 @@ class Prepared(NamedTuple):
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
-
-    @property
-    def crop_boxes(self) -> Int32[np.ndarray, "n 4"]:
-        """The boxes that are cut out, in the order of the crops; none where the networks do not take any."""
-        return self.boxes[self.used][: len(self.example.scores)]
 
 
 class OnCanvas(NamedTuple):
@@ -130,30 +130,6 @@ def check_photos(photos: object) -> None:
         )
 
 
-def prepare_all(
-    photos: Sequence[PhotoInput],
-    boxes: Sequence[Any] | None,
-    scores: Sequence[Any] | None,
-    hints: Sequence[Sequence[Hint] | None] | None,
-    **settings: Any,
-) -> list[Prepared]:
-    """Photos, ready for the networks; ``settings`` as of ``prepare``, but ``where``.
-
-    Raises:
-      ValueError: photos that are not several, lists of different lengths; see ``prepare``.
-    """
-    check_photos(photos)
-    none = [None] * len(photos)
-    boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
-    if not len(photos) == len(boxes) == len(scores) == len(hints):
-        counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
-        raise ValueError(f"{counts}: not the same")
-    return [
-        prepare(*each, where=f"photo {number}" if len(photos) > 1 else "photo", **settings)
-        for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
-    ]
-
-
 def prepare(
     photo: object,
     boxes: Any,
@@ -198,18 +174,60 @@ def prepare(
     kept = order[clean.kept].astype(np.float32)
     used = best_scores(kept, boxes_per_photo)
     cut = used if with_crops else used[:0]
+    windows = crop_boxes(clean.boxes[cut], size, context)
     return Prepared(
         rgb,
         clean.boxes,
         clean.kept,
         used,
-        example(Image.fromarray(rgb), crop_boxes(clean.boxes[cut], size, context), kept[cut], side),
+        windows,
+        example(Image.fromarray(rgb), windows, kept[cut], side),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,
         look_like_shares(raw, size),
         wide_gray,
     )
+
+
+def prepare_all(
+    photos: Sequence[PhotoInput],
+    boxes: Sequence[Any] | None,
+    scores: Sequence[Any] | None,
+    hints: Sequence[Sequence[Hint] | None] | None,
+    find: Callable[[Sequence[Any]], Sequence[Boxes]],
+    **settings: Any,
+) -> list[Prepared]:
+    """Photos, ready for the networks; ``settings`` as of ``prepare``, but ``where``.
+
+    Args:
+      photos: see ``read_photo``.
+      boxes: for each photo boxes, None or ``AUTO``; or ``AUTO``, or None, for all of them.
+      scores: for each photo; None where its boxes are to be found.
+      hints: for each photo, or None.
+      find: the boxes of photos, given their pixels; called once at most.
+
+    Raises:
+      ValueError: see ``prepare``; what is not several photos, lists of different lengths, scores of no boxes.
+    """
+    check_photos(photos)
+    if isinstance(boxes, str):
+        boxes = [boxes] * len(photos)
+    none = (None,) * len(photos)
+    boxes, scores, hints = (list[Any](none if given is None else given) for given in (boxes, scores, hints))
+    if not len(photos) == len(boxes) == len(scores) == len(hints):
+        counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
+        raise ValueError(f"{counts}: not the same")
+    rows = [i for i, given in enumerate(boxes) if isinstance(given, str) and given == AUTO]
+    if any(scores[i] is not None for i in rows):
+        raise ValueError(f"scores belong to boxes that are given; those of boxes={AUTO!r} are found with them")
+    found = find([read_photo(photos[i]) for i in rows]) if rows else []
+    for i, of_photo in zip(rows, found, strict=True):
+        boxes[i], scores[i] = of_photo
+    return [
+        prepare(*each, where=f"photo {number}" if len(photos) > 1 else "photo", **settings)
+        for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
+    ]
 
 
 def _numbers(value: Any, form: str) -> Float[np.ndarray, ...]:

@@ -131,13 +131,15 @@ def save(
       ConfigError: ``config`` is not a config that could be read again.
       OSError: the file cannot be written.
       WeightsError: trees that there are not, or arrays missing, left over, of another shape or type, or not finite; a
-        ``decode`` that there is not or that these weights cannot do, or a curve that is none.
+        ``decode`` that there is not or that these weights cannot do, a curve that is none, or a head of other networks.
     """
     path = Path(path)
     from_dict(ModelConfig, to_dict(config), "model")
     where = f"{path}: not written"
     arrays = _named_arrays(where, variables)
+    trees = [tree for tree in TREES if tree in variables]
     if box_head is not None:
+        _read_head(where, config, trees, to_dict(box_head.config))
         flat = traverse_util.flatten_dict(dict(box_head.variables), sep="/")
         arrays |= {f"{_BOX_HEAD}/{name}": np.asarray(value) for name, value in flat.items()}
     kept = {
@@ -146,7 +148,6 @@ def save(
         for key, value in of_tree.items()
     }
     described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
-    trees = [tree for tree in TREES if tree in variables]
     head_config = None if box_head is None else box_head.config
     _refuse(where, _problems(config, trees, described, head_config) or _not_finite(arrays))
     if storage != "float" and config.compute_dtype == "float64":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,14 @@ from tests import small
 HEAD = BoxHeadConfig(channels=8, groups=2)
 BOXES = jnp.array([[[0.1, 0.1, 0.5, 0.9], [0.22, 0.22, 0.32, 0.34], [0, 0, 0, 0]], [[0, 0, 0, 0]] * 3], jnp.float32)
 VALID = jnp.array([[True, True, False], [False] * 3])
-TARGETS = box_head.render_targets(BOXES, VALID, 16, 32)
+render_targets = jax.jit(box_head.render_targets, static_argnums=(2, 3))
+TARGETS = render_targets(BOXES, VALID, 16, 32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with small.quick_compiles(tmp_path_factory.getbasetemp()):
+        yield
 
 
 def test_targets_of_two_boxes() -> None:
@@ -37,7 +45,7 @@ def test_a_photo_without_boxes_has_no_target() -> None:
 def test_the_smaller_box_has_the_cells_that_both_reach() -> None:
     both = jnp.array([[[0.0, 0, 1, 1], [0.4, 0.4, 0.6, 0.6]]])
     for order in (both, both[:, ::-1]):
-        targets = box_head.render_targets(order, jnp.ones((1, 2), bool), 32, 32)
+        targets = render_targets(order, jnp.ones((1, 2), bool), 32, 32)
         np.testing.assert_allclose(targets.boxes[0, 16, 16], both[0, 1])
         np.testing.assert_allclose(targets.boxes[0, 16, 12], both[0, 0])
 
@@ -69,7 +77,7 @@ def test_generalized_iou() -> None:
 
 
 def test_decode_finds_the_boxes_of_perfect_maps() -> None:
-    found = box_head.decode(perfect(TARGETS), 6, 0.5)
+    found = jax.jit(box_head.decode, static_argnums=(1, 2))(perfect(TARGETS), 6, 0.5)
     assert found.boxes.shape == (2, 6, 4)
     good = np.asarray(found.scores[0]) > 0.5
     assert good.tolist() == [True, True, False, False, False, False]
@@ -98,7 +106,7 @@ def test_no_gradient_reaches_the_features() -> None:
         maps = box_head.run_head(head, params, taps)
         return maps.heat.sum() + maps.boxes.sum()
 
-    of_params, of_inputs = jax.grad(total, argnums=(0, 1))(params, inputs)
+    of_params, of_inputs = jax.jit(jax.grad(total, argnums=(0, 1)))(params, inputs)
     assert float(jnp.abs(of_inputs).max()) == 0
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(of_params))
 
@@ -109,7 +117,8 @@ def test_boxes_lie_around_their_cells_at_the_start() -> None:
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params) == shapes
     taps = {name: jnp.zeros((1, side, side, c)) for name, side, c in (("conv3_3", 16, 16), ("conv8_3", 16, 16))}
     taps |= {name: jnp.zeros((1, 8, 8, 32)) for name in ("conv4_3", "conv7_3")}
-    maps = box_head.run_head(box_head.make_head(small.MODEL, HEAD), params, taps)
+    head = box_head.make_head(small.MODEL, HEAD)
+    maps = jax.jit(lambda params, taps: box_head.run_head(head, params, taps))(params, taps)
     assert maps.heat.shape == (1, 16, 16)
     center = (maps.boxes[..., :2] + maps.boxes[..., 2:]) / 2
     np.testing.assert_allclose(center[0], box_head.cell_centers(16, 16), atol=1e-2)

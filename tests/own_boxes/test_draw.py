@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcolor.config import StageConfig
-from jaxcolor.own_boxes.draw import draw, mosaic, move_boxes
+from jaxcolor.own_boxes import draw as module
+from jaxcolor.own_boxes.draw import mosaic, move_boxes
 from jaxcolor.own_boxes.photos import HeldPhotos
 
+draw = functools.partial(jax.jit, static_argnums=(3, 4, 5), static_argnames="mosaics")(module.draw)
 WHOLE = StageConfig(steps=1, flip=False, crop_area=1.0)
 
 

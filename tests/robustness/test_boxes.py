@@ -33,7 +33,7 @@ def colorize(monkeypatch, tmp_path):
             given.extend(None if corners is None else corners.tolist() for corners in boxes)
             return pictures
 
-        fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=iterate)
+        fake = Mock(spec=module.Colorizer, uses_boxes=True, finds_boxes=False, iterate=iterate)
         monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
         options = {"missing_boxes": missing_boxes, "boxes_per_photo": 8, "batch_size": 2, "replace": True}
         module.colorize_files([photos], tmp_path / "w.safetensors", tmp_path / "out", boxes=boxes, **options)

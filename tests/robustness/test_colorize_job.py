@@ -31,7 +31,13 @@ def colorize(monkeypatch, tmp_path):
                     raise KeyboardInterrupt
                 yield picture + np.array([0, 100, 0], np.uint8)
 
-        fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=many, many=lambda *given: list(many(*given)))
+        fake = Mock(
+            spec=module.Colorizer,
+            uses_boxes=True,
+            finds_boxes=False,
+            iterate=many,
+            many=lambda *given: list(many(*given)),
+        )
         fake.samples = lambda pictures, *_, **__: [[picture] for picture in pictures]
         monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
         given = {"boxes": None, "missing_boxes": "error", "boxes_per_photo": 8, "batch_size": 2, "replace": False}

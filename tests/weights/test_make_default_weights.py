@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import FusionConfig, ModelConfig
+from jaxcolor.config import BoxHeadConfig, FusionConfig, ModelConfig
+from jaxcolor.models import box_head
 from jaxcolor.weights import native, packaged, storage
+from jaxcolor.weights.native import BoxHeadWeights
 from tests.small import photo, quick_compiles, variables
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_default_weights.py"
@@ -147,3 +150,38 @@ def test_weights_that_are_rounded_already(script, trained, photos, tmp_path, cap
     native.save(tmp_path / "rounded.safetensors", CONFIG, loaded.variables, storage="int8")
     assert run(script, tmp_path, tmp_path / "rounded.safetensors", "--photos", photos) == 1
     assert "stored as int8 already; give the weights as trained" in capsys.readouterr().err
+
+
+HEAD = BoxHeadConfig(channels=8, groups=2, threshold=0.01)
+
+
+@pytest.fixture(scope="module")
+def with_head(trained: Path) -> Path:
+    """The same network in few bits, and a head."""
+    loaded, path = native.load(trained), trained.with_name("with_head.safetensors")
+    head = BoxHeadWeights(HEAD, box_head.init(CONFIG, HEAD, 0))
+    native.save(path, CONFIG, loaded.variables, storage="int8", box_head=head)
+    return path
+
+
+def test_the_head_of_another_file(script, trained, with_head, photos, tmp_path, capsys):
+    assert run(script, tmp_path, trained, "--photos", photos, "--box-head", with_head) == 0
+    found = re.search(r"own boxes: (\d+) found, of which the stored head finds (\S+)%", capsys.readouterr().out)
+    assert found is not None
+    assert int(found[1]) > 3
+    assert float(found[2]) > 80
+    made = native.load(tmp_path / "default.safetensors").box_head
+    assert made is not None
+    assert made.config == HEAD
+
+
+@pytest.mark.parametrize(("kind", "said"), [("none", "has no head that"), ("other", "on another full-image network")])
+def test_heads_that_are_refused(script, trained, with_head, photos, tmp_path, capsys, kind, said):
+    loaded = native.load(with_head)
+    other = variables(dataclasses.replace(CONFIG, compute_dtype="float32"), seed=1)["full"]
+    head = loaded.box_head if kind == "other" else None
+    native.save(tmp_path / "other.safetensors", CONFIG, {"full": other}, box_head=head)
+    out = tmp_path / "out"
+    assert run(script, out, trained, "--photos", photos, "--box-head", tmp_path / "other.safetensors") == 1
+    assert said in capsys.readouterr().err
+    assert not out.exists()
