@@ -206,6 +206,7 @@ def prepare_all(
       scores: for each photo; None where its boxes are to be found.
       hints: for each photo, or None.
       find: the boxes of photos, given their pixels; called once at most.
+      **settings: of ``prepare``.
 
     Raises:
       ValueError: see ``prepare``; what is not several photos, lists of different lengths, scores of no boxes.
