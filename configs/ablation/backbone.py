@@ -4,9 +4,10 @@ Command: ``python -m jaxcolor.ablation --config configs/ablation/backbone.py --w
 --config.base.data.path=COCO --config.base.eval.data.path=COCO``, where COCO is the folder with COCO 2017's downloads
 (docs/data.md). On synthetic scenes: ``--config configs/ablation/backbone.py:scenes``, without paths.
 Hardware: one NVIDIA H100 and 16 CPU cores; for ``:scenes`` 2 CPU cores.
-Hours: expected, 7.9 for each of the three variants and seeds as in configs/coco_stuff.py. ``:scenes``: expected, 0.06
-for each, as configs/demo.py, whose training it is.
-Numbers: expected, none known: nobody ran this to its end. What stage full did on scenes is in docs/ablation.md.
+Hours: expected, 7.9 for each of the three variants and seeds as in configs/coco_stuff.py. ``:scenes``: measured, 0.013
+for each on one NVIDIA H200 (46 s), 0.06 expected on 2 CPU cores.
+Numbers: expected, none known for COCO: nobody ran it. ``:scenes``: measured, two seeds, PSNR 28.65 (reference), 25.54
+(GroupNorm), 19.24 dB (U-Net); docs/ablation.md.
 
 No variant can start from another's weights, so each trains all three stages, and nothing is shared. The U-Net has
 GroupNorm and no dilation; ``reference_group`` tells apart what the norm does and what the layers do.
