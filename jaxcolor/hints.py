@@ -69,6 +69,13 @@ class BatchHints(NamedTuple):
     """(B, S, S)."""
     crop: Hints
     """(M, S, S)."""
+    smaller: tuple[Hints, ...] = ()
+    """As ``Batch.smaller_crops``."""
+
+    @classmethod
+    def of(cls, full: Hints, crops: Sequence[Hints]) -> BatchHints:
+        """Hints on the photos and on the crops of every side, as ``Batch.crops``."""
+        return cls(full, crops[0], tuple(crops[1:]))
 
 
 def network_hint_channels(hints: Hints, convention: HintMask) -> Float[Array, "*batch H W 3"]:

@@ -19,10 +19,10 @@ import grain
 import numpy as np
 from absl import flags
 
-from jaxcolor.batch import LEVELS, Batch
-from jaxcolor.config import DataConfig
+from jaxcolor.batch import LEVELS, Batch, split_by_side
+from jaxcolor.config import ConfigError, DataConfig, check_crop_sides
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
-from jaxcolor.data.collate import collate, crops_per_device, photos_per_device
+from jaxcolor.data.collate import CropPlaces, collate, crop_places, crops_per_device, photos_per_device
 from jaxcolor.data.eval_targets import EvalSize, EvalTarget, EvalTargets, make_target, stack
 from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
 from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_window
@@ -49,6 +49,10 @@ class LoadedBatch(NamedTuple):
     """Photos of the batch without color, where ``gray_photos`` keeps them."""
     compared: EvalTargets | None = None
     """The ground truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
+    crops_by_side: tuple[tuple[int, int], ...] = ()
+    """Each of ``data.crop_sides`` and how many crops are seen at it; empty without."""
+    moved_crops: int = 0
+    """Crops seen at another of these sides than their own, where there was no place."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -57,6 +61,8 @@ class LoadedBatch(NamedTuple):
             "dropped_crops": self.dropped_crops,
             "skipped_photos": len(self.skipped),
             "gray_photos": self.gray_photos,
+            **({"moved_crops": self.moved_crops} if self.crops_by_side else {}),
+            **{f"crops_{side}": count for side, count in self.crops_by_side},
         }
 
 
@@ -353,7 +359,14 @@ class _Reader:
             image = image.crop((x0, y0, x1, y1))
         with_full = self.parts != "instance"
         made = example(
-            image, found.boxes, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks
+            image,
+            found.boxes,
+            found.scores,
+            self.side,
+            mirrored=mirrored,
+            with_full=with_full,
+            masks=found.masks,
+            crop_sides=self.config.crop_sides,
         )
         compared = None if self.compare_at is None else make_target(photo, *self.compare_at)
         return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
@@ -366,6 +379,7 @@ class _Collate(NamedTuple):
     side: int
     local_devices: int
     capacity: int
+    places: tuple[CropPlaces, ...]
     with_masks: bool
     compare_at: EvalSize | None = None
 
@@ -374,6 +388,10 @@ class _Collate(NamedTuple):
         """Checks the numbers; ``capacity`` is M of one device."""
         if side < 2 ** (LEVELS - 1) or side % 2 ** (LEVELS - 1):
             raise DataError(f"model.side: {side} is not a multiple of {2 ** (LEVELS - 1)}")
+        try:
+            check_crop_sides(config.crop_sides, side)
+        except ConfigError as error:
+            raise DataError(f"data.{error}") from error
         if config.gray_tolerance < 0:
             raise DataError(f"data.gray_tolerance: {config.gray_tolerance} is negative")
         if config.boxes_per_photo < 1:
@@ -385,16 +403,18 @@ class _Collate(NamedTuple):
             raise DataError(f"{device_count} devices do not divide evenly among {share.process_count} processes")
         budget = crops_per_device(photos, config.max_crops_per_image)
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
-        return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")
+        places = crop_places(capacity, config.crop_sides or (side,), config.crop_shares)
+        with_masks = config.masks and parts == "both"
+        return cls(parts, side, device_count // share.process_count, capacity, places, with_masks)
 
     def __call__(self, items: Sequence[_Item]) -> LoadedBatch | FailedBatch:
         failure = next((item.failure for item in items if item.failure), None)
         if failure is not None:
             return FailedBatch(failure)
-        batch, dropped = collate(
+        batch, dropped, moved = collate(
             [item.example for item in items],
             device_count=self.local_devices,
-            capacity=self.capacity,
+            capacity=self.places,
             side=self.side,
             with_full=self.parts != "instance",
             with_masks=self.with_masks,
@@ -409,7 +429,15 @@ class _Collate(NamedTuple):
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
             compared,
+            self._by_side(batch),
+            moved,
         )
+
+    def _by_side(self, batch: Batch) -> tuple[tuple[int, int], ...]:
+        if len(self.places) == 1:
+            return ()
+        owners = split_by_side(batch.crop_to_image, batch.crops, self.local_devices)
+        return tuple((of.side, int((own >= 0).sum())) for of, own in zip(self.places, owners, strict=True))
 
 
 def _window_steps(config: DataConfig) -> int:

@@ -113,6 +113,7 @@ def prepare(
     side: int,
     boxes_per_photo: int,
     with_crops: bool,
+    crop_sides: Sequence[int] = (),
 ) -> Prepared:
     """One photo, ready for the networks.
 
@@ -125,6 +126,7 @@ def prepare(
       side: of the canvas.
       boxes_per_photo: the best boxes by score that are used.
       with_crops: whether they are cut out.
+      crop_sides: at which they are seen, see ``data.transforms.example``.
 
     Raises:
       ValueError: a photo that is none, boxes or scores of another form, hints that cannot be placed.
@@ -147,7 +149,7 @@ def prepare(
         clean.boxes,
         clean.kept,
         used,
-        example(Image.fromarray(rgb), clean.boxes[cut], kept[cut], side),
+        example(Image.fromarray(rgb), clean.boxes[cut], kept[cut], side, crop_sides=crop_sides),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,
