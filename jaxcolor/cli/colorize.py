@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
+from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes, whole_numbers
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -40,8 +40,8 @@ def add_colorize(subparsers: Subparsers) -> None:
         metavar="SIDES",
         type=whole_numbers,
         default=(),
-        help="sides at which boxes are seen, each at the smallest that holds it, as 64,128,256: faster where objects are "
-        "small (default: all at the side of the networks' canvas, 256)",
+        help="sides at which boxes are seen, each at the smallest that holds it, as 64,128,256: faster where "
+        "objects are small (default: all at the side of the networks' canvas, 256)",
     )
     parser.add_argument(
         "--hints",

@@ -343,9 +343,9 @@ def _filled_up(hints: Hints, length: int) -> Hints:
 def places_for(sides: Int[np.ndarray, " n"], canvas: int) -> tuple[CropPlaces, ...]:
     """Places for crops of such sides, the largest first; sides of which there are no crops are left out.
 
-    Few combinations, so that few programs are compiled: the largest side has the numbers of ``rounded_up``, smaller ones
-    powers of two, from those on that cost a quarter of a crop of the largest side. Of 8 boxes at sides 64, 128 and 256
-    there are 61 combinations, and what only fills up costs less than one and a half of the largest crops.
+    Few combinations, so that few programs are compiled: the largest side has the numbers of ``rounded_up``, smaller
+    ones powers of two, from those on that cost a quarter of a crop of the largest side. Up to 8 boxes at sides 64, 128
+    and 256 make 84 combinations, and what only fills up costs no more than one and a quarter of the largest crops.
 
     Args:
       sides: of the crops.
