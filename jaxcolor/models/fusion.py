@@ -10,7 +10,7 @@ Another way to weigh is one class: a subclass of ``FusionStrategy``; see ``gated
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -114,7 +114,9 @@ class WeightHead(nn.Module):
         return feature
 
 
-def placed_logit(head: WeightHead, features: Features, instances: Instances) -> Float[jax.Array, "M H W"]:
+def placed_logit(
+    head: Callable[[jax.Array], jax.Array], features: Features, instances: Instances
+) -> Float[jax.Array, "M H W"]:
     """What a head says of every instance, resized into its box on the tap's grid, in at least float32; 0 outside."""
     height, width = instances.inside.shape[1:]
     placed = []
