@@ -72,11 +72,6 @@ class BatchHints(NamedTuple):
     smaller: tuple[Hints, ...] = ()
     """As ``Batch.smaller_crops``."""
 
-    @classmethod
-    def of(cls, full: Hints, crops: Sequence[Hints]) -> BatchHints:
-        """Hints on the photos and on the crops of every side, as ``Batch.crops``."""
-        return cls(full, crops[0], tuple(crops[1:]))
-
 
 def network_hint_channels(hints: Hints, convention: HintMask) -> Float[Array, "*batch H W 3"]:
     """Input channels 1 to 3 of the networks: hint a, hint b, and the mask in the numbers of the convention.

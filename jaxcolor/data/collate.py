@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 from PIL import Image
 
-from jaxcolor.batch import LEVELS, PADDING, Batch
+from jaxcolor.batch import LEVELS, PADDING, Batch, split_by_side
 from jaxcolor.boxes import best_scores
+from jaxcolor.config import ConfigError, DataConfig, check_crop_sides
 from jaxcolor.data.types import DataError, Example
 
 _MOST_CROPS = 1000
@@ -55,22 +56,38 @@ class CropPlaces(NamedTuple):
     places: int
 
 
-def crop_places(capacity: int, sides: Sequence[int], shares: Sequence[float]) -> tuple[CropPlaces, ...]:
-    """The places of a device dealt out among the sides of ``data.crop_sides``, the largest first.
+def crop_places(capacity: int, config: DataConfig, side: int) -> tuple[CropPlaces, ...]:
+    """The places of a device dealt out among ``config.crop_sides``, the largest first.
 
     Args:
       capacity: places in all.
-      sides: ascending.
-      shares: of each side, in any unit; empty: equal ones.
+      config: with the sides and their shares.
+      side: of the canvas, and of all crops where the config names none.
 
     Returns:
       Whole numbers nearest to the shares that sum to ``capacity``; sides without a place are left out.
+
+    Raises:
+      DataError: a side is larger than the canvas.
     """
-    weights = np.array(shares or [1.0] * len(sides))[::-1]
+    try:
+        check_crop_sides(config.crop_sides, side)
+    except ConfigError as error:
+        raise DataError(f"data.{error}") from error
+    sides = config.crop_sides or (side,)
+    weights = np.array(config.crop_shares or [1.0] * len(sides))[::-1]
     ends = np.rint(np.cumsum(weights) / weights.sum() * capacity).astype(int)
     counts = np.diff(ends, prepend=0).tolist()
     places = [CropPlaces(*each) for each in zip(sorted(sides, reverse=True), counts, strict=True)]
     return tuple(of_side for of_side in places if of_side.places) or (CropPlaces(max(sides), 0),)
+
+
+def crops_by_side(batch: Batch, places: Sequence[CropPlaces], device_count: int) -> tuple[tuple[int, int], ...]:
+    """Each side and how many crops of a batch are seen at it; empty where there is one side alone."""
+    if len(places) == 1:
+        return ()
+    owners = split_by_side(batch.crop_to_image, batch.crops, device_count)
+    return tuple((of.side, int((own >= 0).sum())) for of, own in zip(places, owners, strict=True))
 
 
 class Collated(NamedTuple):

@@ -19,10 +19,10 @@ import grain
 import numpy as np
 from absl import flags
 
-from jaxcolor.batch import LEVELS, Batch, split_by_side
-from jaxcolor.config import ConfigError, DataConfig, check_crop_sides
+from jaxcolor.batch import LEVELS, Batch
+from jaxcolor.config import DataConfig
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
-from jaxcolor.data.collate import CropPlaces, collate, crop_places, crops_per_device, photos_per_device
+from jaxcolor.data.collate import CropPlaces, collate, crop_places, crops_by_side, crops_per_device, photos_per_device
 from jaxcolor.data.eval_targets import EvalSize, EvalTarget, EvalTargets, make_target, stack
 from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
 from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_window
@@ -57,13 +57,12 @@ class LoadedBatch(NamedTuple):
     @property
     def counts(self) -> dict[str, int]:
         """Counts of what was left out or is unusual, for the logs."""
+        by_side = {f"crops_{side}": count for side, count in self.crops_by_side}
         return {
             "dropped_crops": self.dropped_crops,
             "skipped_photos": len(self.skipped),
             "gray_photos": self.gray_photos,
-            **({"moved_crops": self.moved_crops} if self.crops_by_side else {}),
-            **{f"crops_{side}": count for side, count in self.crops_by_side},
-        }
+        } | ({"moved_crops": self.moved_crops, **by_side} if by_side else {})
 
 
 class FailedBatch(NamedTuple):
@@ -353,18 +352,14 @@ class _Reader:
             found = random_box(photo, self.config, rng)
         elif self.parts == "both":
             found = select_boxes(photo, self.config, self.capacity, window, self.augment.visible, rng)
-        image = photo.image
-        if window != WHOLE:
-            x0, y0, x1, y1 = window.pixels(photo.size).tolist()
-            image = image.crop((x0, y0, x1, y1))
-        with_full = self.parts != "instance"
+        image = photo.image if window == WHOLE else photo.image.crop(tuple(window.pixels(photo.size).tolist()))
         made = example(
             image,
             found.boxes,
             found.scores,
             self.side,
             mirrored=mirrored,
-            with_full=with_full,
+            with_full=self.parts != "instance",
             masks=found.masks,
             crop_sides=self.config.crop_sides,
         )
@@ -388,10 +383,6 @@ class _Collate(NamedTuple):
         """Checks the numbers; ``capacity`` is M of one device."""
         if side < 2 ** (LEVELS - 1) or side % 2 ** (LEVELS - 1):
             raise DataError(f"model.side: {side} is not a multiple of {2 ** (LEVELS - 1)}")
-        try:
-            check_crop_sides(config.crop_sides, side)
-        except ConfigError as error:
-            raise DataError(f"data.{error}") from error
         if config.gray_tolerance < 0:
             raise DataError(f"data.gray_tolerance: {config.gray_tolerance} is negative")
         if config.boxes_per_photo < 1:
@@ -403,7 +394,7 @@ class _Collate(NamedTuple):
             raise DataError(f"{device_count} devices do not divide evenly among {share.process_count} processes")
         budget = crops_per_device(photos, config.max_crops_per_image)
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
-        places = crop_places(capacity, config.crop_sides or (side,), config.crop_shares)
+        places = crop_places(capacity, config, side)
         with_masks = config.masks and parts == "both"
         return cls(parts, side, device_count // share.process_count, capacity, places, with_masks)
 
@@ -419,9 +410,8 @@ class _Collate(NamedTuple):
             with_full=self.parts != "instance",
             with_masks=self.with_masks,
         )
-        compared = None
-        if self.compare_at is not None:
-            compared = stack([item.compared for item in items], self.compare_at.side)
+        to = self.compare_at
+        compared = None if to is None else stack([item.compared for item in items], to.side)
         return LoadedBatch(
             batch,
             tuple(item.name for item in items),
@@ -429,15 +419,9 @@ class _Collate(NamedTuple):
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
             compared,
-            self._by_side(batch),
+            crops_by_side(batch, self.places, self.local_devices),
             moved,
         )
-
-    def _by_side(self, batch: Batch) -> tuple[tuple[int, int], ...]:
-        if len(self.places) == 1:
-            return ()
-        owners = split_by_side(batch.crop_to_image, batch.crops, self.local_devices)
-        return tuple((of.side, int((own >= 0).sum())) for of, own in zip(self.places, owners, strict=True))
 
 
 def _window_steps(config: DataConfig) -> int:

@@ -318,8 +318,9 @@ def evaluate(
     protocol = describe(evaluator.scorer, tuple(own.systems), own.controls, own.vivid_temperature)
     protocol["reduced_photos"] = sum(share[3] for share in shares)
     if by_side:
-        protocol["crops_by_side"] = {side: sum(share[6].get(side, 0) for share in shares) for side in by_side}
-        protocol["moved_crops"] = sum(share[7] for share in shares)
+        each = [f"{sum(share[6].get(side, 0) for share in shares)} at {side}" for side in by_side]
+        moved = f"{sum(share[7] for share in shares)} found no place at their own"
+        protocol["crops_by_side"] = f"{', '.join(each)}; {moved}"
     protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
     photos = [row.name for row in merged]
     for prediction in evaluator.predictions:

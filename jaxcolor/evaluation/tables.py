@@ -387,10 +387,7 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
         notes.append(f"Not measured: {protocol['metrics_left_out']}.")
     if metrics.get("dropped_crops"):
         notes.append(f"{metrics['dropped_crops']} crops did not fit max_crops_per_image and were dropped.")
-    if protocol.get("crops_by_side"):
-        sides = ", ".join(f"{count} at {side}" for side, count in protocol["crops_by_side"].items())
-        moved = f"; {protocol['moved_crops']} found no place at their own side" if protocol["moved_crops"] else ""
-        notes.append(f"Crops by side: {sides}{moved}.")
+    notes += [f"Crops by side: {protocol['crops_by_side']}."] if protocol.get("crops_by_side") else []
     if metrics.get("skipped_photos"):
         notes.append(f"{metrics['skipped_photos']} photos could not be read and were left out.")
     if protocol.get("reduced_photos"):

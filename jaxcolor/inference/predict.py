@@ -259,7 +259,7 @@ class Predictor:
                 each = zip(photos, hints, sides, strict=True)
                 own = [hints_in_boxes(of, photo.crop_boxes[at == of_side], of_side) for photo, of, at in each]
                 crops.append(_filled_up(Hints(*(np.concatenate(arrays) for arrays in zip(*own, strict=True))), count))
-            given = BatchHints.of(_filled_up(stacked, len(filled)), crops)
+            given = BatchHints(_filled_up(stacked, len(filled)), crops[0], tuple(crops[1:]))
         return batch, given
 
 

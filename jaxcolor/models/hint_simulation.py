@@ -133,7 +133,8 @@ def hints_by_side(
     """The photos' hints, on them and as they lie in the crops of every side; further arguments as ``split_by_side``."""
     of_boxes, of_owners = (split_by_side(values, crops, parts) for values in (boxes, crop_to_image))
     each = zip(of_boxes, of_owners, crops, strict=True)
-    return BatchHints.of(hints, [crop_hints(hints, own, photo, crop.shape[1]) for own, photo, crop in each])
+    first, *smaller = (crop_hints(hints, own, photo, crop.shape[1]) for own, photo, crop in each)
+    return BatchHints(hints, first, tuple(smaller))
 
 
 def _nearest(

@@ -141,10 +141,10 @@ def _simulated_hints(config: Config, stage: stages.Stage, batch: LabBatch, step:
         return simulate_hints(key, true_ab, config.hints, first=jax.lax.axis_index(AXIS) * len(true_ab))
 
     if stage.name == "instance":
-        keys = [key, *(jax.random.fold_in(key, ab.shape[1]) for ab in crops[1:])]
-        return BatchHints.of(no_hints(batch.full.ab), [hints(*each) for each in zip(keys, crops, strict=True)])
+        smaller = tuple(hints(jax.random.fold_in(key, ab.shape[1]), ab) for ab in crops[1:])
+        return BatchHints(no_hints(batch.full.ab), hints(key, crops[0]), smaller)
     if stage.name == "full":
-        return BatchHints.of(hints(key, batch.full.ab), [no_hints(ab) for ab in crops])
+        return BatchHints(hints(key, batch.full.ab), no_hints(crops[0]), tuple(map(no_hints, crops[1:])))
     photo = _photo_of_crop(config, stage, batch.crop_to_image, count)
     parts = stages.stage_config(config, stage).accumulate
     return hints_by_side(hints(key, batch.full.ab), batch.level_boxes[:, 0], photo, crops, parts)

@@ -35,7 +35,8 @@ def test_a_box_is_seen_at_the_smallest_side_that_holds_its_pixels():
 
 @given(st.integers(0, 99), st.lists(st.floats(0.01, 10), min_size=1, max_size=3))
 def test_places_sum_to_the_capacity_and_follow_the_shares(capacity, shares):
-    places = crop_places(capacity, SIDES[: len(shares)], shares)
+    config = DataConfig(crop_sides=SIDES[: len(shares)], crop_shares=tuple(shares))
+    places = crop_places(capacity, config, 32)
     assert sum(of.places for of in places) == capacity
     sides = [of.side for of in places]
     assert sides == sorted(set(sides), reverse=True)
