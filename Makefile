@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format install requirements clean
+.PHONY: demo test test-slow lint format docs install requirements clean
 
 demo: $(INSTALLED)  ## train on synthetic scenes, evaluate, colorize; color photographs: runs/demo/report.html
 	$(BIN)/python -m jaxcolor.demo --config configs/demo.py --workdir runs/demo
@@ -25,6 +25,13 @@ format: $(INSTALLED)  ## fix style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs  ## the documentation as a site: build/site/index.html
+	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going docs build/site
+
+$(VENV)/.docs: requirements-docs.txt $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
+	touch $@
+
 install: $(INSTALLED)
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -39,6 +46,8 @@ requirements:  ## resolve the pins anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.txt
 	uv pip compile --universal --generate-hashes --no-emit-index-url --extra prepare -c requirements.txt pyproject.toml \
 		-o requirements-prepare.txt
+	uv pip compile --universal --generate-hashes --no-emit-index-url --extra docs -c requirements.txt pyproject.toml \
+		-o requirements-docs.txt
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-deps --python-version 3.11 requirements-ci.in \
 		-o requirements-ci.txt
 

@@ -47,7 +47,8 @@ def made_up(photos: int, boxes: int, side: int) -> tuple[Batch, EvalTargets]:
         np.ones(photos, bool),
     )
     objects = tuple(places[photo * boxes : (photo + 1) * boxes, 0] for photo in range(photos))
-    return batch, EvalTargets(full, np.full((photos, 2), side, np.int32), objects, 0)
+    size = np.full((photos, 2), side, np.int32)
+    return batch, EvalTargets(full, size, objects, 0, np.ones(photos, bool), objects, places[:, 0])
 
 
 def seconds(work: Callable[[], Any], rounds: int) -> float:

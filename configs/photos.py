@@ -10,6 +10,8 @@ Hours: expected, 0.4 + 0.5 + 0.1: 640,000, 640,000 and 80,000 photos at the 466,
 Numbers: measured after 1300 + 1000 + 350 steps on 1,736 photos, not after this config's steps: PSNR gray 22.33, full
 23.07, fused 23.05 dB (docs/first_light.md).
 
+Room for crops: 3 a photo on a device; before the run it is said how many boxes find no place in it.
+
 The learning rates are the released ones; Adam from He initialization bears them.
 """
 

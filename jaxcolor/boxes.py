@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int32, Int64
 
-from jaxcolor.batch import LEVELS
+from jaxcolor.batch import LEVELS, Array
 
 BoxChoice = Literal["top_k", "random_k", "threshold", "all", "ground_truth"]
 """``DataConfig.box_choice``."""
@@ -164,17 +164,51 @@ def level_boxes(
 
 
 def crop_sides(boxes: Int[np.ndarray, "N 4"], sides: Sequence[int]) -> Int[np.ndarray, " N"]:
-    """The side at which each box's crop is seen: the smallest that holds it, at most the largest there is.
+    """The side at which each crop is seen: the smallest that holds it, at most the largest there is.
 
-    A box's own side is the geometric mean of its width and height: a crop of that side has as many pixels.
+    A crop's own side is the geometric mean of its width and height: a square of that side has as many pixels.
 
     Args:
-      boxes: x0, y0, x1, y1 in whole photo pixels.
+      boxes: what is cut out (``crop_boxes``): x0, y0, x1, y1 in whole photo pixels.
       sides: to choose from, ascending.
     """
     area = np.prod((boxes[:, 2:] - boxes[:, :2]).astype(np.int64), axis=1)
     squares = np.square(np.array(sides, np.int64))
     return np.array(sides)[np.minimum(np.searchsorted(squares, area), len(sides) - 1)]
+
+
+class CropContext(NamedTuple):
+    """How much of the scene around its box a crop shows (``ModelConfig.crop_context``, ``crop_least``)."""
+
+    share: float = 0.0
+    """Width and height of the crop are the box's times 1 + this."""
+    least: float = 0.0
+    """Least width and height of the crop, as shares of the photo's."""
+
+
+def enlarge(
+    start: Float[Array, "*n 2"], size: Float[Array, "*n 2"], limit: Float[Array, " 2"], context: CropContext
+) -> tuple[Float[Array, "*n 2"], Float[Array, "*n 2"]]:
+    """Start and size of the crops of boxes: around the box's center, moved where they would leave the photo.
+
+    Args:
+      start: x0, y0 of boxes that lie in the photo.
+      size: their widths and heights.
+      limit: width and height of the photo.
+      context: how much larger.
+    """
+    xp = size.__array_namespace__()
+    wanted = xp.minimum(limit, xp.maximum(size * (1 + context.share), limit * context.least))
+    return xp.clip(start + size / 2 - wanted / 2, 0, limit - wanted), wanted
+
+
+def crop_boxes(
+    boxes: Int[np.ndarray, "N 4"], photo_size: tuple[int, int], context: CropContext
+) -> Int32[np.ndarray, "N 4"]:
+    """What is cut out for each box (x0, y0, x1, y1 in whole photo pixels): the box with its context."""
+    exact, limit = boxes.astype(np.float64), np.array(photo_size, np.float64)
+    start, size = enlarge(exact[:, :2], exact[:, 2:] - exact[:, :2], limit, context)
+    return np.floor(np.concatenate([start, start + size], axis=1) + 0.5).astype(np.int32)
 
 
 def boxes_in_window(

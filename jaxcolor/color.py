@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Num, UInt8
+from jaxtyping import Float, Float32, Int, Num, UInt8, UInt16
 
 from jaxcolor.batch import Array
 from jaxcolor.runtime.errors import UserError
@@ -71,6 +71,17 @@ def lightness(rgb: UInt8[np.ndarray, "*shape 3"]) -> Float32[np.ndarray, "*shape
     y += tables[1][rgb[..., 1]]
     y += tables[2][rgb[..., 2]]
     return np.where(y > 0.008856, 116 * np.cbrt(y) - 16, (116 * 7.787) * y).astype(np.float32, copy=False)
+
+
+def gray_lightness(gray: UInt16[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    """L* of 16-bit sRGB gray, from a table: not rounded to 8 bits."""
+    return _gray_lightness_table()[gray]
+
+
+@functools.cache
+def _gray_lightness_table() -> Float32[np.ndarray, " 65536"]:
+    level = np.arange(65536) / 65535
+    return rgb_to_lab(np.repeat(level[:, None], 3, axis=1))[:, 0].astype(np.float32)
 
 
 @functools.cache
@@ -289,10 +300,19 @@ def unit_rgb(rgb: Num[Array, "*shape 3"], dtype: Any = np.float32) -> Float[Arra
     return rgb.astype(dtype) / 255
 
 
-def quantize_rgb(rgb: Float[Array, "*shape 3"]) -> Num[Array, "*shape 3"]:
-    """SRGB in [0, 1] to 8 bit, rounded to nearest (ties to even)."""
+Bits = Literal[8, 16]
+"""Of each channel of a picture."""
+
+
+def quantize_rgb(rgb: Float[Array, "*shape 3"], bits: Bits = 8) -> Num[Array, "*shape 3"]:
+    """SRGB in [0, 1] to 8 or 16 bit, rounded to nearest (ties to even)."""
     xp: Any = rgb.__array_namespace__()
-    return xp.round(xp.clip(rgb, 0, 1) * 255).astype(np.uint8)
+    return xp.round(xp.clip(rgb, 0, 1) * ((1 << bits) - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def to_8_bits(pixels: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """16-bit pixels in 8 bit, rounded to nearest; those of 8 bit as they are."""
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def without_color(rgb: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape"]:

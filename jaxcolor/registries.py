@@ -61,6 +61,7 @@ FUSION_STRATEGIES = Registry(
         "box_mask": "jaxcolor.models.fusion:BoxMask",
         "truth_mask": "jaxcolor.models.fusion:TruthMask",
         "gated": "jaxcolor.models.gated:Gated",
+        "feathered": "jaxcolor.models.feathered:Feathered",
     },
     base="jaxcolor.models.fusion:FusionStrategy",
 )

@@ -43,7 +43,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "weights",
         "training inference",
         "evaluation",
-        "ablation demo_photos detection study two_hues web",
+        "ablation demo_photos detection own_boxes study two_hues web",
         "demo",
         "cli",
         "__main__",
@@ -67,7 +67,7 @@ LATE = {
 }
 """Imports inside of functions that would close a circle at the top of their file."""
 
-LONGEST = 430
+LONGEST = 480
 LONG = {"config.py": "every choice of a run is in one file"}
 """Files that may be longer, and why."""
 

@@ -1,6 +1,7 @@
 """What `.ci/run` does where something cannot be installed; nothing is installed here."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ OPTIONAL = {
     "PyTorch": "torch==",
     "torchvision or LiteRT": "requirements-ci.txt",
     "TensorFlow": "requirements-prepare.txt",
+    "Sphinx": "requirements-docs.txt",
     "Chromium": "chromium-driver",
 }
 
@@ -62,3 +64,22 @@ class TestCiRun:
             done, calls = ci_run(tmp_path / name, name, "")
             assert done.returncode != 0
             assert step in calls[-1]
+
+
+@pytest.mark.parametrize("name", ["requirements-prepare.txt", "requirements-docs.txt"])
+def test_pins_of_all_files_agree(name: str) -> None:
+    """What is installed last must not replace what the tests were meant to run with."""
+    pins, base = pinned(name), pinned("requirements.txt")
+    assert {
+        package: versions for package, versions in pins.items() if not versions <= base.get(package, versions)
+    } == {}
+
+
+def pinned(name: str) -> dict[str, set[str]]:
+    """Package -> its versions, of which each Python gets one."""
+    found: dict[str, set[str]] = {}
+    lines = (CI_RUN.parents[1] / name).read_text(encoding="utf-8")
+    for package, version in re.findall(r"^([\w.-]+)==([^\s;]+)", lines, re.MULTILINE):
+        found.setdefault(package, set()).add(version)
+    assert len(found) > 50
+    return found

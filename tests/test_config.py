@@ -14,8 +14,8 @@ from jaxcolor.config import Config, ConfigError, DataConfig, FusionConfig, Model
 from jaxcolor.config_io import from_dict, to_config_dict, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.parent.name != "ablation")
-"""Those of ablations hand out something else, and are looked at in tests/ablation."""
+RECIPES = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.parent.name not in ("ablation", "own_boxes"))
+"""Those of ablations and of own boxes hand out something else, and are looked at in their tests."""
 
 UNUSUAL = Config(
     name="unusual",

@@ -1,5 +1,6 @@
 """Every recipe of training: what it is, what its manual says, and that the smallest one runs."""
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_which_there_are() -> None:
         "coco_stuff",
         "default_weights",
         "demo",
+        "fast_weights",
         "imagenet",
         "paper",
         "photos",
@@ -61,7 +63,7 @@ def test_the_manual(name: str) -> None:
             value = getattr(value, part)
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"default_weights", "two_hues"}))
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"default_weights", "fast_weights", "two_hues"}))
 def test_the_three_stages(name: str) -> None:
     recipe = config(name)
     assert [stage.name for stage in stages_of(recipe)] == ["full", "instance", "fusion"]
@@ -78,6 +80,14 @@ def test_default_weights_are_one_network_so_far() -> None:
     assert (recipe.start_from, recipe.data.cache) == ("vgg16", "device")
     assert recipe.hints.enabled
     assert recipe.model.outputs == ("regression", "classes")
+
+
+def test_fast_weights_are_the_default_ones_at_half_the_width() -> None:
+    fast, default = config("fast_weights"), config("default_weights")
+    assert dataclasses.replace(fast.model, width=1.0) == default.model
+    assert (fast.stages, fast.hints, fast.augment) == (default.stages, default.hints, default.augment)
+    assert (fast.start_from, fast.objective.teacher) == ("narrowed:default", "default")
+    assert (fast.objective.distill, fast.low_chroma, fast.model.width) == (1.0, 0.0, 0.5)
 
 
 def test_two_hues_is_one_network_that_takes_hints() -> None:

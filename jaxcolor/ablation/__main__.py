@@ -24,12 +24,15 @@ def main(ablation: Ablation, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/ablation/.", lock_config=True)
+    CONFIG = config_flags.DEFINE_config_file(
+        "config", help_string="A config of configs/ablation/ by its name, or a file.", lock_config=True
+    )
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of everything; an ablation in it is resumed.")
     program.run(
-        "jaxcolor.ablation",
+        "python -m jaxcolor.ablation",
         lambda ablation: main(ablation, Path(str(WORKDIR.value))),
         CONFIG,
         required=[WORKDIR],
         kind=Ablation,
+        groups=("ablation",),
     )

@@ -34,7 +34,7 @@ def count_cost(config: Config, trees: Any, train_seconds: float, boxes_per_photo
     if trains(config):
         for stage in stages_of(config):
             settings, backbone = stage_config(config, stage), backbone_class(config.model)
-            parameters, _ = partition(trees[stage.name]["params"], settings.trained, backbone.output_layers)
+            parameters, _ = partition(trees[stage.name]["params"], settings.trained, backbone)
             trained += networks.count_parameters(list(parameters.values()))
     crops = boxes_per_photo if fused_taps(config.model) else 0.0
     bare, with_one = (fused_flops(config.model, crops=count) for count in (0, 1))

@@ -182,4 +182,4 @@ def trains(config: Config) -> bool:
 def _has_trained(model: ModelConfig, trained: str) -> bool:
     """Whether the fusion tree has parameters that stage fusion trains; fusion strategies may have none."""
     paths = traverse_util.flatten_dict(networks.abstract(model)["fusion"]["params"])
-    return any(is_trained(path, trained, backbone_class(model).output_layers) for path in paths)
+    return any(is_trained(path, trained, backbone_class(model)) for path in paths)

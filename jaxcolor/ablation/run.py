@@ -26,6 +26,7 @@ from jaxcolor.models import networks
 from jaxcolor.registries import import_parts
 from jaxcolor.runtime.atomic import write_text
 from jaxcolor.runtime.owner import owned_folder
+from jaxcolor.runtime.text import duration
 from jaxcolor.training import train
 from jaxcolor.training.compatibility import tree_digests
 from jaxcolor.training.preemption import stop_requests
@@ -236,7 +237,7 @@ class _Clock:
         if not all(self._taken[kind] for kind in set(self._left)):
             return ""
         seconds = sum(math.fsum(self._taken[kind]) / len(self._taken[kind]) for kind in self._left)
-        return f" (about {_duration(seconds)} left for this and all after it)"
+        return f" (about {duration(seconds)} left for this and all after it)"
 
     def timing(self, run: _Run) -> _Clock:
         """A block that runs it."""
@@ -250,9 +251,3 @@ class _Clock:
         if error is None:
             self._taken[self._kind].append(time.monotonic() - self._since)
             self._left.remove(self._kind)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,7 +15,8 @@ def add_colorize(subparsers: Subparsers) -> None:
         "colorize",
         help="color photos at their own size",
         description="Color photos at their own size. Boxes of objects are read from --boxes, or from the folder that "
-        f"has the photos' folder's name with _bbox appended, if it is there. {STORES}",
+        "has the photos' folder's name with _bbox appended, if it is there; otherwise the weights find them, if they "
+        f"can. {STORES}",
     )
     parser.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="photos, or folders of photos")
     parser.add_argument(
@@ -23,7 +24,7 @@ def add_colorize(subparsers: Subparsers) -> None:
         "--weights",
         metavar="WEIGHTS",
         help="a .safetensors file, the folder of a training run, of one of its stages or of a checkpoint, or the name "
-        "of weights in the package (default)",
+        "of weights in the package: default (which it is without this), or fast, small ones for small machines",
     )
     parser.add_argument(
         "-o",
@@ -32,7 +33,13 @@ def add_colorize(subparsers: Subparsers) -> None:
         type=Path,
         help="folder for <stem>.png. Default: old_color.png beside old.jpg, and photos_color/ beside a folder photos/",
     )
-    parser.add_argument("--boxes", metavar="PATH", type=Path, help="the boxes")
+    parser.add_argument(
+        "--boxes",
+        metavar="PATH",
+        type=_boxes,
+        help="the boxes; auto: found by the weights' own head (default where none lie beside the photo and the weights "
+        "have one); none: the full-image network alone",
+    )
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     parser.add_argument(
@@ -40,7 +47,7 @@ def add_colorize(subparsers: Subparsers) -> None:
         metavar="SIDES",
         type=whole_numbers,
         default=(),
-        help="sides at which boxes are seen, each at the smallest that holds it, as 64,128,256: faster where "
+        help="sides at which crops are seen, each at the smallest that holds it, as 64,128,256: faster where "
         "objects are small (default: all at the side of the networks' canvas, 256)",
     )
     parser.add_argument(
@@ -71,10 +78,10 @@ def add_colorize(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument(
         "--format",
-        choices=("png", "jpeg", "webp", "tiff"),
+        choices=("png", "jpeg", "webp", "tiff", "tiff16"),
         default="png",
-        help="of the results (default: png; jpeg is .jpg, tiff .tif). EXIF, XMP and resolution are kept; XMP says that "
-        "the colors are inferred",
+        help="of the results (default: png; jpeg is .jpg, tiff .tif, tiff16 .tif of 16 bits a channel). EXIF, XMP and "
+        "resolution are kept; XMP says that the colors are inferred",
     )
     parser.add_argument("--quality", metavar="Q", type=int, help="of jpeg and webp, 1 to 100 (default: 95)")
     parser.add_argument(
@@ -82,26 +89,58 @@ def add_colorize(subparsers: Subparsers) -> None:
         action="store_true",
         help="the gray photo and the result in one picture besides: <stem>.side_by_side.png",
     )
+    parser.add_argument(
+        "--film",
+        action="store_true",
+        help="PHOTO is one folder of a film's frames, in order: colors are steadied over frames where nothing moves, "
+        "boxes and hints hold until the next scene (docs/films.md)",
+    )
     parser.add_argument("--batch", metavar="N", type=int, default=4, help="photos colored at a time (default: 4)")
     parser.add_argument("--force", action="store_true", help="color photos again whose pictures exist (default: skip)")
     add_import(parser)
     parser.set_defaults(run=colorize)
 
 
+def _boxes(text: str) -> Path | str:
+    """A store of boxes, or one of two words; ``./auto`` is a folder."""
+    return text if text in ("auto", "none") else Path(text)
+
+
 def colorize(options: argparse.Namespace) -> None:
     """Color ``options.photos`` into ``options.output``."""
     from jaxcolor.inference.files import colorize_files
+    from jaxcolor.inference.film_files import colorize_film
     from jaxcolor.inference.pictures import Saving
     from jaxcolor.inference.result_paths import result_folders
     from jaxcolor.runtime.compile_cache import compile_cache
     from jaxcolor.runtime.devices import check_devices
+    from jaxcolor.runtime.errors import UserError
     from jaxcolor.runtime.owner import owned_folder
 
+    saving = Saving(options.format, options.quality, Path(options.weights or "default").name)
+    if options.film and (len(options.photos) > 1 or options.samples):
+        raise UserError("--film: takes one folder of frames, and no --samples")
     check_devices()
     with ExitStack() as stack:
         stack.enter_context(compile_cache())
         for folder in result_folders(options.photos, options.output):
             stack.enter_context(owned_folder(folder, "--output"))
+        if options.film:
+            colorize_film(
+                options.photos[0],
+                options.weights,
+                options.output,
+                boxes=options.boxes,
+                boxes_per_photo=options.boxes_per_photo,
+                batch_size=options.batch,
+                replace=options.force,
+                hints=options.hints,
+                vivid=options.vivid,
+                saturation=options.saturation,
+                saving=saving,
+                beside=options.side_by_side,
+            )
+            return
         colorize_files(
             options.photos,
             options.weights,
@@ -116,7 +155,7 @@ def colorize(options: argparse.Namespace) -> None:
             saturation=options.saturation,
             samples=options.samples,
             seed=options.seed,
-            saving=Saving(options.format, options.quality, Path(options.weights or "default").name),
+            saving=saving,
             beside=options.side_by_side,
             crop_sides=options.crop_sides,
         )

@@ -103,6 +103,7 @@ def _rewrite(options: argparse.Namespace) -> None:
         weights.decode,
         weights.saturation_curve,
         options.storage,
+        weights.box_head,
     )
     found = f" from {source}" if source != options.source else ""
     print(f"wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB){found}")

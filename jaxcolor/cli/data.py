@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from jaxcolor.cli.parsing import STORES, Subparsers, add_missing_boxes, add_photos, photos_config
+from jaxcolor.runtime.text import counted
 
 
 def add_data(subparsers: Subparsers) -> None:
@@ -134,9 +135,9 @@ def pack_data(options: argparse.Namespace) -> None:
     written = write_data_set(photos, options.output, name=options.name, split=split)
     seconds = time.monotonic() - started
     _print_result(options.output, {split: written.photos}, folder_size(options.output), seconds)
-    print(f"  {written.boxes:,} boxes")
+    print(f"  {counted(written.boxes, 'box', 'boxes')}")
     if photos.skipped:
-        print(f"{len(photos.skipped)} photos left out, named above", file=sys.stderr)
+        print(f"{counted(len(photos.skipped), 'photo')} left out, named above", file=sys.stderr)
     _print_config(str(options.output), split)
 
 
@@ -159,14 +160,14 @@ def measure_prior_data(options: argparse.Namespace) -> None:
     photos = min(options.count or len(source), len(source))
     prior = measure_prior(source, config, options.count)
     save_prior(options.output, prior, source.describe())
-    print(f"{options.output}: {(prior > 0).sum()} of {len(prior)} colors in {photos:,} photos")
+    print(f"{options.output}: {(prior > 0).sum()} of {len(prior)} colors in {counted(photos, 'photo')}")
     print(f"to train with it: --config.objective.prior={options.output}")
 
 
 def _print_result(path: Path, splits: dict[str, int], size: int, seconds: float) -> None:
     print(f"{path}: {size:,} bytes" + (f", {seconds:.1f} s" if seconds else ""))
     for split, count in splits.items():
-        print(f"  {split}: {count:,} photos")
+        print(f"  {split}: {counted(count, 'photo')}")
 
 
 def _print_config(path: str, split: str, data_dir: Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from jaxcolor.cli.parsing import Subparsers, add_photos, photos_config
@@ -23,16 +24,27 @@ def add_detect(subparsers: Subparsers) -> None:
         "--detector",
         metavar="NAME",
         required=True,
-        help="a .tflite or .onnx file with YOLO's outputs; maskrcnn_resnet50_fpn or maskrcnn_resnet50_fpn_v2 of "
-        "torchvision; or package.module:factory, a function of yours that makes a detector",
+        help="own: the head of jaxcolor's weights; a .tflite or .onnx file with YOLO's outputs; "
+        "maskrcnn_resnet50_fpn or maskrcnn_resnet50_fpn_v2 of torchvision; or package.module:factory, a function of "
+        "yours that makes a detector",
     )
     parser.add_argument(
-        "--threshold", metavar="T", type=float, help="lowest score kept (default: 0.25 for files, 0.7 for Mask R-CNN)"
+        "--threshold",
+        metavar="T",
+        type=float,
+        help="lowest score kept (default: 0.25 for files, 0.7 for Mask R-CNN, own's as its weights say)",
     )
     parser.add_argument("--max-boxes", metavar="N", type=int, default=100, help="best boxes kept of a photo (100)")
     parser.add_argument("--batch", metavar="N", type=int, help="photos the detector gets at a time (default: its own)")
-    parser.add_argument("--weights", metavar="FILE", default="", help="for Mask R-CNN (default: torchvision's own)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for .onnx and Mask R-CNN")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        default="",
+        help="for own (default: the package's) and Mask R-CNN (default: torchvision's)",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="for .onnx and Mask R-CNN; own has JAX's"
+    )
     parser.add_argument("--threads", metavar="N", type=int, default=0, help="to compute with (default: one a core)")
     parser.add_argument(
         "--fit",
@@ -77,8 +89,9 @@ def add_detect(subparsers: Subparsers) -> None:
 
 def detect_boxes(options: argparse.Namespace) -> None:
     """Find the boxes of ``options.photos``."""
-    from jaxcolor.detection.detector import DetectorSpec
+    from jaxcolor.detection.detector import OWN, DetectorSpec
     from jaxcolor.detection.run import detect
+    from jaxcolor.runtime.compile_cache import compile_cache
     from jaxcolor.runtime.errors import UserError
 
     if options.beam_option and not options.beam:
@@ -91,8 +104,8 @@ def detect_boxes(options: argparse.Namespace) -> None:
         device=options.device,
         threads=options.threads,
     )
-    print(
-        detect(
+    with compile_cache() if options.detector == OWN else nullcontext():
+        written = detect(
             photos_config(options, bad_photos=options.bad_photos),
             options.output,
             spec,
@@ -105,4 +118,4 @@ def detect_boxes(options: argparse.Namespace) -> None:
             restart=options.restart,
             beam_options=options.beam_option if options.beam else None,
         )
-    )
+    print(written)

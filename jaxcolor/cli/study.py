@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from jaxcolor.cli.parsing import Subparsers
+from jaxcolor.runtime.text import counted
 from jaxcolor.study.plan import CONDITIONS, Settings
 
 _SHOWN_PARTICIPANTS = (10, 20, 50)
@@ -50,15 +51,13 @@ def _add_make(actions: Subparsers) -> None:
         "--pairs-per-person",
         metavar="N",
         type=int,
-        default=Settings.pairs_per_person,
-        help=f"comparisons that a participant makes (default: {Settings.pairs_per_person})",
+        help=f"comparisons that a participant makes (default: {Settings.pairs_per_person}, or all there are)",
     )
     make.add_argument(
         "--repeats",
         metavar="R",
         type=int,
-        default=Settings.repeats,
-        help=f"of these, shown again with the sides swapped (default: {Settings.repeats})",
+        help=f"of these, shown again with the sides swapped (default: {Settings.repeats}, or half of them)",
     )
     make.add_argument(
         "--catches",
@@ -127,10 +126,11 @@ def make_study(options: argparse.Namespace) -> None:
     from jaxcolor.study.analysis import half_width
     from jaxcolor.study.key import KEY_NAME
 
+    wished = {name: getattr(options, name) for name in ("pairs_per_person", "repeats")}
+    given = {name: number for name, number in wished.items() if number is not None}
     settings = Settings(
         condition=options.condition,
-        pairs_per_person=options.pairs_per_person,
-        repeats=options.repeats,
+        **given,
         catches=options.catches,
         least_ms=options.least_ms,
         most_zoom=options.most_zoom,
@@ -144,16 +144,18 @@ def make_study(options: argparse.Namespace) -> None:
             truth=options.truth,
             wording=options.wording,
             seed=options.seed,
+            wishes=wished.keys() - given.keys(),
             progress=bar.update,
         )
     for stem, folders in made.missing.items():
         print(f"left out: photo {stem}: not in {', '.join(folders)}", file=sys.stderr)
     for (first, second), count in made.same.items():
-        print(f"{first} and {second} are the same picture for {count} photos", file=sys.stderr)
-    key = made.key
+        print(f"{first} and {second} are the same picture for {counted(count, 'photo')}", file=sys.stderr)
+    key, settings = made.key, made.key.settings
     trials = settings.pairs_per_person + settings.repeats + settings.catches
     print(
-        f"{options.output}: study {key.deck.study}: {len(key.deck.photos):,} photos, {len(key.pairs)} pairs of systems"
+        f"{options.output}: study {key.deck.study}: {counted(len(key.deck.photos), 'photo')}, "
+        f"{counted(len(key.pairs), 'pair')} of systems"
     )
     print(f"  {trials} trials a person: {settings.pairs_per_person} comparisons, {settings.repeats} repeats, "
           f"{settings.catches} catch trials")  # fmt: skip

@@ -20,7 +20,11 @@ def add_web(subparsers: Subparsers) -> None:
         "objects and places, save it. Photos stay on the machine. Needs Starlette: pip install '.[web]' in a clone.",
     )
     parser.add_argument(
-        "-w", "--weights", metavar="FILE", type=Path, help="a released .safetensors (default: those of the package)"
+        "-w",
+        "--weights",
+        metavar="WEIGHTS",
+        help="a .safetensors file, a folder of a training run, or the name of weights in the package: default (which "
+        "it is without this), or fast, small ones for small machines",
     )
     parser.add_argument("--port", metavar="N", type=_port, default=8765, help="port; 0: a free one (default: 8765)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")

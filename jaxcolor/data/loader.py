@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from jaxcolor.batch import LEVELS, Batch
+from jaxcolor.boxes import CropContext, crop_boxes
 from jaxcolor.config import DataConfig
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
 from jaxcolor.data.collate import CropPlaces, collate, crop_places, crops_by_side, crops_per_device, photos_per_device
@@ -48,7 +49,7 @@ class LoadedBatch(NamedTuple):
     gray_photos: int
     """Photos of the batch without color, where ``gray_photos`` keeps them."""
     compared: EvalTargets | None = None
-    """The ground truth at the size of a comparison, with its annotated objects, where an evaluation asked for it."""
+    """The ground truth at the size of a comparison, with its objects, where an evaluation asked for it."""
     crops_by_side: tuple[tuple[int, int], ...] = ()
     """Each of ``data.crop_sides`` and how many crops are seen at it; empty without."""
     moved_crops: int = 0
@@ -133,6 +134,7 @@ def train_batches(
     side: int,
     batch_size: int,
     augment: Augment = Augment(),  # noqa: B008 (immutable)
+    context: CropContext = CropContext(),  # noqa: B008
     device_count: int = 1,
     start_step: int = 0,
     process_index: int = 0,
@@ -152,6 +154,7 @@ def train_batches(
       side: S of the canvas.
       batch_size: photos in a step, over all devices of all processes.
       augment: flips and windows.
+      context: what crops show around their boxes.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       start_step: the step of the first batch yielded.
       process_index: of this process; its batches are those of its consecutive devices.
@@ -176,7 +179,9 @@ def train_batches(
         group = batch_size // device_count
         window = _window_steps(config) * batch_size
         sampler = BalancedSampler(sampler, crop_count, window=window, group_size=group, seed=config.seed)
-    reader = _Reader(source, config, sampler, numbers, parts, side, share, collate.capacity, augment, replace_bad=True)
+    reader = _Reader(
+        source, config, sampler, numbers, parts, side, share, collate.capacity, augment, context, replace_bad=True
+    )
     dataset = grain.MapDataset.range(start_step * share.local_size, sys.maxsize).map(reader)
     return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
 
@@ -201,6 +206,7 @@ def eval_batches(
     *,
     side: int,
     batch_size: int,
+    context: CropContext = CropContext(),  # noqa: B008 (immutable)
     device_count: int = 1,
     photos: int = 0,
     only: Sequence[int] | None = None,
@@ -216,6 +222,7 @@ def eval_batches(
       side: S of the canvas.
       batch_size: photos in a batch, over all devices of all processes. The last batch is padded with black photos
         whose ``is_real`` is False and whose name is empty; every process gets as many batches.
+      context: what crops show around their boxes.
       device_count: devices of all processes, among which axis 0 of every array splits evenly.
       photos: how many, from the first on; 0 for all.
       only: numbers of the batches to read, each exactly as in the whole epoch; None for all.
@@ -244,6 +251,7 @@ def eval_batches(
         share,
         collate.capacity,
         Augment(),
+        context,
         compare_at,
         replace_bad=False,
     )
@@ -297,6 +305,7 @@ class _Reader:
         share: ProcessShare,
         capacity: int,
         augment: Augment,
+        context: CropContext,
         compare_at: EvalSize | None = None,
         *,
         replace_bad: bool,
@@ -310,6 +319,7 @@ class _Reader:
         self.share = share
         self.capacity = capacity
         self.augment = augment
+        self.context = context
         self.compare_at = compare_at
         self.replace_bad = replace_bad
 
@@ -355,7 +365,7 @@ class _Reader:
         image = photo.image if window == WHOLE else photo.image.crop(tuple(window.pixels(photo.size).tolist()))
         made = example(
             image,
-            found.boxes,
+            crop_boxes(found.boxes, image.size, self.context),
             found.scores,
             self.side,
             mirrored=mirrored,
@@ -363,7 +373,7 @@ class _Reader:
             masks=found.masks,
             crop_sides=self.config.crop_sides,
         )
-        compared = None if self.compare_at is None else make_target(photo, *self.compare_at)
+        compared = None if self.compare_at is None else make_target(photo, found.boxes, self.side, self.compare_at)
         return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 
 
@@ -410,8 +420,10 @@ class _Collate(NamedTuple):
             with_full=self.parts != "instance",
             with_masks=self.with_masks,
         )
-        to = self.compare_at
-        compared = None if to is None else stack([item.compared for item in items], to.side)
+        compared = None
+        if self.compare_at is not None:
+            targets, examples = [item.compared for item in items], [item.example for item in items]
+            compared = stack(targets, self.compare_at.side, batch, examples, self.local_devices)
         return LoadedBatch(
             batch,
             tuple(item.name for item in items),

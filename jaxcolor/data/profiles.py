@@ -8,8 +8,10 @@ import struct
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Num
 from PIL import Image, ImageCms
+
+from jaxcolor.color import Bits
 
 _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 """Color spaces of profiles that describe pixels, and Pillow's modes of such pixels."""
@@ -34,19 +36,20 @@ def profile_of(image: Image.Image) -> bytes | None:
     return profile if space == has or (space == "RGB" and has == "L") else None
 
 
-def scaled_table(levels: int) -> UInt8[np.ndarray, " levels"]:
-    """The 8-bit value of each gray level where the levels are sRGB's; the last is white."""
-    return np.rint(np.linspace(0.0, 255.0, levels)).astype(np.uint8)
+def scaled_table(levels: int, bits: Bits = 8) -> Num[np.ndarray, " levels"]:
+    """The 8-bit or 16-bit value of each gray level where the levels are sRGB's; the last is white."""
+    return _quantized(np.linspace(0.0, 1.0, levels), bits)
 
 
-def gray_table(profile: bytes, levels: int) -> UInt8[np.ndarray, " levels"] | None:
-    """The 8-bit sRGB value of each gray level by a profile for gray.
+def gray_table(profile: bytes, levels: int, bits: Bits = 8) -> Num[np.ndarray, " levels"] | None:
+    """The 8-bit or 16-bit sRGB value of each gray level by a profile for gray.
 
     Computed here, since Little CMS is off by up to ten steps in the shadows of a linear profile, and reads 8 bits only.
 
     Args:
       profile: for any kind of pixels.
       levels: how many there are; the last is white.
+      bits: of the values.
 
     Returns:
       The table; None if the profile is not one for gray with a tone curve.
@@ -58,7 +61,11 @@ def gray_table(profile: bytes, levels: int) -> UInt8[np.ndarray, " levels"] | No
     if profile[20:24] == b"Lab ":  # the curve gives L*
         linear = np.where(linear > 0.08, ((linear + 0.16) / 1.16) ** 3, linear * 100 / 903.3)
     encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * 255).astype(np.uint8)
+    return _quantized(encoded, bits)
+
+
+def _quantized(values: Float64[np.ndarray, " levels"], bits: Bits) -> Num[np.ndarray, " levels"]:
+    return np.rint(values * ((1 << bits) - 1)).astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -11,45 +11,30 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxcolor.batch import LEVELS
 from jaxcolor.boxes import crop_sides as sides_of_crops
 from jaxcolor.boxes import level_boxes, mirror_boxes
-from jaxcolor.data.profiles import gray_table, profile_of, scaled_table, to_srgb
-from jaxcolor.data.tiff import check_tiff, tiff_size, white_of
+from jaxcolor.data import formats
+from jaxcolor.data.profiles import gray_table, profile_of, to_srgb
+from jaxcolor.data.tiff import check_tiff, tiff_size
 from jaxcolor.data.types import DataError, Encoded, Example, PhotoFile
+from jaxcolor.data.wide_gray import is_wide_gray, shown_levels, transparent
 from jaxcolor.runtime.errors import one_line
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
+_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
+PHOTO_SUFFIXES = (*_SUFFIXES, *formats.HEIF_SUFFIXES) if formats.HEIF_IS_READ else _SUFFIXES
 """Of files that are taken for photos in folders and archives; what they are follows from their contents."""
-UNREAD_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw", ".eps")
+_UNREAD = (".avif", ".jp2", ".j2k", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw", ".eps")
+UNREAD_SUFFIXES = _UNREAD if formats.HEIF_IS_READ else (*_UNREAD, *formats.HEIF_SUFFIXES)
 """Of photos that are not read; convert them first."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 """Pillow's names of what is read. A fixed list: of the other formats some start programs (EPS), and some raise anything
 at all. JPEG covers MPO, whose first picture counts."""
-_FOREIGN = (
-    (0, b"%!PS", "EPS"),
-    (0, b"\xc5\xd0\xd3\xc6", "EPS"),
-    (0, b"%PDF", "PDF"),
-    (0, b"8BPS", "PSD"),
-    (0, b"icns", "ICNS"),
-    (0, b"\x00\x00\x01\x00", "ICO"),
-    (4, b"jP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (4, b"ftypavi", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"JXL ", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"<svg", "SVG"),
-)
-"""Where and how photos of other formats begin, to name them."""
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,11 +57,16 @@ def _opened(photo: PhotoFile) -> Iterator[Image.Image]:
         with contextlib.ExitStack() as stack:
             # Never by its name: Pillow maps some files into memory then, and forgets to turn them.
             file = stack.enter_context(_open_regular(photo)) if isinstance(photo, Path) else io.BytesIO(photo.data)
+            begin = file.read(16)
+            file.seek(0)
+            taken: tuple[str, ...] = _FORMATS
+            if formats.HEIF_IS_READ and formats.is_heif(begin):
+                formats.register_heif()
+                taken = (formats.HEIF,)
             try:
-                image = stack.enter_context(Image.open(file, formats=_FORMATS))
+                image = stack.enter_context(Image.open(file, formats=taken))
             except UnidentifiedImageError:
-                file.seek(0)
-                raise ValueError(_unidentified(file.read(16))) from None
+                raise ValueError(formats.unidentified(begin)) from None
             if isinstance(image, TiffImageFile):
                 check_tiff(image)
             yield image
@@ -94,15 +84,6 @@ def _open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(mode):
         raise ValueError(f"it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}")
     return path.open("rb")
-
-
-def _unidentified(begin: bytes) -> str:
-    for at, magic, name in _FOREIGN:
-        if begin.startswith(magic, at):
-            return f"no photo of a format that is read ({name}); convert it to JPEG, PNG or TIFF"
-    if begin.startswith(_TIFF_STARTS):
-        return "cannot identify image file: a TIFF that is damaged, or whose kind of pixels is not read"
-    return "cannot identify image file"
 
 
 def read_encoded(photo: PhotoFile) -> Encoded:
@@ -145,17 +126,67 @@ def read_image(photo: PhotoFile, least_side: int | None = None) -> Image.Image:
         return _upright(image)
 
 
+def read_wide_gray(photo: PhotoFile | Image.Image) -> UInt16[np.ndarray, "H W"] | None:
+    """The gray of a photo of more than 8 bits, upright and in sRGB, in 16 bits: what ``read_image`` rounds to 8.
+
+    Args:
+      photo: its file, or a picture of Pillow, which is not changed.
+
+    Returns:
+      The gray; None for photos of other pixels, and for gray with a profile that is not one for gray.
+
+    Raises:
+      DataError: see ``read_image``.
+    """
+    if isinstance(photo, Image.Image):
+        with _used(photo):
+            return _wide_gray(photo)
+    with _opened(photo) as image:
+        return _wide_gray(image)
+
+
+def _wide_gray(image: Image.Image) -> UInt16[np.ndarray, "H W"] | None:
+    if not is_wide_gray(image):
+        return None
+    _load(image)
+    profile = profile_of(image) if image.info.get("icc_profile") else None
+    if profile is not None and gray_table(profile, 2) is None:
+        return None
+    gray = shown_levels(image, profile, 16)
+    clear = transparent(image)
+    if clear is not None:
+        gray[clear] = 65535
+    turn = _TURNS.get(_orientation(image))
+    return gray if turn is None else np.asarray(Image.fromarray(gray).transpose(turn))
+
+
+def count_pictures(photo: PhotoFile) -> int:
+    """How many pictures a file holds, of which ``read_image`` gives the first: pages, or those of an animation.
+
+    The small ones that cameras add to a JPEG (MPO) do not count. Raises as ``read_size``.
+    """
+    with _opened(photo) as image:
+        return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """A picture that is in memory, or opened and not yet read, as ``read_image`` would give it; it is not changed.
 
     Raises:
       DataError: it is damaged, or its pixels have no known white.
     """
+    with _used(image):
+        rgb = _upright(image)
+        return rgb.copy() if rgb is image else rgb
+
+
+@contextlib.contextmanager
+def _used(image: Image.Image) -> Iterator[None]:
+    """A picture that was opened by others; whatever goes wrong with it is a ``DataError``."""
     try:
         if isinstance(image, TiffImageFile):
             check_tiff(image)
-        rgb = _upright(image)
-        return rgb.copy() if rgb is image else rgb
+        yield
     except Exception as error:
         raise DataError(f"this picture cannot be used: {one_line(error)}") from error
 
@@ -178,6 +209,16 @@ def read_size(photo: PhotoFile) -> tuple[int, int]:
         if image.format == "PNG" and "exif" not in image.info:
             image.load()  # the standard lets EXIF follow the pixels
         return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def stored_size(photo: PhotoFile) -> tuple[int, int]:
+    """Width and height of the photo in a file as it lies there, perhaps turned; its header alone is read.
+
+    Raises:
+      DataError: the file is missing, or its header is not that of a photo.
+    """
+    with _opened(photo) as image:
+        return image.size
 
 
 def check_pixels(photo: PhotoFile, most: int) -> None:
@@ -328,14 +369,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The picture in mode RGB and upright; it is loaded, and else not changed."""
-    if isinstance(image, TiffImageFile):
-        name, image.filename = image.filename, ""  # which keeps Pillow from mapping it into memory
-        try:
-            image.load()  # turns it
-        finally:
-            image.filename = name
-    else:
-        image.load()
+    _load(image)
     rgb = _to_rgb(image)
     turn = _TURNS.get(_orientation(image))
     if turn is not None:
@@ -345,10 +379,22 @@ def _upright(image: Image.Image) -> Image.Image:
     return rgb
 
 
+def _load(image: Image.Image) -> None:
+    """Read its pixels."""
+    if not isinstance(image, TiffImageFile):
+        image.load()
+        return
+    name, image.filename = image.filename, ""  # which keeps Pillow from mapping it into memory
+    try:
+        image.load()  # turns it
+    finally:
+        image.filename = name
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Its pixels in sRGB, transparent parts on white."""
     profile = profile_of(image) if image.info.get("icc_profile") else None
-    if image.mode.startswith("I"):
+    if is_wide_gray(image):
         return _from_wide_gray(image, profile)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose white is unknown")
@@ -379,15 +425,10 @@ def _without_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _from_wide_gray(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Gray of 12 or 16 bits; Pillow's own conversion clips at 255 in place of scaling."""
-    values, (white, inverted) = np.asarray(image), white_of(image)
-    if values.min() < 0 or values.max() > white:
-        raise ValueError(f"its gray values are not from 0 to {white}, so that its white is unknown")
-    table = gray_table(profile, white + 1) if profile is not None else None
-    levels = scaled_table(white + 1) if table is None else table
-    gray = Image.fromarray((levels[::-1] if inverted else levels)[values])
-    rgb = gray.convert("RGB") if table is not None or profile is None else _without_profile(gray, profile)
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        rgb.paste((255, 255, 255), mask=Image.fromarray(values == clear))
+    gray = Image.fromarray(shown_levels(image, profile, 8))
+    converted = profile is None or gray_table(profile, 2) is not None
+    rgb = gray.convert("RGB") if converted or profile is None else _without_profile(gray, profile)
+    clear = transparent(image)
+    if clear is not None:
+        rgb.paste((255, 255, 255), mask=Image.fromarray(clear))
     return rgb

@@ -65,7 +65,7 @@ def colorize(colorizer: Colorizer, photos: Sequence[str] = tuple(BOXES)) -> list
     gray = [np.repeat(color.without_color(rgb)[..., None], 3, axis=-1) for rgb in truth]
     boxes = [np.array(BOXES[name], np.float64) for name in photos]
     crops = boxes if colorizer.uses_boxes else None
-    panels = {"gray": gray, "safe": colorizer.many(gray, crops, vivid=0.0)}
+    panels: dict[str, Sequence[np.ndarray]] = {"gray": gray, "safe": colorizer.many(gray, crops, vivid=0.0)}
     if colorizer.has_classes or colorizer.saturation_curve is not None:
         panels["vivid"] = colorizer.many(gray, crops, vivid=1.0)
     colored = [{name: of_all[i] for name, of_all in panels.items()} for i in range(len(photos))]

@@ -21,6 +21,9 @@ from jaxcolor.runtime.regular_file import open_regular
 MASK_RCNN = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 """Names of torchvision's models, as torchvision has them."""
 
+OWN = "own"
+"""Name of the head that weights of ours bring along."""
+
 
 class DetectorError(UserError):
     """A detector that cannot be used: its file, its packages, or what it answers."""
@@ -61,9 +64,10 @@ class DetectorSpec:
     """Which detector; small and can be pickled, where a detector cannot."""
 
     name: str
-    """A ``.tflite`` or ``.onnx`` file, one of ``MASK_RCNN``, or ``package.module:factory``."""
+    """``OWN``, a ``.tflite`` or ``.onnx`` file, one of ``MASK_RCNN``, or ``package.module:factory``."""
     weights: str = ""
-    """For ``MASK_RCNN``: a file with the model's state dict, or empty: torchvision's own weights."""
+    """For ``MASK_RCNN``: a file with the model's state dict, or empty: torchvision's own weights. For ``OWN``: weights
+    with a head, a file or a name in the package, or empty: the package's default."""
     fit: Fit = "letterbox"
     """For files: how a photo comes to the model's input size."""
     most_overlap: float = 0.45
@@ -78,7 +82,12 @@ class DetectorSpec:
         Raises:
           DetectorError: there is none of that name, its file is no model or one of another layout, or a package that it
             needs is not installed.
+          OSError, WeightsError: of ``OWN``, weights that cannot be read or have no head.
         """
+        if self.name == OWN:
+            from jaxcolor.detection.own import OwnHead
+
+            return OwnHead(self.weights)
         suffix = Path(self.name).suffix.lower()
         if suffix in (".tflite", ".onnx"):
             from jaxcolor.detection.model_file import open_model_file
@@ -93,13 +102,14 @@ class DetectorSpec:
             self._refuse_weights()
             return _made_by(self.name)
         raise DetectorError(
-            f"--detector {self.name}: no such detector; it is a .tflite or .onnx file, {' or '.join(MASK_RCNN)}, or "
-            "package.module:factory"
+            f"--detector {self.name}: no such detector; it is {OWN}, a .tflite or .onnx file, "
+            f"{' or '.join(MASK_RCNN)}, or package.module:factory"
         )
 
     def _refuse_weights(self) -> None:
         if self.weights:
-            raise DetectorError(f"--weights {self.weights}: is for {' and '.join(MASK_RCNN)}; {self.name} has its own")
+            takers = ", ".join((OWN, *MASK_RCNN))
+            raise DetectorError(f"--weights {self.weights}: is for {takers}; {self.name} has its own")
 
     @property
     def thread_count(self) -> int:

@@ -23,6 +23,7 @@ from jaxcolor.detection.detector import Detector, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.work import Bad, Job, Part, Work, identify
 from jaxcolor.runtime.atomic import put_folder, unique_partial_path
+from jaxcolor.runtime.text import counted
 
 StoreFormat = Literal["packed", "npz"]
 
@@ -183,7 +184,9 @@ def _finish(
                     writer.add(record.key, record.boxes)
     work.remove()
     boxes = sum(part.boxes for part in parts)
-    return f"wrote {store}: {boxes:,} boxes of {read:,} photos" + (f"; {left_out}: left out" if left_out else "")
+    return f"wrote {store}: {counted(boxes, 'box', 'boxes')} of {counted(read, 'photo')}" + (
+        f"; {left_out}: left out" if left_out else ""
+    )
 
 
 def _done(work: Work, number: int) -> Part:

@@ -3,7 +3,8 @@
 The ground truth is the photo's 8-bit pixels at the size of the comparison; the prediction is the truth's own L* joined
 with the predicted ab, taken to sRGB, clipped to gamut channel by channel and rounded to 8 bit. Systems and controls are
 those of ``predictors.SYSTEMS`` and ``predictors.CONTROLS``, and the pictures of others; objects are the union of the
-boxes that are in the batch, and each annotated object by itself.
+boxes that are in the batch, and each object by itself: the annotated ones, or in a data set without annotations the
+boxes in use.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation import color_choice
 from jaxcolor.evaluation.controls import photo_of_crop
 from jaxcolor.evaluation.metrics import fid, inception, registry
+from jaxcolor.evaluation.objects import NO_OBJECTS, Objects
 from jaxcolor.evaluation.predictions import Predictions
 from jaxcolor.evaluation.predictors import (
     CONTROLS,
@@ -33,7 +35,7 @@ from jaxcolor.evaluation.predictors import (
 from jaxcolor.evaluation.protocol import describe, describe_choice
 from jaxcolor.evaluation.report import failures
 from jaxcolor.evaluation.report.contact_sheet import fitted
-from jaxcolor.evaluation.results import Objects, Results, Shown
+from jaxcolor.evaluation.results import Results, Shown
 from jaxcolor.evaluation.scorer import Scorer, Truth
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT, Devices
@@ -50,6 +52,8 @@ class _Row(NamedTuple):
     boxes: int
     scores: dict[str, dict[str, float]]
     """By system; and of ``truth``."""
+    annotated: bool
+    """Whether ``objects`` are annotated ones."""
     objects: list[list[int]]
     object_sides: list[float]
     """Geometric mean of each object's sides on the model's canvas."""
@@ -200,12 +204,10 @@ class Evaluator:
         host[TRUTH] = targets.rgb
         side = loaded.batch.full_rgb.shape[1]
         owner = photo_of_crop(loaded.batch, self.devices.local_count)
-        level_boxes = np.asarray(loaded.batch.level_boxes)[:, 0]
         shown = []
         for i in places.tolist():
             height, width = targets.size[i].tolist()
-            share = np.array([width, height]) / max(width, height)
-            boxes = np.rint(level_boxes[owner == i] * np.concatenate([share, share])).astype(np.int32)
+            boxes = np.rint(targets.crop_boxes[owner == i] * (side / max(width, height))).astype(np.int32)
             panels = {name: fitted(rgb[i, :height, :width], side) for name, rgb in host.items()}
             psnr = {name: float(scores[name]["psnr"][i]) for name in pictures if name in scores}
             shown.append(Shown(loaded.names[i], boxes, panels, psnr))
@@ -232,6 +234,7 @@ class Evaluator:
             of_row.setdefault(row, []).append(place)
         sampled = measured.sampled
         of_samples = [] if sampled is None else color_choice.sample_rows(sampled, batch, self.devices)
+        objects = targets.measured
         to_canvas = batch.full_rgb.shape[1] / np.sqrt(targets.size.prod(axis=1))
         return [
             _Row(
@@ -239,8 +242,9 @@ class Evaluator:
                 loaded.names[i],
                 int(counts[i]),
                 {s: {m: float(v[i]) for m, v in of.items()} for s, of in measured.scores.items()},
-                targets.objects[i].tolist() if i in of_row else [],
-                (np.sqrt(targets.objects[i][:, 2:].prod(axis=1)) * to_canvas[i]).tolist() if i in of_row else [],
+                bool(targets.annotated[i]),
+                objects[i].tolist() if i in of_row else [],
+                (np.sqrt(objects[i][:, 2:].prod(axis=1)) * to_canvas[i]).tolist() if i in of_row else [],
                 [
                     {s: {m: float(v[k]) for m, v in of.items()} for s, of in measured.object_scores.items()}
                     for k in of_row.get(i, [])
@@ -261,7 +265,7 @@ class Evaluator:
         side = loaded.batch.full_rgb.shape[1]
         height, width = targets.size[i].tolist()
         annotated = failures.on_canvas(targets.objects[i], (height, width), side)
-        boxes = np.asarray(loaded.batch.level_boxes)[owner == i, 0]
+        boxes = failures.on_canvas(targets.crop_boxes[owner == i], (height, width), side)
         missed = {"missed": failures.missed_share(annotated, boxes, side)}
         return {m: float(v[i]) for m, v in found.measures.items()} | missed, found.descriptors[i].tolist()
 
@@ -329,6 +333,12 @@ def evaluate(
     if evaluator.hint_points or evaluator.samples:
         protocol |= describe_choice(evaluator.hint_points, evaluator.samples)
     scores, truth = _scores(merged, evaluator)
+    objects = _merged_objects(merged, list(scores))
+    if evaluator.scorer.per_object:
+        annotated = "the data set's annotated boxes"
+        protocol["objects_measured"] = (
+            annotated if objects.annotated else "the boxes in use: there are no annotated ones"
+        )
     return Results(
         tuple(row.name for row in merged),
         np.array([row.boxes for row in merged]),
@@ -338,7 +348,7 @@ def evaluate(
         protocol,
         tuple(shown),
         truth,
-        _merged_objects(merged, list(scores)),
+        objects,
         missing,
         _distances(evaluator),
         _facets(merged),
@@ -362,7 +372,7 @@ def _facets(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
         return {}
     measures = {m: np.array([row.failures[m] for row in rows]) for m in rows[0].failures}
     # Without any annotation nothing can be missed: the score would only say so.
-    missed = measures["missed"] if any(row.objects for row in rows) else None
+    missed = measures["missed"] if any(row.annotated and row.objects for row in rows) else None
     found = failures.find(measures, np.array([row.descriptor for row in rows]), missed)
     return {"covered": measures["covered"], **found}
 
@@ -384,16 +394,25 @@ def _scores(
 
 
 def _merged_objects(rows: Sequence[_Row], systems: Sequence[str]) -> Objects:
-    found = [(i, box, s) for i, row in enumerate(rows) for box, s in zip(row.objects, row.object_scores, strict=True)]
+    """Annotated objects, where the data set has any; a photo without annotations then has no objects."""
+    annotated = any(row.annotated for row in rows)
+    found = [
+        (i, *one)
+        for i, row in enumerate(rows)
+        if row.annotated or not annotated
+        for one in zip(row.objects, row.object_sides, row.object_scores, strict=True)
+    ]
     if not found:
-        return Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
-    metrics = list(found[0][2][systems[0]])
-    measured = [s for s in (*SYSTEMS[:2], INSTANCE, *systems) if s in found[0][2]]
+        return NO_OBJECTS._replace(annotated=annotated)
+    photo, boxes, sides, scores = zip(*found, strict=True)
+    metrics = list(scores[0][systems[0]])
+    measured = [s for s in (*SYSTEMS[:2], INSTANCE, *systems) if s in scores[0]]
     return Objects(
-        np.array([i for i, _, _ in found]),
-        np.array([box for _, box, _ in found], np.int32),
-        {s: {m: np.array([scores[s][m] for _, _, scores in found]) for m in metrics} for s in dict.fromkeys(measured)},
-        np.array([side for row in rows for side in row.object_sides]),
+        np.array(photo),
+        np.array(boxes, np.int32),
+        {s: {m: np.array([of[s][m] for of in scores]) for m in metrics} for s in dict.fromkeys(measured)},
+        np.array(sides),
+        annotated,
     )
 
 

@@ -46,15 +46,16 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         "objects": "pixels in the union of the boxes in the batch; windows of SSIM by their center; photos without "
         "such pixels are left out",
         "background": "pixels outside all boxes; of a photo without boxes, all",
-        "per_object": f"each annotated box cut out of both pictures, resized to {choice.object_side}x"
+        "per_object": f"each object's box cut out of both pictures, resized to {choice.object_side}x"
         f"{choice.object_side} (bilinear, no antialiasing) and rounded; mean over objects, interval over photos"
         if scorer.per_object
         else None,
         "per_object_by_size": "geometric mean of the sides of the object's box on the model's canvas, pixels"
         if scorer.per_object
         else None,
-        "instance": "per_object alone: the instance network's ab pasted into its crop's box, the full-image network's "
-        f"around it; the crop with the highest IoU, at least {COVERS:g}, and objects without one are left out"
+        "instance": "per_object alone: the instance network's ab pasted where its crop was cut, the full-image "
+        f"network's around it; the crop whose box has the highest IoU, at least {COVERS:g}; objects without one miss; "
+        "objects_with_crop has all systems over the others alone"
         if scorer.per_object and controls
         else None,
         "fused": "the fusion tree where a photo has boxes, the full tree elsewhere",

@@ -18,8 +18,9 @@ from jaxcolor.evaluation.color_choice import Diversity, hint_summary
 from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
 from jaxcolor.evaluation.metrics.metric import Column
 from jaxcolor.evaluation.metrics.registry import builtin_columns
-from jaxcolor.evaluation.predictors import CONTROLS, INSTANCE, OWN_SYSTEMS, SYSTEMS
-from jaxcolor.evaluation.statistics import Mean, mean_over_objects, mean_over_photos, median
+from jaxcolor.evaluation.objects import NO_OBJECTS, OBJECT_DIFFERENCES, Objects, ObjectSummary
+from jaxcolor.evaluation.predictors import CONTROLS, OWN_SYSTEMS, SYSTEMS
+from jaxcolor.evaluation.statistics import Mean, described, mean_over_photos
 from jaxcolor.runtime.errors import UserError
 
 DIFFERENCES = (
@@ -30,21 +31,10 @@ DIFFERENCES = (
     ("fused", "no_boxes"),
     ("fused", "other_crops"),
 )
-"""And the last of ``SYSTEMS`` that there is minus every other system."""
-OBJECT_DIFFERENCES = ((INSTANCE, "full"), ("fused", INSTANCE))
-"""Of objects alone."""
+"""And the last of ``SYSTEMS`` that there is minus every other system; of objects ``OBJECT_DIFFERENCES`` too."""
 
 _SAME_WITHOUT_BOXES = frozenset({"full", "fused", "no_boxes", "other_crops"})
 """All are the full tree's output of a photo without boxes."""
-
-SIZE_CLASSES = {
-    "below 16": (0, 16),
-    "16 to 32": (16, 32),
-    "32 to 64": (32, 64),
-    "64 to 128": (64, 128),
-    "128 and above": (128, math.inf),
-}
-"""Title -> least side, and the one that it stays below: geometric mean of a box's sides on the model's canvas."""
 
 
 class Record(NamedTuple):
@@ -70,22 +60,6 @@ class Shown(NamedTuple):
     """Whole picture, dB, by system (and control)."""
 
 
-class Objects(NamedTuple):
-    """Every annotated object by itself; K of all photos."""
-
-    photo: Int[np.ndarray, " K"]
-    """The photo, by its place among the results'."""
-    boxes: Int[np.ndarray, "K 4"]
-    """x0, y0, width, height in pixels of the comparison."""
-    scores: dict[str, dict[str, np.ndarray]]
-    """System, control or ``instance`` -> metric -> (K,) float64."""
-    sides: Float[np.ndarray, " K"] = np.zeros(0)
-    """Geometric mean of the sides on the model's canvas, pixels; empty: not known."""
-
-
-NO_OBJECTS = Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.int32), {})
-
-
 @dataclasses.dataclass(frozen=True)
 class Results:
     """Everything that was measured; P photos in the order of the source.
@@ -99,7 +73,7 @@ class Results:
       protocol: the choices behind the numbers, in words and numbers.
       pictures: the first few photos, to look at.
       truth: what is measured of the true photos, metric -> (P,).
-      objects: annotated objects, each by itself.
+      objects: each by itself: annotated ones, or those of the boxes that were used.
       missing: system -> photos of which its folder held no picture.
       fid: system -> Frechet Inception distance.
       facets: what a photo has once, whatever the system -> (P,): ``covered``, the share of it in boxes, and the
@@ -167,19 +141,10 @@ class Results:
         """Mean of ``better`` - ``worse`` photo by photo, over the photos for which both are defined."""
         return mean_over_photos(self._capped(better, metric) - self._capped(worse, metric))
 
-    def _object_values(self, system: str, metric: str) -> Float[np.ndarray, " K"]:
-        return np.minimum(self.objects.scores[system][metric], self._cap(metric))
-
-    def object_mean(self, system: str, metric: str) -> Mean:
-        """Mean over annotated objects, each counting once; the interval draws photos."""
-        above = self.objects.scores[system][metric] > self._cap(metric)
-        found = mean_over_objects(self._object_values(system, metric), self.objects.photo)
-        return found._replace(capped=int(above.sum()))
-
-    def object_difference(self, better: str, worse: str, metric: str, among: Any = slice(None)) -> Mean:
-        """Mean of ``better`` - ``worse`` object by object; ``among``: a mask of the objects that count."""
-        values = self._object_values(better, metric) - self._object_values(worse, metric)
-        return mean_over_objects(values[among], self.objects.photo[among])
+    @functools.cached_property
+    def per_object(self) -> ObjectSummary:
+        """Means and differences over objects."""
+        return ObjectSummary(self.objects, self.metric_columns, self.colorless)
 
     def _pairs(self) -> list[tuple[str, str]]:
         best = next((s for s in reversed(SYSTEMS) if s in self.scores), None)
@@ -188,17 +153,11 @@ class Results:
             pairs = [pair for pair in pairs if not _SAME_WITHOUT_BOXES.issuperset(pair)]
         return pairs + [(best, other) for other in self.others if best is not None]
 
-    @functools.cached_property
-    def _size_classes(self) -> dict[str, Bool[np.ndarray, " K"]]:
-        """Title -> its objects, of the classes that have any."""
-        sides = self.objects.sides
-        found = {title: (sides >= low) & (sides < high) for title, (low, high) in SIZE_CLASSES.items()}
-        return {title: among for title, among in found.items() if among.any()}
-
     def _summary(self, system: str) -> dict[str, Any]:
         means = {metric: self.mean(system, metric) for metric in self.metrics}
         values = {metric: self._capped(system, metric) for metric in self.metrics}
-        summary = self._described(means, values, self.colorless, "photos")
+        capped = [m for m in self.metrics if math.isfinite(self._cap(m))]
+        summary = described(means, values, self.colorless, "photos", capped)
         for metric, of_truth in self.truth.items():
             there = ~np.isnan(self.scores[system][metric])
             own = means[metric].value
@@ -206,36 +165,7 @@ class Results:
             summary[f"delta_of_mean_{metric}"] = None if own is None else abs(own - of_mean)
         if system in self.fid:
             summary["fid"] = self.fid[system]
-        return summary | self._object_summary(system)
-
-    def _described(
-        self, means: Mapping[str, Mean], values: Mapping[str, np.ndarray], colorless: np.ndarray, counted: str
-    ) -> dict[str, Any]:
-        """Means and what a mean may hide: how sure it is, colorless photos, the median, capped values."""
-        return {
-            **{metric: mean.value for metric, mean in means.items()},
-            "interval_95": {metric: mean.interval for metric, mean in means.items()},
-            counted: {metric: mean.photos for metric, mean in means.items()},
-            "psnr_capped": {m: mean.capped for m, mean in means.items() if math.isfinite(self._cap(m))},
-            "without_colorless": {m: _plain_mean(v[~colorless]) for m, v in values.items()},
-            "median": {m: median(v) for m, v in values.items()},
-        }
-
-    def _object_summary(self, system: str) -> dict[str, Any]:
-        if system not in self.objects.scores:
-            return {}
-        metrics = list(self.objects.scores[system])
-        values = {m: self._object_values(system, m) for m in metrics}
-        means = {m: self.object_mean(system, m) for m in metrics}
-        summary = self._described(means, values, self.colorless[self.objects.photo], "objects")
-        summary["by_size"] = {
-            title: {
-                **{m: _plain_mean(v[among]) for m, v in values.items()},
-                "objects": {m: int((~np.isnan(v[among])).sum()) for m, v in values.items()},
-            }
-            for title, among in self._size_classes.items()
-        }
-        return {"per_object": summary}
+        return summary | self.per_object.summary(system)
 
     def _difference(self, better: str, worse: str) -> dict[str, Any]:
         def described(mean: Mean, counted: str) -> dict[str, Any]:
@@ -245,13 +175,7 @@ class Results:
         if better in self.scores and worse in self.scores:
             found |= {m: described(self.difference(better, worse, m), "photos") for m in self.metrics}
         if self.objects.scores:
-
-            def of_objects(among: Any = slice(None)) -> dict[str, Any]:
-                metrics = next(iter(self.objects.scores.values()))
-                return {m: described(self.object_difference(better, worse, m, among), "objects") for m in metrics}
-
-            by_size = {title: of_objects(among) for title, among in self._size_classes.items()}
-            found["per_object"] = {**of_objects(), "by_size": by_size}
+            found["per_object"] = self.per_object.paired(better, worse)
         return found
 
     def to_metrics(self) -> dict[str, Any]:
@@ -259,9 +183,10 @@ class Results:
 
         ``gray``, ``full``, ``fused`` and the ``…_vivid`` (those that the weights allow) -> the metrics, and of each its
         ``interval_95``, the number of ``photos`` behind it, how many were ``psnr_capped``, its mean
-        ``without_colorless`` photos and its ``median``; ``per_object`` values where objects were annotated, with the
-        same keys and ``by_size``; ``fid`` and ``delta_of_mean_…`` where measured. ``others`` -> the same for every
+        ``without_colorless`` photos and its ``median``; ``per_object`` values where there are objects, with the same
+        keys and ``by_size``; ``fid`` and ``delta_of_mean_…`` where measured. ``others`` -> the same for every
         other system, ``controls`` -> for each control; ``objects_only`` -> ``instance`` -> ``per_object``;
+        ``objects_with_crop`` (``ObjectSummary.with_crop``);
         ``differences`` -> ``<better>_minus_<worse>`` -> metric -> paired mean; ``truth`` -> means of the true photos;
         ``columns`` -> how each metric is shown. Where they were measured: ``hint_curve`` -> system -> number of points
         -> metrics; ``diversity`` (``Diversity.summary``).
@@ -279,14 +204,16 @@ class Results:
                 **{system: summaries[system] for system in systems},
                 "others": {system: summaries[system] for system in self.others},
                 "controls": {control: summaries[control] for control in CONTROLS if control in self.scores},
-                "objects_only": {s: self._object_summary(s) for s in of_objects if s not in self.scores},
+                "objects_only": {s: self.per_object.summary(s) for s in of_objects if s not in self.scores},
                 "differences": {f"{b}_minus_{w}": self._difference(b, w) for b, w in pairs},
                 "truth": {metric: mean_over_photos(values).value for metric, values in self.truth.items()},
                 "photos": len(self.names),
                 "photos_with_boxes": int((self.boxes > 0).sum()),
                 "colorless_photos": int(self.colorless.sum()),
                 "objects": len(self.objects.photo),
-                "objects_by_size": {title: int(among.sum()) for title, among in self._size_classes.items()},
+                "objects_annotated": self.objects.annotated,
+                "objects_by_size": self.per_object.counts(),
+                "objects_with_crop": self.per_object.with_crop(),
                 "dropped_crops": self.dropped_crops,
                 "skipped_photos": self.skipped_photos,
                 "missing": self.missing,
@@ -316,15 +243,8 @@ class Results:
         return _csv(self.columns())
 
     def objects_to_csv(self) -> str:
-        """A row for each annotated object and system."""
-        metrics = next(iter(self.objects.scores.values()), {})
-        columns: dict[str, list[Any]] = {k: [] for k in ("name", "system", "x0", "y0", "width", "height", *metrics)}
-        for system, scores in self.objects.scores.items():
-            for k, photo in enumerate(self.objects.photo.tolist()):
-                values = (self.names[photo], system, *self.objects.boxes[k].tolist(), *(scores[m][k] for m in metrics))
-                for column, value in zip(columns.values(), values, strict=True):
-                    column.append(value)
-        return _csv(columns)
+        """A row for each object and system (``Objects.csv_columns``)."""
+        return _csv(self.objects.csv_columns(self.names))
 
     def write_parquet(self, path: Path) -> None:
         """The columns as a Parquet file.
@@ -338,12 +258,6 @@ class Results:
         except ImportError as error:
             raise UserError("Parquet files need pyarrow: pip install jaxcolor[parquet]") from error
         pyarrow.parquet.write_table(pyarrow.table(self.columns()), path)
-
-
-def _plain_mean(values: np.ndarray) -> float | None:
-    """Mean of what is not NaN; None where nothing is left."""
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if len(kept) else None
 
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> str:

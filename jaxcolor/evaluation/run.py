@@ -53,6 +53,7 @@ from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.progress import progress
 from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.text import counted
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import load
 
@@ -79,7 +80,7 @@ def _with_annotations(config: EvalConfig) -> DataConfig:
         annotations = coco_instances(Path(data.path), data.split)
     except DataError as error:
         if data.box_choice != "ground_truth":  # which cannot do without, and says so itself
-            print(f"annotated objects are not measured by themselves: {error}", file=sys.stderr)
+            print(f"the boxes in use are measured by themselves, not annotated objects: {error}", file=sys.stderr)
         return data
     return dataclasses.replace(data, truth_boxes_path=str(annotations))
 
@@ -163,6 +164,7 @@ def compare(
         config.eval.data,
         side=model.side,
         batch_size=batch_size,
+        context=model.context,
         device_count=devices.count,
         photos=config.eval.photos,
         process_index=devices.process_index,
@@ -237,7 +239,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def write_results(results: Results, folder: Path, parquet: bool = False) -> dict[str, Any]:
     """Write ``metrics.json``, ``tables.md``, ``tables.tex``, ``per_photo.csv`` and what else there is.
 
-    That is ``per_object.csv`` if objects were annotated, ``contact_sheet.png`` if pictures were kept, and
+    That is ``per_object.csv`` if there are objects, ``contact_sheet.png`` if pictures were kept, and
     ``per_photo.parquet`` if asked for.
 
     Args:
@@ -374,7 +376,7 @@ def _announce(config: Config, checkpoints: Sequence[Checkpoint], source: Source,
     photos = min(config.eval.photos or len(source), len(source))
     precisions = ", ".join(dict.fromkeys(checkpoint.model.compute_dtype for checkpoint in checkpoints))
     on = ", ".join(filter(None, [f"{devices.count} x {devices.kind}", precisions]))
-    devices.say(f"evaluating on {on}: {photos:,} photos; results go to {workdir}")
+    devices.say(f"evaluating on {on}: {counted(photos, 'photo')}; results go to {workdir}")
 
 
 def _evaluate_files(

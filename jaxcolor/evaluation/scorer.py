@@ -163,12 +163,12 @@ def _instance_pictures(
     size: Int[jax.Array, "K 2"],
     full_ab: Float[jax.Array, "K S S 2"],
     crop_ab: Float[jax.Array, "K S S 2"],
-    crop_boxes: Int[jax.Array, "K 4"],
+    crop_windows: Int[jax.Array, "K 4"],
 ) -> UInt8[jax.Array, "K H W 3"]:
-    """The photo of each object with one crop's ab pasted into its box (on the canvas), the full network's around it."""
+    """The photo of each object with its crop's ab pasted where it was cut on the canvas, the full network's around."""
     side = full_ab.shape[1]
-    pasted = resample.paste(crop_ab.astype(jnp.float32), crop_boxes, side, side)
-    inside = resample.inside(crop_boxes, side, side)[..., None]
+    pasted = resample.paste(crop_ab.astype(jnp.float32), crop_windows, side, side)
+    inside = resample.inside(crop_windows, side, side)[..., None]
     return _shown(truth, size, jnp.where(inside, pasted, full_ab.astype(jnp.float32)))
 
 
@@ -198,9 +198,9 @@ def _compiled(choice: Choice, devices: Devices) -> _Programs:
         row = jnp.maximum(photo, 0)
         return (_score_objects(choice, networks, prediction[row], truth[row], boxes),)
 
-    def score_instances(networks, full_ab, crop_ab, crop_boxes, truth, size, photo, boxes, crop):  # type: ignore[no-untyped-def]
+    def score_instances(networks, full_ab, crop_ab, windows, truth, size, photo, boxes, crop):  # type: ignore[no-untyped-def]
         row, place = jnp.maximum(photo, 0), jnp.maximum(crop, 0)
-        rgb = _instance_pictures(truth[row], size[row], full_ab[row], crop_ab[place], crop_boxes[place])
+        rgb = _instance_pictures(truth[row], size[row], full_ab[row], crop_ab[place], windows[place])
         found = _score_objects(choice, networks, rgb, truth[row], boxes)
         return ({name: jnp.where(crop >= 0, values, jnp.nan) for name, values in found.items()},)
 
@@ -227,7 +227,7 @@ def _compiled(choice: Choice, devices: Devices) -> _Programs:
 
 
 class ObjectGroup(NamedTuple):
-    """As many annotated objects as every device measures at once, on the devices; -1 marks places left over."""
+    """As many objects as every device measures at once, on the devices; -1 marks places left over."""
 
     photo: Any
     """The photo of its device that each belongs to, int32."""
@@ -243,11 +243,11 @@ class Truth(NamedTuple):
     rgb: Any
     size: Any
     boxes: Any
-    """Of the crops in the batch, on the grid of the comparison."""
+    """Of the crops' objects, in pixels of the comparison."""
     photo: Any
     """Which photo of its device each crop belongs to."""
-    crop_boxes: Any
-    """Of the crops in the batch, on the model's canvas."""
+    crop_windows: Any
+    """What the crops show, on the model's canvas: x0, y0, width, height."""
     objects: tuple[ObjectGroup, ...]
     object_rows: Int[np.ndarray, " n"]
     """The row of the batch that each object belongs to, in the order in which their scores come."""
@@ -288,35 +288,27 @@ class Scorer:
         """The ground truth of a batch, brought to the devices."""
         devices = self._devices
         owner = photo_of_crop(batch, devices.local_count)
-        # From the canvas of the model to the grid of the comparison: the boxes that the model was given.
-        size = targets.size[np.maximum(owner, 0)][:, ::-1]
-        scale = np.concatenate([size, size], axis=1) / batch.full_rgb.shape[1]
-        on_canvas = np.ascontiguousarray(np.asarray(batch.level_boxes)[:, 0])
-        given = on_canvas.astype(np.float64)
-        start = np.floor(given[:, :2] * scale[:, :2])
-        end = np.ceil((given[:, :2] + given[:, 2:]) * scale[:, :2])
-        boxes = np.concatenate([start, end - start], axis=1).astype(np.int32) if len(given) else np.zeros((0, 4), "i4")
-        groups, rows, places = self._groups(targets, owner, boxes)
+        groups, rows, places = self._groups(targets, owner)
         return Truth(
             devices.split(targets.rgb),
             devices.split(targets.size),
-            devices.split(boxes),
+            devices.split(targets.crop_boxes),
             devices.split(np.asarray(batch.crop_to_image)),
-            devices.split(on_canvas),
+            devices.split(np.ascontiguousarray(np.asarray(batch.level_boxes)[:, 0])),
             tuple(ObjectGroup(*(devices.split(part) for part in group)) for group in groups),
             rows,
             places,
         )
 
     def _groups(
-        self, targets: EvalTargets, owner: Int[np.ndarray, " M"], crop_boxes: Int[np.ndarray, "M 4"]
+        self, targets: EvalTargets, owner: Int[np.ndarray, " M"]
     ) -> tuple[list[ObjectGroup], np.ndarray, np.ndarray]:
-        """Annotated objects in groups of which every device has ``OBJECTS_PER_GROUP`` places, -1 in those left over."""
+        """Objects in groups of which every device has ``OBJECTS_PER_GROUP`` places, -1 in those left over."""
         count = self._devices.local_count
         photos, crops = len(targets.rgb) // count, len(owner) // count
         per_device: list[list[tuple[int, np.ndarray, int]]] = [[] for _ in range(count)]
-        for row, boxes in enumerate(targets.objects if self.per_object else ()):
-            shown_by = crop_of_object(boxes, crop_boxes, owner == row)
+        for row, boxes in enumerate(targets.measured if self.per_object else ()):
+            shown_by = crop_of_object(boxes, targets.crop_boxes, owner == row)
             own = zip(boxes, np.where(shown_by >= 0, shown_by % max(crops, 1), -1).tolist(), strict=True)
             per_device[row // photos] += [(row % photos, box, crop) for box, crop in own]
         needed = max((-(-len(objects) // OBJECTS_PER_GROUP) for objects in per_device), default=0)
@@ -365,15 +357,15 @@ class Scorer:
     def score_instances(self, truth: Truth, full_ab: Any, crop_ab: Any) -> dict[str, np.ndarray]:
         """What the instance network alone says about each of ``object_rows``; NaN for objects that no crop shows.
 
-        The ab of the object's crop is pasted into the crop's box, with the full-image network's around it, and measured
-        as the object is under every other system.
+        The ab of the object's crop is pasted where the crop was cut, with the full-image network's around it, and
+        measured inside the object's box as under every other system.
 
         Args:
           truth: of the batch.
           full_ab: of the full-image network, (B, S, S, 2), on the devices.
           crop_ab: of the instance network, (M, S, S, 2), on the devices.
         """
-        arguments = (self._networks, full_ab, crop_ab, truth.crop_boxes, truth.rgb, truth.size)
+        arguments = (self._networks, full_ab, crop_ab, truth.crop_windows, truth.rgb, truth.size)
         program = functools.partial(self._programs.score_instances, *arguments)
         return self._of_groups(truth, lambda group: program(*group))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 RESAMPLES = 1000
 BOOTSTRAP_SEED = 0
@@ -63,3 +64,35 @@ def median(values: Float[np.ndarray, " N"]) -> float | None:
     """Median of what is not NaN; None where nothing is left."""
     kept = values[~np.isnan(values)]
     return float(np.median(kept)) if len(kept) else None
+
+
+def plain_mean(values: Float[np.ndarray, " N"]) -> float | None:
+    """Mean of what is not NaN; None where nothing is left."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else None
+
+
+def described(
+    means: Mapping[str, Mean],
+    values: Mapping[str, Float[np.ndarray, " N"]],
+    colorless: Bool[np.ndarray, " N"],
+    counted: str,
+    capped: Collection[str],
+) -> dict[str, Any]:
+    """Means and what a mean may hide: how sure it is, colorless photos, the median, capped values.
+
+    Args:
+      means: of each metric.
+      values: that they are the means of.
+      colorless: values of photos without color.
+      counted: key of the numbers of values.
+      capped: metrics whose values are capped.
+    """
+    return {
+        **{metric: mean.value for metric, mean in means.items()},
+        "interval_95": {metric: mean.interval for metric, mean in means.items()},
+        counted: {metric: mean.photos for metric, mean in means.items()},
+        "psnr_capped": {metric: mean.capped for metric, mean in means.items() if metric in capped},
+        "without_colorless": {metric: plain_mean(v[~colorless]) for metric, v in values.items()},
+        "median": {metric: median(v) for metric, v in values.items()},
+    }

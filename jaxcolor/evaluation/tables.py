@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxcolor.evaluation import published
 from jaxcolor.evaluation.metrics.colors import COLORLESS_CHROMA
@@ -14,7 +14,8 @@ from jaxcolor.evaluation.metrics.metric import Column
 from jaxcolor.evaluation.metrics.registry import builtin_columns
 from jaxcolor.evaluation.predictors import CONTROLS, OWN_SYSTEMS, SYSTEMS
 from jaxcolor.evaluation.results import DIFFERENCES
-from jaxcolor.runtime.text import MINUS, number
+from jaxcolor.evaluation.table_types import Cell, Row, Table
+from jaxcolor.runtime.text import MINUS, counted
 
 TITLES = {
     "gray": "gray",
@@ -25,6 +26,7 @@ TITLES = {
     "no_boxes": "fused, no boxes",
     "other_crops": "fused, other crops",
     "instance": "instance network alone",
+    "better_of_both": "better of full and instance",
     "truth": "truth",
 }
 """How systems, controls and pictures are called where people read."""
@@ -34,7 +36,11 @@ GROUPS = ("Whole picture", "Inside and outside the boxes", "Other conventions", 
 STATISTICS_TITLE = "PSNR, whole picture"
 OBJECTS_TITLE = "Each annotated object by itself"
 OBJECT_STATISTICS_TITLE = "PSNR, each annotated object"
-SIZES_TITLE = "PSNR of objects by size on the canvas"
+USED_TITLE, USED_STATISTICS_TITLE = "Each box in use by itself", "PSNR, each box in use"
+"""Of a data set without annotations."""
+SIZES_TITLE, WITH_CROP_TITLE = "of objects by size on the canvas", "of the objects that a crop shows"
+"""Behind the name of a metric."""
+_ALL = "all"
 HINTS_TITLE = "With random points of true color"
 SAMPLES_TITLE = "Best of the first samples"
 PALETTES_TITLE = "Palettes of boxes"
@@ -58,52 +64,10 @@ def digits(metric: str) -> int:
 
 def column_of(metrics: Mapping[str, Any], metric: str) -> Column:
     """How a metric is shown: as ``metrics`` says (``columns`` of ``metrics.json``), else as the built-in one."""
-    if metric == PUBLISHED_LPIPS:
+    if metric == published.LPIPS:
         return Column("LPIPS (paper, network not said)", 3, "lower")
     described = metrics.get("columns", {}).get(metric)
     return Column(**described) if described is not None else builtin_columns().get(metric, Column(metric))
-
-
-class Cell(NamedTuple):
-    """A number and how sure it is."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-    """95% bootstrap interval over photos."""
-    digits: int
-    signed: bool
-
-    @property
-    def text(self) -> str:
-        """The number, or a dash where there is none."""
-        return number(self.value, self.digits, self.signed)
-
-    @property
-    def margin(self) -> str:
-        """The interval in words, empty where there is none."""
-        if self.interval is None:
-            return ""
-        low, high = (number(v, self.digits, self.signed) for v in self.interval)
-        return f"{low} … {high}"
-
-
-class Row(NamedTuple):
-    """A line of a table."""
-
-    name: str
-    title: str
-    cells: tuple[Cell, ...]
-
-
-class Table(NamedTuple):
-    """Rows under headings."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    gains: tuple[Row, ...] = ()
-    """Paired differences."""
-    published: tuple[Row, ...] = ()
 
 
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
@@ -172,30 +136,8 @@ def _gain(metrics: Mapping[str, Any], name: str, found: Mapping[str, Any], shown
     )
 
 
-PUBLISHED_LPIPS = "lpips"
-"""Column of published LPIPS, whose network the paper does not name: it stands under no network's heading."""
-
-
-def _beside(shown: Sequence[str], rows: Sequence[published.Published]) -> tuple[str, ...]:
-    """The columns of a table with room for published LPIPS, if there are published rows."""
-    return (*shown, PUBLISHED_LPIPS) if rows else tuple(shown)
-
-
-def _published(rows: Sequence[published.Published], shown: Sequence[str]) -> tuple[Row, ...]:
-    """Rows of the paper, with three digits as printed."""
-    return tuple(
-        Row(
-            "published",
-            f"{row.title} (published)",
-            tuple(Cell(getattr(row, m, None), None, 3, False) for m in shown),
-        )
-        for row in rows
-    )
-
-
 def tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Everything that was measured, in tables narrow enough to be read."""
-    data_set = metrics.get("protocol", {}).get("published", "")
     by_group: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in columns(metrics):
         by_group.setdefault(column_of(metrics, name).group, []).append(name)
@@ -203,14 +145,15 @@ def tables(metrics: Mapping[str, Any]) -> list[Table]:
     for group, names in by_group.items():
         shown: tuple[str, ...] = tuple(names)
         if shown:
-            beside = published.WHOLE.get(data_set, ()) if group == "Whole picture" else ()
-            shown = _beside(shown, beside)
+            beside = published.of_photos(metrics) if group == GROUPS[0] else ()
+            shown = published.columns_beside(shown, beside)
             rows = (*system_rows(metrics, shown), *control_rows(metrics, shown))
             gains = tuple(difference_rows(metrics, shown))
-            made.append(Table(group, _columns(metrics, shown), rows, gains, _published(beside, shown)))
+            made.append(Table(group, _columns(metrics, shown), rows, gains, published.rows(beside, shown)))
         if group == "Whole picture":
             made += _statistics_table(metrics, STATISTICS_TITLE, _summaries(metrics))
-    return [*made, *_object_tables(metrics, data_set), *_hint_table(metrics), *_diversity_tables(metrics)]
+    made += [*_object_tables(metrics), *_hint_table(metrics), *_diversity_tables(metrics)]
+    return [*made, *published.measured_again(metrics)]
 
 
 def _columns(metrics: Mapping[str, Any], shown: Sequence[str]) -> tuple[Column, ...]:
@@ -236,7 +179,7 @@ def _statistics_table(
     return [Table(name, (*headings, Column("capped", 0)), tuple(rows))]
 
 
-def _object_tables(metrics: Mapping[str, Any], data_set: str) -> list[Table]:
+def _object_tables(metrics: Mapping[str, Any]) -> list[Table]:
     photos = dict(_summaries(metrics))
     alone = metrics.get("objects_only", {})
     # Where it belongs when read: after the full-image network, which it is compared with.
@@ -245,46 +188,52 @@ def _object_tables(metrics: Mapping[str, Any], data_set: str) -> list[Table]:
     if not found:
         return []
     known = dict.fromkeys([*builtin_columns(), *metrics.get("columns", {})])
-    published_rows = published.PER_OBJECT.get(data_set, ())
-    shown = _beside(tuple(name for name in known if name in found[0][1]), published_rows)
+    annotated = metrics.get("objects_annotated", True)
+    beside = published.of_objects(metrics) if annotated else ()
+    shown = published.columns_beside(tuple(name for name in known if name in found[0][1]), beside)
     rows = tuple(_row(metrics, name, summary, shown) for name, summary in found)
     gains = {name: of["per_object"] for name, of in metrics["differences"].items() if "per_object" in of}
     table = Table(
-        OBJECTS_TITLE,
+        OBJECTS_TITLE if annotated else USED_TITLE,
         _columns(metrics, shown),
         rows,
         tuple(_gain(metrics, name, of, shown) for name, of in gains.items()),
-        _published(published_rows, shown),
+        published.rows(beside, shown),
     )
-    return [table, *_statistics_table(metrics, OBJECT_STATISTICS_TITLE, found), *_size_table(metrics, found, gains)]
+    statistics = _statistics_table(metrics, OBJECT_STATISTICS_TITLE if annotated else USED_STATISTICS_TITLE, found)
+    by_size = [m for m in shown if m == "psnr"] + [m for m in shown if m.startswith("lpips_")][:1]
+    return [table, *statistics, *(sizes for m in by_size for sizes in _size_tables(metrics, m, found, gains))]
 
 
-def _size_table(
-    metrics: Mapping[str, Any], found: Sequence[tuple[str, Mapping[str, Any]]], gains: Mapping[str, Any]
+def _size_tables(
+    metrics: Mapping[str, Any], metric: str, found: Sequence[tuple[str, Mapping[str, Any]]], gains: Mapping[str, Any]
 ) -> list[Table]:
-    """PSNR of objects in classes of their size on the model's canvas, in pixels."""
-    classes = metrics.get("objects_by_size", {})
-    if not classes:
-        return []
-    shown = column_of(metrics, "psnr")
-    nothing = {"psnr": {"mean": None, "interval_95": None}}
-    rows = [
-        Row(s, title(s), tuple(Cell(of["by_size"][c]["psnr"], None, shown.digits, False) for c in classes))
-        for s, of in found
-    ]
-    differences = [
-        Row(
-            name,
-            _pair_title(name),
-            tuple(
-                Cell(cell["mean"], _pair(cell["interval_95"]), shown.digits, True)
-                for cell in (of["by_size"].get(c, nothing)["psnr"] for c in classes)
-            ),
+    """A metric of objects in classes of their size on the canvas: of all, and all systems over those with a crop."""
+    shown = column_of(metrics, metric)
+    made: list[Table] = []
+
+    def table(caption: str, counts: Mapping[str, int], rows: Mapping[str, Any], gains: Mapping[str, Any]) -> Table:
+        def parts(of: Mapping[str, Any]) -> list[Any]:
+            return [(of if c == _ALL else of["by_size"].get(c, {})).get(metric) for c in counts]
+
+        def gain(cell: Mapping[str, Any] | None) -> Cell:
+            mean, interval = (cell["mean"], _pair(cell["interval_95"])) if cell else (None, None)
+            return Cell(mean, interval, shown.digits, True)
+
+        headings = tuple(shown._replace(title=f"{c} ({count})") for c, count in counts.items())
+        means = (
+            Row(s, title(s), tuple(Cell(v, None, shown.digits, False) for v in parts(of))) for s, of in rows.items()
         )
-        for name, of in gains.items()
-    ]
-    headings = tuple(shown._replace(title=f"{name} ({count})") for name, count in classes.items())
-    return [Table(SIZES_TITLE, headings, tuple(rows), tuple(differences))]
+        paired = (Row(name, _pair_title(name), tuple(map(gain, parts(of)))) for name, of in gains.items())
+        return Table(caption, headings, tuple(means), tuple(paired))
+
+    if metrics.get("objects_by_size"):
+        made.append(table(f"{shown.title} {SIZES_TITLE}", metrics["objects_by_size"], dict(found), gains))
+    same = metrics.get("objects_with_crop")
+    if same:
+        counts = {_ALL: same["objects"], **same["objects_by_size"]}
+        made.append(table(f"{shown.title} {WITH_CROP_TITLE}", counts, same["systems"], same["differences"]))
+    return made
 
 
 def _hint_table(metrics: Mapping[str, Any]) -> list[Table]:
@@ -370,7 +319,7 @@ def summary(metrics: Mapping[str, Any]) -> list[str]:
     """The first lines of all tables: how many photos there are and have boxes, and what it means if none has."""
     protocol = metrics.get("protocol", {})
     at = protocol.get("compared_at") or f"at {protocol.get('canvas')}x{protocol.get('canvas')} pixels"
-    counts = f"{metrics['photos']} photos, {metrics['photos_with_boxes']} with boxes"
+    counts = f"{counted(metrics['photos'], 'photo')}, {metrics['photos_with_boxes']} with boxes"
     lines = [f"{counts}; {at}; PSNR in dB; objects are the union of a photo's boxes."]
     return lines + ([NO_BOXES] if "fused" in metrics and not metrics["photos_with_boxes"] else [])
 
@@ -380,51 +329,52 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
     protocol = metrics.get("protocol", {})
     notes = []
     if metrics.get("objects"):
-        notes.append(f"{metrics['objects']} annotated objects.")
+        objects = counted(
+            metrics["objects"], "annotated object" if metrics.get("objects_annotated", True) else "object"
+        )
+        notes.append(f"{objects}{'' if metrics.get('objects_annotated', True) else ', the boxes in use'}.")
     if protocol.get("systems_left_out"):
         notes.append(f"Not measured: {protocol['systems_left_out']}.")
     if protocol.get("metrics_left_out"):
         notes.append(f"Not measured: {protocol['metrics_left_out']}.")
     if metrics.get("dropped_crops"):
-        notes.append(f"{metrics['dropped_crops']} crops did not fit max_crops_per_image and were dropped.")
+        notes.append(f"{counted(metrics['dropped_crops'], 'crop')} did not fit max_crops_per_image: dropped.")
     notes += [f"Crops by side: {protocol['crops_by_side']}."] if protocol.get("crops_by_side") else []
     if metrics.get("skipped_photos"):
-        notes.append(f"{metrics['skipped_photos']} photos could not be read and were left out.")
+        notes.append(f"{counted(metrics['skipped_photos'], 'photo')} could not be read: left out.")
     if protocol.get("reduced_photos"):
-        notes.append(f"{protocol['reduced_photos']} photos were larger than eval.native_side and were reduced.")
+        notes.append(f"{counted(protocol['reduced_photos'], 'photo')} larger than eval.native_side: reduced.")
     capped = sum(sum(summary.get("psnr_capped", {}).values()) for _, summary in _summaries(metrics))
     if capped:
-        notes.append(f"PSNR above {protocol.get('psnr_cap_db'):g} dB counts as that much in means ({capped} times).")
+        notes.append(
+            f"PSNR above {protocol.get('psnr_cap_db'):g} dB counts as that much in means ({counted(capped, 'time')})."
+        )
     colorless = metrics.get("colorless_photos", 0)
     if colorless:
         notes.append(
-            f"{colorless} of {metrics['photos']} photos have no color (mean chroma below {COLORLESS_CHROMA:g}), which "
-            "raises the mean of whatever is gray. Only the means without colorless photos leave them out."
+            f"{colorless} of {counted(metrics['photos'], 'photo')} without color (mean chroma below "
+            f"{COLORLESS_CHROMA:g}): the mean of whatever is gray is higher by that. Only the means without colorless "
+            "photos leave them out."
         )
     alone = metrics.get("objects_only", {}).get("instance", {}).get("per_object", {}).get("objects", {}).get("psnr")
     if alone is not None:
         notes.append(
-            f"Instance network alone: the {alone} of {metrics['objects']} annotated objects that a crop shows; compare "
-            "it by its paired differences."
+            f"Instance network alone: the {alone} of {metrics['objects']} objects that a crop shows; compare it by its "
+            "paired differences, or with the others over the same objects."
         )
     lone = metrics["photos"] - metrics.get("controls", {}).get("other_crops", {}).get("photos", {}).get(
         "psnr", metrics["photos"]
     )
     if lone:
-        notes.append(f"{lone} photos had no other photo's crops in their batch and miss in that control.")
+        notes.append(f"{counted(lone, 'photo')} had no other photo's crops in the batch: missing in that control.")
     for name, missing in metrics.get("missing", {}).items():
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            notes.append(f"{name}: no picture of {len(missing)} photos, which miss in its row ({shown}).")
+            notes.append(f"{name}: no picture of {counted(len(missing), 'photo')}, missing in its row ({shown}).")
     for name, unused in protocol.get("unused_predictions", {}).items():
         if unused:
-            notes.append(f"{name}: {unused} pictures are of none of these photos.")
+            notes.append(f"{name}: {counted(unused, 'picture')} of none of these photos.")
     for name, resized in protocol.get("resized_predictions", {}).items():
         if resized:
-            notes.append(f"{name}: {resized} pictures were of another size and were resized.")
-    if protocol.get("published"):
-        notes.append(
-            "Published rows are as printed in the paper, at 256x256 pixels, by a protocol that it does not state in "
-            "full; see docs/evaluation.md."
-        )
-    return notes
+            notes.append(f"{name}: {counted(resized, 'picture')} of another size: resized.")
+    return notes + published.footnotes(metrics)

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float
 
-from jaxcolor.color import SaturationCurve
+from jaxcolor.color import Bits, SaturationCurve
 from jaxcolor.config import ModelConfig, check_crop_sides
+from jaxcolor.data.types import Boxes
 from jaxcolor.hints import Hint, PlacedHints, Real
-from jaxcolor.inference.photos import DroppedBoxesWarning, PhotoInput, Prepared, check_photos, dropped_message, prepare
+from jaxcolor.inference.box_finder import BoxFinder
+from jaxcolor.inference.colored import Colored
+from jaxcolor.inference.photos import (
+    DroppedBoxesWarning,
+    OnCanvas,
+    PhotoInput,
+    Prepared,
+    check_photos,
+    check_points,
+    dropped_message,
+    prepare_all,
+    read_photo,
+)
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.weights import packaged
+from jaxcolor.weights.native import BoxHeadWeights
 from jaxcolor.weights.reference import WeightsError
 
 UNUSED_BOXES = "boxes are not used: these weights hold the full-image network only"
@@ -60,7 +75,9 @@ class Colorizer:
         saturation: Real = 1.0,
         vivid: Real = 0.0,
         saturation_curve: SaturationCurve | None = None,
+        bits: Bits = 8,
         crop_sides: Sequence[int] = (),
+        box_head: BoxHeadWeights | None = None,
     ) -> None:
         """Put the variables on the default device.
 
@@ -75,15 +92,20 @@ class Colorizer:
           vivid: 0, safe: the first output head's color; up to 1: as strong as real colors (``models.decoding``). Each
             call can have its own.
           saturation_curve: for ``vivid``; without one, the class head serves.
-          crop_sides: at which crops are seen, each at the smallest that holds its box (``DataConfig.crop_sides``):
+          bits: of each channel of results. 16: uint16, and the L* of 16-bit gray is kept without rounding it to 8.
+          crop_sides: at which crops are seen, each at the smallest that holds it (``DataConfig.crop_sides``):
             ``(64, 128, 256)`` takes about half the time; empty: all at the canvas's side.
+          box_head: finds objects on the features of the tree ``full``; without one, ``boxes="auto"`` cannot be had.
 
         Raises:
           WeightsError: there is no tree ``full``.
-          UserError: there is no such upsampling, the saturation is negative or not finite, ``vivid`` is not from 0 to
-            1, or above 0 with neither a class head nor a curve, or the crop sides do not fit the canvas.
+          UserError: there is no such upsampling, the bits are not 8 or 16, the saturation is negative or not finite,
+            ``vivid`` is not from 0 to 1, or above 0 with neither a class head nor a curve, or the crop sides do not fit
+            the canvas.
         """
         check_upsampling(upsampling)
+        if bits not in get_args(Bits):
+            raise UserError(f"bits {bits!r}: must be 8 or 16")
         check_saturation(float(saturation))
         check_vivid(float(vivid), config, saturation_curve)
         if "full" not in variables:
@@ -98,6 +120,8 @@ class Colorizer:
         self.saturation = float(saturation)
         self.vivid = float(vivid)
         self.saturation_curve = saturation_curve
+        self.bits: Bits = bits
+        self._box_head = box_head
         self._predictor = Predictor(config, variables, cuda_graphs)
         self.uses_boxes = self._predictor.uses_crops
         """Whether boxes are cut out for the instance network; palettes and samples use them in any case."""
@@ -112,18 +136,21 @@ class Colorizer:
         upsampling: Upsampling = "luma_slope",
         saturation: Real = 1.0,
         vivid: Real | None = None,
+        bits: Bits = 8,
         crop_sides: Sequence[int] = (),
     ) -> Colorizer:
         """A colorizer with weights of the package or of a file; further arguments as those of the class.
 
         Args:
           weights: a ``.safetensors`` file or a folder of a training run (``weights.locate``), or the name of weights
-            inside the package (``weights.packaged``); None: ``"default"``.
+            inside the package (``weights.packaged``): ``"default"``, or ``"fast"`` for small machines; None:
+            ``"default"``.
           boxes_per_photo: see the class.
           cuda_graphs: see the class.
           upsampling: see the class.
           saturation: see the class.
           vivid: None: as the file's field ``decode`` says.
+          bits: see the class.
           crop_sides: see the class.
 
         Raises:
@@ -140,7 +167,9 @@ class Colorizer:
             saturation=saturation,
             vivid=parse_decode(loaded.decode) if vivid is None else vivid,
             saturation_curve=loaded.saturation_curve,
+            bits=bits,
             crop_sides=crop_sides,
+            box_head=loaded.box_head,
         )
 
     @property
@@ -153,6 +182,29 @@ class Colorizer:
         """Whether palettes and samples can be had."""
         return has_classes(self.config)
 
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether the weights bring a head that finds objects (``find_boxes``, ``boxes="auto"``)."""
+        return self._box_head is not None
+
+    @functools.cached_property
+    def _finder(self) -> BoxFinder:
+        return BoxFinder(self.config, self.variables, self._box_head, on_device=True)
+
+    def find_boxes(self, photos: Sequence[PhotoInput], threshold: float | None = None) -> list[Boxes]:
+        """The objects of each photo, best first, in its pixels, by the head of the weights (``models.box_head``).
+
+        Args:
+          photos: see ``many``; in one call of the full-image network.
+          threshold: lowest score, 0 to 1; None: the one that the head is made for.
+
+        Raises:
+          ValueError: see ``many``.
+          UserError: a file that cannot be read; weights without such a head.
+        """
+        check_photos(photos)
+        return self._finder([read_photo(photo) for photo in photos], threshold)
+
     def __call__(
         self,
         photo: PhotoInput,
@@ -162,7 +214,7 @@ class Colorizer:
         *,
         vivid: Real | None = None,
         saturation: Real | None = None,
-    ) -> UInt8[np.ndarray, "H W 3"]:
+    ) -> Colored:
         """One photo; see ``many``."""
         return self.many([photo], [boxes], [scores], [hints], vivid=vivid, saturation=saturation)[0]
 
@@ -175,13 +227,14 @@ class Colorizer:
         *,
         vivid: Real | None = None,
         saturation: Real | None = None,
-    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    ) -> list[Colored]:
         """Color photos of any sizes, in one call of the networks for those with boxes and one for those without.
 
         Args:
           photos: paths, PIL images, or NumPy or JAX arrays (H, W) or (H, W, 3) of uint8 or uint16: sRGB, upright.
-          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None. Boxes are clipped to the photo; those
-            that cannot be cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
+          boxes: for each photo x0, y0, x1, y1 in its pixels, (N, 4), or None, or ``"auto"``: those of
+            ``find_boxes``; ``"auto"`` alone is for all photos. Boxes are clipped to the photo; those that cannot be
+            cropped (NaN, inverted, outside, of no size) are left out, with one warning a call; so are
             all of them where there is no instance network and no hint is for an object.
           scores: for each photo one score a box, or None: then the first boxes are the best.
           hints: for each photo colors that are given at points or for objects, or None. An object's number is its row
@@ -191,7 +244,8 @@ class Colorizer:
           saturation: factor of the chroma; None: the one given to the class.
 
         Returns:
-          Each photo at its own size, its L* kept to 0.5: where sRGB has no room for a color, it gets less chroma.
+          Each photo at its own size, sRGB of ``bits``, (H, W, 3); its L* is kept to 0.5: where sRGB has no room for a
+          color, it gets less chroma.
 
         Raises:
           ValueError: lists of different lengths, what is no photo, or boxes or scores of another form.
@@ -211,7 +265,7 @@ class Colorizer:
         *,
         vivid: Real | None = None,
         saturation: Real | None = None,
-    ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    ) -> Iterator[Colored]:
         """As ``many``, but each result as soon as it is done; the networks run before the first."""
         vivid, saturation = self.strengths(vivid, saturation)
         prepared = self._prepare(photos, boxes, scores, hints)
@@ -260,7 +314,7 @@ class Colorizer:
         at: Sequence[Any] = [()] * len(prepared) if points is None else points
         if len(at) != len(prepared):
             raise ValueError(f"{len(prepared)} photos, {len(at)} sets of points: not the same")
-        checked = [_checked_points(photo, of_photo) for photo, of_photo in zip(prepared, at, strict=True)]
+        checked = [check_points(photo, of_photo) for photo, of_photo in zip(prepared, at, strict=True)]
         result = []
         for photo, found in zip(prepared, self._predictor.palettes(prepared, checked), strict=True):
             of_boxes = dict(zip(photo.rows.tolist(), found, strict=False))
@@ -279,7 +333,7 @@ class Colorizer:
         hints: Sequence[Hint] | None = None,
         vivid: Real | None = None,
         saturation: Real | None = None,
-    ) -> list[UInt8[np.ndarray, "H W 3"]]:
+    ) -> list[Colored]:
         """Different results for one photo; see ``samples``."""
         return self.samples(
             [photo], [boxes], count, seed, scores=[scores], hints=[hints], vivid=vivid, saturation=saturation
@@ -296,7 +350,7 @@ class Colorizer:
         hints: Sequence[Sequence[Hint] | None] | None = None,
         vivid: Real | None = None,
         saturation: Real | None = None,
-    ) -> list[list[UInt8[np.ndarray, "_ _ 3"]]]:
+    ) -> list[list[Colored]]:
         """Results that differ object by object and are coherent inside each, the most probable first.
 
         One color of its palette is drawn for each object and for the background (``palette.draw_object_colors``), shown
@@ -325,13 +379,35 @@ class Colorizer:
             raise UserError(f"{count} samples of seed {seed}: at least 1, of a seed from 0 to {(1 << 32) - 1}")
         prepared = self._prepare(photos, boxes, scores, hints)
         drawn = self._predictor.alternatives(prepared, count, seed)
-        results: list[list[np.ndarray]] = [[] for _ in prepared]
+        results: list[list[Colored]] = [[] for _ in prepared]
         for number in range(max(map(len, drawn), default=0)):
             rows = [i for i, of_photo in enumerate(drawn) if number < len(of_photo)]
             given = [drawn[i][number] for i in rows]
             for i, one in zip(rows, self._join([prepared[i] for i in rows], given, vivid, saturation), strict=True):
                 results[i].append(one)
         return results
+
+    def on_canvas(
+        self,
+        photos: Sequence[PhotoInput],
+        boxes: Sequence[Any] | None = None,
+        scores: Sequence[Any] | None = None,
+        hints: Sequence[Sequence[Hint] | None] | None = None,
+        *,
+        vivid: Real | None = None,
+    ) -> list[OnCanvas]:
+        """As ``many``, but ab stays on the canvas, where films are steadied; ``at_size`` is the rest."""
+        prepared = self._prepare(photos, boxes, scores, hints)
+        placed = [photo.hints for photo in prepared]
+        return list(map(OnCanvas, prepared, self._canvas_ab(prepared, placed, self.strengths(vivid, None)[0])))
+
+    def at_size(self, photo: Prepared, ab: Float[np.ndarray, "S S 2"], saturation: float | None = None) -> Colored:
+        """A photo with normalized ab from the canvas."""
+        _, saturation = self.strengths(None, saturation)
+        rgb = join(
+            photo.rgb, ab, upsampling=self.upsampling, saturation=saturation, wide_gray=photo.wide_gray, bits=self.bits
+        )
+        return rgb.view(Colored)
 
     def strengths(self, vivid: Real | None, saturation: Real | None) -> tuple[float, float]:
         """``vivid`` and ``saturation`` of a call: where one is None, that of the class.
@@ -352,23 +428,19 @@ class Colorizer:
         scores: Sequence[Any] | None,
         hints: Sequence[Sequence[Hint] | None] | None,
     ) -> list[Prepared]:
-        check_photos(photos)
-        none = [None] * len(photos)
-        boxes, scores, hints = (none if given is None else given for given in (boxes, scores, hints))
-        if not len(photos) == len(boxes) == len(scores) == len(hints):
-            counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
-            raise ValueError(f"{counts}: not the same")
-        prepared = [
-            prepare(
-                *each,
-                where=f"photo {number}" if len(photos) > 1 else "photo",
-                side=self.config.side,
-                boxes_per_photo=self.boxes_per_photo,
-                with_crops=self.uses_boxes,
-                crop_sides=self.crop_sides,
-            )
-            for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
-        ]
+        prepared = prepare_all(
+            photos,
+            boxes,
+            scores,
+            hints,
+            self.find_boxes,
+            side=self.config.side,
+            context=self.config.context,
+            boxes_per_photo=self.boxes_per_photo,
+            with_crops=self.uses_boxes,
+            bits=self.bits,
+            crop_sides=self.crop_sides,
+        )
         message = dropped_message(prepared)
         if message:
             warnings.warn(message, DroppedBoxesWarning, stacklevel=3)
@@ -383,32 +455,20 @@ class Colorizer:
 
     def _join(
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
-    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    ) -> list[Colored]:
         """The photos in color, given hints."""
         return list(self._each(photos, hints, vivid, saturation))
 
     def _each(
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float, saturation: float
-    ) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    ) -> Iterator[Colored]:
         """The photos in color, one after another."""
+        for photo, ab in zip(photos, self._canvas_ab(photos, hints, vivid), strict=True):
+            yield self.at_size(photo, ab, saturation)
+
+    def _canvas_ab(
+        self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float
+    ) -> list[Float[np.ndarray, "S S 2"]]:
         annealed = vivid > 0 and self.saturation_curve is None
         found = self._predictor.colors(photos, hints, annealed=annealed)
-        for photo, colors in zip(photos, found, strict=True):
-            yield join(
-                photo.rgb,
-                mix_vivid(colors.ab, colors.annealed, self.saturation_curve, vivid),
-                upsampling=self.upsampling,
-                saturation=saturation,
-            )
-
-
-def _checked_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:
-    at = np.asarray(points, np.float64) if np.size(points) else np.zeros((0, 2))
-    if at.ndim != 2 or at.shape[1] != 2:
-        raise ValueError(f"points are (N, 2), not {at.shape}")
-    outside = np.flatnonzero(~((at >= 0) & (at < np.array(photo.size))).all(axis=1))
-    if len(outside):
-        x, y = at[outside[0]].tolist()
-        width, height = photo.size
-        raise UserError(f"point {outside[0]} at {x:g}, {y:g}: outside the photo, which is {width} x {height} pixels")
-    return at
+        return [mix_vivid(colors.ab, colors.annealed, self.saturation_curve, vivid) for colors in found]

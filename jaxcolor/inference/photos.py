@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Int32, UInt8
+from jaxtyping import Float, Float64, Int, Int32, UInt8, UInt16
 from PIL import Image
 
-from jaxcolor.boxes import DroppedBoxes, best_scores, clean_boxes
-from jaxcolor.data.transforms import example, read_rgb, upright_rgb
-from jaxcolor.data.types import Example
+from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes
+from jaxcolor.color import Bits, to_8_bits
+from jaxcolor.data.transforms import example, read_rgb, read_wide_gray, upright_rgb
+from jaxcolor.data.types import Boxes, Example
 from jaxcolor.hints import Hint, PlacedHints, place_hints
-from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.errors import UserError, one_line
 from jaxcolor.runtime.places import local_path
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 else:
     PhotoInput = object  # ``read_photo`` refuses all else, and says what is taken
 """A photo: its file, a picture of Pillow, or its pixels."""
+
+AUTO = "auto"
+"""In place of boxes: those that are found in the photo."""
 
 TAKEN = "a path, a PIL image, or a NumPy or JAX array, (H, W) or (H, W, 3), of uint8 or uint16"
 
@@ -42,6 +46,8 @@ class Prepared(NamedTuple):
     """Their rows among the boxes given."""
     used: Int[np.ndarray, " n"]
     """Which of the usable boxes are taken for objects, best first."""
+    crop_boxes: Int32[np.ndarray, "c 4"]
+    """What is cut out for these, with its context, in the order of the crops; none where the networks take no crops."""
     example: Example
     hints: PlacedHints
     given: int
@@ -49,16 +55,28 @@ class Prepared(NamedTuple):
     dropped: DroppedBoxes
     shares: bool
     """Whether the boxes look like shares of the photo in place of pixels."""
+    wide_gray: UInt16[np.ndarray, "H W"] | None = None
+    """The gray in 16 bits, of a photo that has them, where results have them."""
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
 
+
+class OnCanvas(NamedTuple):
+    """A photo and its colors before they are brought to its size."""
+
+    photo: Prepared
+    ab: Float[np.ndarray, "S S 2"]
+    """Normalized, as strong as was asked for."""
+
     @property
-    def crop_boxes(self) -> Int32[np.ndarray, "n 4"]:
-        """The boxes that are cut out, in the order of the crops; none where the networks do not take any."""
-        return self.boxes[self.used][: len(self.example.scores)]
+    def canvas(self) -> UInt8[np.ndarray, "S S 3"]:
+        """The photo as the networks see it, sRGB."""
+        rgb = self.photo.example.full_rgb
+        assert rgb is not None  # ``prepare`` makes it
+        return rgb
 
 
 def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
@@ -81,9 +99,18 @@ def read_photo(photo: object) -> UInt8[np.ndarray, "H W 3"]:
     form = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if not (form and pixels.size and pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2):
         raise ValueError(f"a photo is {TAKEN}; not {pixels.shape} {pixels.dtype}")
-    if pixels.dtype.itemsize == 2:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    pixels = to_8_bits(pixels)
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def _wide_gray(photo: object) -> UInt16[np.ndarray, "H W"] | None:
+    """The gray of a photo in 16 bits; None where it is not gray of more than 8."""
+    if isinstance(photo, (str, os.PathLike)):
+        return read_wide_gray(Path(local_path(photo, "photo")))
+    if isinstance(photo, Image.Image):
+        return read_wide_gray(photo)
+    is_gray = isinstance(photo, (np.ndarray, jax.Array)) and photo.ndim == 2 and photo.dtype == np.uint16
+    return np.asarray(photo) if is_gray else None
 
 
 def check_photos(photos: object) -> None:
@@ -111,8 +138,10 @@ def prepare(
     *,
     where: str,
     side: int,
+    context: CropContext,
     boxes_per_photo: int,
     with_crops: bool,
+    bits: Bits = 8,
     crop_sides: Sequence[int] = (),
 ) -> Prepared:
     """One photo, ready for the networks.
@@ -124,14 +153,17 @@ def prepare(
       hints: of the photo; the number of an object is a row of ``boxes``.
       where: names the photo in messages about hints.
       side: of the canvas.
+      context: what crops show around their boxes.
       boxes_per_photo: the best boxes by score that are used.
       with_crops: whether they are cut out.
+      bits: of results.
       crop_sides: at which they are seen, see ``data.transforms.example``.
 
     Raises:
       ValueError: a photo that is none, boxes or scores of another form, hints that cannot be placed.
     """
-    rgb = read_photo(photo)
+    wide_gray = _wide_gray(photo) if bits == 16 else None
+    rgb = read_photo(photo if wide_gray is None else wide_gray)
     size = (rgb.shape[1], rgb.shape[0])
     raw = _numbers(boxes, f"{where}: boxes are x0, y0, x1, y1, (N, 4)")
     raw = raw if raw.size else np.zeros((0, 4))
@@ -144,17 +176,61 @@ def prepare(
     kept = order[clean.kept].astype(np.float32)
     used = best_scores(kept, boxes_per_photo)
     cut = used if with_crops else used[:0]
+    windows = crop_boxes(clean.boxes[cut], size, context)
     return Prepared(
         rgb,
         clean.boxes,
         clean.kept,
         used,
-        example(Image.fromarray(rgb), clean.boxes[cut], kept[cut], side, crop_sides=crop_sides),
+        windows,
+        example(Image.fromarray(rgb), windows, kept[cut], side, crop_sides=crop_sides),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,
         look_like_shares(raw, size),
+        wide_gray,
     )
+
+
+def prepare_all(
+    photos: Sequence[PhotoInput],
+    boxes: Sequence[Any] | None,
+    scores: Sequence[Any] | None,
+    hints: Sequence[Sequence[Hint] | None] | None,
+    find: Callable[[Sequence[Any]], Sequence[Boxes]],
+    **settings: Any,
+) -> list[Prepared]:
+    """Photos, ready for the networks; ``settings`` as of ``prepare``, but ``where``.
+
+    Args:
+      photos: see ``read_photo``.
+      boxes: for each photo boxes, None or ``AUTO``; or ``AUTO``, or None, for all of them.
+      scores: for each photo; None where its boxes are to be found.
+      hints: for each photo, or None.
+      find: the boxes of photos, given their pixels; called once at most.
+      **settings: of ``prepare``.
+
+    Raises:
+      ValueError: see ``prepare``; what is not several photos, lists of different lengths, scores of no boxes.
+    """
+    check_photos(photos)
+    if isinstance(boxes, str):
+        boxes = [boxes] * len(photos)
+    none = (None,) * len(photos)
+    boxes, scores, hints = (list[Any](none if given is None else given) for given in (boxes, scores, hints))
+    if not len(photos) == len(boxes) == len(scores) == len(hints):
+        counts = f"{len(photos)} photos, {len(boxes)} sets of boxes, {len(scores)} of scores, {len(hints)} of hints"
+        raise ValueError(f"{counts}: not the same")
+    rows = [i for i, given in enumerate(boxes) if isinstance(given, str) and given == AUTO]
+    if any(scores[i] is not None for i in rows):
+        raise ValueError(f"scores belong to boxes that are given; those of boxes={AUTO!r} are found with them")
+    found = find([read_photo(photos[i]) for i in rows]) if rows else []
+    for i, of_photo in zip(rows, found, strict=True):
+        boxes[i], scores[i] = of_photo
+    return [
+        prepare(*each, where=f"photo {number}" if len(photos) > 1 else "photo", **settings)
+        for number, each in enumerate(zip(photos, boxes, scores, hints, strict=True))
+    ]
 
 
 def _numbers(value: Any, form: str) -> Float[np.ndarray, ...]:
@@ -181,3 +257,21 @@ def dropped_message(photos: Sequence[Prepared]) -> str | None:
 def look_like_shares(raw: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> bool:
     """Whether boxes look like shares of a photo of that width and height in place of pixels."""
     return bool(len(raw)) and min(size) > 1 and bool(((raw >= 0) & (raw <= 1)).all())
+
+
+def check_points(photo: Prepared, points: Any) -> Float64[np.ndarray, "N 2"]:
+    """Points of a photo, x and y in its pixels.
+
+    Raises:
+      ValueError: they have another form.
+      UserError: one lies outside of the photo.
+    """
+    at = np.asarray(points, np.float64) if np.size(points) else np.zeros((0, 2))
+    if at.ndim != 2 or at.shape[1] != 2:
+        raise ValueError(f"points are (N, 2), not {at.shape}")
+    outside = np.flatnonzero(~((at >= 0) & (at < np.array(photo.size))).all(axis=1))
+    if len(outside):
+        x, y = at[outside[0]].tolist()
+        width, height = photo.size
+        raise UserError(f"point {outside[0]} at {x:g}, {y:g}: outside the photo, which is {width} x {height} pixels")
+    return at

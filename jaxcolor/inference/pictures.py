@@ -8,27 +8,34 @@ of the history that names the weights. No time is written, so that the same work
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import os
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from jaxcolor.color import Bits
+from jaxcolor.data import formats
 from jaxcolor.data.types import PhotoFile
 from jaxcolor.inference import made_with
 from jaxcolor.inference.xmp import annotated
 from jaxcolor.runtime.errors import UserError
 
-PictureFormat = Literal["png", "jpeg", "webp", "tiff"]
-SUFFIXES: dict[PictureFormat, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+PictureFormat = Literal["png", "jpeg", "webp", "tiff", "tiff16"]
+"""``tiff16``: TIFF of 16 bits a channel."""
+SUFFIXES: dict[PictureFormat, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "tiff16": ".tif"}
 MEDIA_TYPES: dict[PictureFormat, str] = {
     "png": "image/png",
     "jpeg": "image/jpeg",
     "webp": "image/webp",
     "tiff": "image/tiff",
+    "tiff16": "image/tiff",
 }
 QUALITY = 95
 """Of JPEG and WebP unless told otherwise."""
@@ -39,7 +46,7 @@ Windows's texts. The others say how the file's pixels lie in it."""
 _EXIF, _GPS, _XMP_TAG = 0x8769, 0x8825, 700
 _ORIENTATION, _COLOR_SPACE, _WIDTH, _HEIGHT, _INTEROPERABILITY = 0x0112, 0xA001, 0xA002, 0xA003, 0xA005
 _SIDEWAYS = (5, 6, 7, 8)
-_READ_FROM = ("JPEG", "PNG", "WEBP", "TIFF")
+_READ_FROM = ("JPEG", "PNG", "WEBP", "TIFF", formats.HEIF)
 _MOST_JPEG = 65_000
 """Bytes of EXIF or of XMP that one segment of a JPEG holds."""
 
@@ -118,6 +125,15 @@ class Saving(NamedTuple):
         """Of the files' names."""
         return SUFFIXES[self.format]
 
+    @property
+    def bits(self) -> Bits:
+        """Of each channel."""
+        return 16 if self.format == "tiff16" else 8
+
+    def of_8_bits(self) -> Saving:
+        """The same for a picture of 8 bits a channel."""
+        return self._replace(format="tiff") if self.bits == 16 else self
+
 
 def read_metadata(photo: PhotoFile) -> Metadata:
     """The metadata of the photo in a file, as far as it can be read; never fails."""
@@ -172,13 +188,16 @@ def _as_read(value: Any) -> Any:
 
 
 def encode(
-    file: Any, rgb: UInt8[np.ndarray, "H W 3"], saving: Saving, metadata: Metadata = NO_METADATA
+    file: Any,
+    rgb: UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"],
+    saving: Saving,
+    metadata: Metadata = NO_METADATA,
 ) -> tuple[str, ...]:
     """Write a result.
 
     Args:
       file: path, or opened for writing.
-      rgb: sRGB.
+      rgb: sRGB, of ``saving.bits``.
       saving: format, quality, and the weights that the metadata names.
       metadata: from ``read_metadata``.
 
@@ -208,15 +227,38 @@ def encode(
             texts.add_text(made_with.KEY, saving.settings)
         settings |= {"pnginfo": texts, "compress_level": 6}
     else:
-        directory = {} if exif is None else exif.directory()
+        directory = ({} if exif is None else exif.directory()) | {_XMP_TAG: xmp}
         # Not compressed: libtiff, which would do it, takes no directories of EXIF.
-        settings |= {"tiffinfo": directory | {_XMP_TAG: xmp}, "compression": None}
-    if exif is not None and saving.format != "tiff":
+        settings |= {"tiffinfo": directory, "compression": None}
+    if exif is not None and not saving.format.startswith("tiff"):
         settings["exif"] = exif.tobytes()
     if metadata.dpi is not None:
         settings["dpi"] = metadata.dpi
-    Image.fromarray(rgb).save(file, format=saving.format.upper(), **settings)
+    if saving.format == "tiff16":
+        _save_tiff16(file, rgb, directory, metadata.dpi)
+    else:
+        Image.fromarray(rgb).save(file, format=saving.format.upper(), **settings)
     return tuple(dict.fromkeys(lost))
+
+
+def _save_tiff16(
+    file: Any, rgb: UInt16[np.ndarray, "H W 3"], tags: dict[int, Any], dpi: tuple[float, float] | None
+) -> None:
+    """TIFF 6.0 of 16 bits a channel, one strip, not compressed. Pillow writes its directories, but no such pixels."""
+    height, width = rgb.shape[:2]
+    directory = ImageFileDirectory_v2()  # little-endian
+    for tag, value in tags.items():
+        directory[tag] = value
+    if dpi is not None:
+        directory[282], directory[283], directory[296] = *dpi, 2  # an inch
+    directory[256], directory[257] = width, height
+    directory[258], directory[277], directory[339] = (16, 16, 16), 3, (1, 1, 1)  # unsigned
+    directory[259], directory[262], directory[284] = 1, 2, 1  # not compressed, RGB, interleaved
+    directory[273], directory[278], directory[279] = 0, height, rgb.nbytes  # at the directory's end
+    directory[34675] = srgb_profile()
+    with open(file, "wb") if isinstance(file, (str, os.PathLike)) else contextlib.nullcontext(file) as opened:
+        directory.save(opened)
+        opened.write(np.ascontiguousarray(rgb, "<u2").data)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ sides (``DataConfig.crop_sides``) are rounded side by side (``places_for``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +157,14 @@ def _alternatives_function(config: ModelConfig) -> Callable[..., Alternatives]:
     return draw
 
 
+def _put_once(variables: networks.Variables, sharding: SingleDeviceSharding) -> networks.Variables:
+    """Variables on the device; an array that trees share is there once."""
+    leaves, structure = jax.tree.flatten(variables)
+    unique = {id(leaf): leaf for leaf in leaves}
+    placed = jax.device_put(unique, shardings(unique, sharding))
+    return cast(networks.Variables, jax.tree.unflatten(structure, [placed[id(leaf)] for leaf in leaves]))
+
+
 class Predictor:
     """The networks on the default device, compiled when they are needed."""
 
@@ -166,7 +174,7 @@ class Predictor:
         self.uses_crops = all(tree in variables for tree in networks.TREES)
         kept = networks.frozen(variables, config)
         default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
-        self.variables = jax.device_put(kept, shardings(kept, default))
+        self.variables = _put_once(kept, default)
         options = prediction_options(cuda_graphs)
         self._colors = jax.jit(color_function(config), static_argnames=("fused", "annealed"), compiler_options=options)
         self._palettes = jax.jit(_palette_function(config), static_argnames="fused", compiler_options=options)

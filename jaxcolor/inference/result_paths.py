@@ -61,7 +61,9 @@ def _without_results(given: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Pat
     known = {(photo.parent, photo.stem) for photo, _ in given}
     kept = [each for each in given if not _is_result(each[0], known)]
     if len(kept) < len(given):
-        print(f"left out: {len(given) - len(kept)} files that are results beside their photos", file=sys.stderr)
+        left_out = len(given) - len(kept)
+        are = "1 file that is a result" if left_out == 1 else f"{left_out} files that are results"
+        print(f"left out: {are} beside {'its photo' if left_out == 1 else 'their photos'}", file=sys.stderr)
     return kept
 
 

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8, UInt16
 from PIL import Image
 
 from jaxcolor import color
 from jaxcolor.batch import Array
-from jaxcolor.color import Gamut
+from jaxcolor.color import Bits, Gamut
 from jaxcolor.runtime.errors import UserError
 
 Upsampling = Literal["luma_slope", "bilinear"]
@@ -97,6 +97,7 @@ def upsampled(
     ab: Float32[np.ndarray, "S S 2"],
     upsampling: Upsampling = "luma_slope",
     strip_pixels: int = STRIP_PIXELS,
+    wide_gray: UInt16[np.ndarray, "H W"] | None = None,
 ) -> Iterator[Strip]:
     """A photo's own L* with ab* from the canvas, strip by strip. The strips' size does not change a bit of the result.
 
@@ -108,6 +109,7 @@ def upsampled(
       ab: ab* on the canvas, of any finite values.
       upsampling: ``luma_slope`` or ``bilinear``.
       strip_pixels: pixels of a strip.
+      wide_gray: see ``join``.
 
     Raises:
       UserError: there is no such upsampling.
@@ -123,7 +125,7 @@ def upsampled(
             _Planes(slope, photo.shape, Image.Resampling.BILINEAR),
         ]
     for rows in strips(photo.shape[0], photo.shape[1], strip_pixels):
-        light = color.lightness(photo[rows])
+        light = color.lightness(photo[rows]) if wide_gray is None else color.gray_lightness(wide_gray[rows])
         up = planes[0][rows]
         if upsampling == "luma_slope":
             up = up[:, :2] + planes[1][rows] * (light[:, None] - up[:, 2:])
@@ -147,7 +149,9 @@ def join(
     upsampling: Upsampling = "luma_slope",
     saturation: float = 1.0,
     gamut: Gamut = "chroma",
-) -> UInt8[np.ndarray, "H W 3"]:
+    wide_gray: UInt16[np.ndarray, "H W"] | None = None,
+    bits: Bits = 8,
+) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"]:
     """A photo's own L* with normalized ab from the canvas.
 
     Works in strips: beside photo and result it takes a few megabytes, and 5 kB a row for a canvas of 256.
@@ -159,6 +163,8 @@ def join(
       saturation: factor of the chroma; 0 is gray.
       gamut: what becomes of colors that sRGB does not have. ``chroma``: less of it, at the same L* (to 0.5, of which
         most is 8 bits' rounding) and hue. ``clip``: channels are clipped, as in evaluation and the reference.
+      wide_gray: the photo's gray in 16 bits, of which ``photo`` is the rounded form: its L* is kept in place of that.
+      bits: of the result's channels.
 
     Raises:
       UserError: there is no such upsampling or gamut mapping, or the saturation is negative or not finite.
@@ -168,15 +174,16 @@ def join(
         raise UserError(f"gamut {gamut!r}: must be {' or '.join(get_args(Gamut))}")
     check_saturation(saturation)
     wanted = color.saturate(np.asarray(ab, np.float32) * np.float32(color.AB_SCALE), saturation)
-    result = np.empty_like(photo)
-    for rows, lab in upsampled(photo, wanted, upsampling):
-        result[rows] = color.quantize_rgb(color.lab_to_rgb(color.fit_gamut(lab) if gamut == "chroma" else lab))
+    result = np.empty(photo.shape, np.uint8 if bits == 8 else np.uint16)
+    for rows, lab in upsampled(photo, wanted, upsampling, wide_gray=wide_gray):
+        result[rows] = color.quantize_rgb(color.lab_to_rgb(color.fit_gamut(lab) if gamut == "chroma" else lab), bits)
     return result
 
 
 def without_color(photo: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """A photo's L* alone."""
-    return join(photo, np.zeros((1, 1, 2), np.float32), upsampling="bilinear")
+    gray: UInt8[np.ndarray, "H W 3"] = join(photo, np.zeros((1, 1, 2), np.float32), upsampling="bilinear")
+    return gray
 
 
 class _Planes:

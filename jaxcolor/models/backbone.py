@@ -97,6 +97,8 @@ class Backbone(nn.Module):
     """Level -> tap that output heads of that level read."""
     output_layers: ClassVar[tuple[str, ...]]
     """What stage fusion trains beside weight heads with ``trained = 'fusion_and_output'``; output heads included."""
+    decoder_layers: ClassVar[tuple[str, ...]] = ()
+    """The same for ``fusion_and_decoder``; none: that is refused."""
     reference_heads: ClassVar[tuple[str, ...]] = ()
     """Heads that the tree ``full`` has whether they are trained or not."""
     multiple: ClassVar[int] = 8
@@ -206,6 +208,11 @@ class Siggraph17(Backbone):
     )
     head_inputs: ClassVar = {0: "conv10_2", 2: "conv8_3"}
     output_layers = ("conv10_2", "output", "classes")
+    decoder_layers = (
+        *("conv8_up", "short3_8", "conv8_2", "conv8_3", "norm8"),
+        *("conv9_up", "short2_9", "conv9_3", "norm9"),
+        *("conv10_up", "short1_10", *output_layers),
+    )
     reference_heads = ("classes",)
 
     def features(self, inputs: jax.Array, layers: Layers, fuse: Fuse) -> dict[str, ops.Feature]:

@@ -126,13 +126,18 @@ def abstract(config: ModelConfig) -> dict[str, Any]:
 def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:
     """Variables that are not trained: kernels in the type of the computation, so that no call converts them again.
 
-    Host arrays; what is computed from them is the same to the last bit.
+    Host arrays; what is computed from them is the same to the last bit. Trees that share an array share it afterwards.
     """
     dtype = jnp.dtype(config.compute_dtype)
+    kernels: dict[int, np.ndarray] = {}
 
     def converted(path: Any, leaf: Any) -> np.ndarray:
         host = np.asarray(leaf)
-        return host.astype(dtype) if path[-1].key == "kernel" else host
+        if path[-1].key != "kernel":
+            return host
+        if id(leaf) not in kernels:
+            kernels[id(leaf)] = host.astype(dtype)
+        return kernels[id(leaf)]
 
     return cast(dict[str, Any], jax.tree_util.tree_map_with_path(converted, dict(variables)))
 

@@ -27,6 +27,10 @@ class UNet(Backbone):
     )
     head_inputs: ClassVar = {0: "up0", 2: "up2"}
     output_layers = ("up0_2", "up0_2_norm", "output", "classes")
+    decoder_layers = (
+        *(f"up{level}{part}" for level in (2, 1, 0) for part in ("", "_1", "_1_norm", "_2", "_2_norm")),
+        *("output", "classes"),
+    )
 
     def features(self, inputs: jax.Array, layers: Layers, fuse: Fuse) -> dict[str, ops.Feature]:
         """Down, and up again."""

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
-import os
 import re
+import signal
 import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
 from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
+from jaxcolor.runtime.config_files import find_config
+from jaxcolor.runtime.config_help import asks_for_help, help_text, without_help
 from jaxcolor.runtime.devices import check_devices
 from jaxcolor.runtime.distributed import ProcessFlags
-from jaxcolor.runtime.errors import UserError, exit_status
+from jaxcolor.runtime.errors import UserError, exit_status, printable
 from jaxcolor.runtime.places import check_flags
 from jaxcolor.runtime.registry import import_modules
 
@@ -40,17 +40,28 @@ def run(
     required: Sequence[Any],
     processes: ProcessFlags | None = None,
     kind: type[T] = Config,  # type: ignore[assignment]
+    *,
+    groups: Sequence[str] = ("",),
+    about: str = "usage: {name} --config CONFIG --workdir DIR [--config.FIELD=VALUE ...]",
+    words: Sequence[str] | None = None,
 ) -> NoReturn:
     """Parse the command line, build the config, do the work, exit.
 
     Args:
-      name: of the program, for messages.
+      name: of the program, as it is called: ``train.py``, ``jaxcolor train``.
       work: does it; raises ``UserError`` or ``OSError`` for what a person can fix.
       config: holder of the config flag (``config_flags.DEFINE_config_file``).
       required: holders of the flags that must be given besides ``--config``.
       processes: the flags by which this process joins others; None: the program is for one process.
       kind: the dataclass that the config file returns.
+      groups: folders of ``configs/`` whose configs need not be named with them (``config_files.find_config``).
+      about: what ``--help`` says first, with ``{name}`` for how the program is called.
+      words: the command line after the program's name; None: ``sys.argv``.
     """
+    called = f"python {name}" if name.endswith(".py") else name
+    argv = [name, *(sys.argv[1:] if words is None else words)]
+    if words is not None:
+        sys.argv = argv  # ml_collections looks for the fields there
 
     def main(rest: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # JAX and Orbax log every step of what they do
@@ -61,7 +72,7 @@ def run(
             check_flags(flags.FLAGS, config.name)
             for holder in (config, *required):
                 if not holder.value:
-                    raise UserError(f"--{holder.name} is missing; see python {name} --help")
+                    raise UserError(f"--{holder.name} is missing; see {called} --help")
             built = from_dict(kind, config.value.to_dict())
             if processes is not None:
                 processes.start(getattr(built, "join_seconds", Config.join_seconds))
@@ -75,20 +86,34 @@ def run(
 
         sys.exit(exit_status(name, checked))
 
-    app.run(main, flags_parser=lambda argv: _parse(name, argv, config, kind))
+    def parse(argv: list[str]) -> list[str]:
+        if not asks_for_help(argv[1:]):
+            return _parse(name, argv, config, kind, groups)
+        _parse(name, [argv[0], *without_help(argv[1:])], config, kind, groups)
+        values = None if config.value is None else config.value.to_dict()
+        names = (config.name, *(["import"] if processes is None else ["import", "processes"]))
+        modules = [str(flags.FLAGS.find_module_defining_flag(flag)) for flag in names]
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a pager need not read it all
+        print(help_text(about.format(name=called), config, modules, kind, values, groups), flush=True)
+        sys.exit(0)
+
+    app.run(main, argv=argv, flags_parser=parse)
     raise AssertionError("app.run returns only by sys.exit")
 
 
-def _parse(name: str, argv: list[str], config: Any, root: type) -> list[str]:
+def _parse(name: str, argv: list[str], config: Any, root: type, groups: Sequence[str] = ("",)) -> list[str]:
     """Parse the flags; whatever is wrong with them, or with the config file, is reported in one line."""
-    # ml_collections names neither the group nor, often, a likely field; and it looks only once the file is loaded.
-    for argument, after in itertools.pairwise([*argv[1:], ""]):
-        if argument == "--":  # the end of the flags
-            break
-        said = missing_file(config.name, argument, after) or unknown_field(config.name, argument, root)
-        if said:
-            print(f"{name}: {said}", file=sys.stderr)
-            sys.exit(1)
+    try:
+        argv = with_config_file(config.name, argv, groups)
+        end = argv.index("--") if "--" in argv else len(argv)
+        # ml_collections names neither the group nor, often, a likely field; and it looks once the file is loaded.
+        for argument in argv[1:end]:
+            if said := unknown_field(config.name, argument, root):
+                raise UserError(said)
+    except UserError as error:
+        print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
     try:
         rest: list[str] = flags.FLAGS(argv)
         if config.value is not None:
@@ -113,27 +138,36 @@ def _is_help(stop: SystemExit) -> bool:
     return any(frame.f_globals.get("__name__") == "absl.app" for frame, _ in traceback.walk_tb(stop.__traceback__))
 
 
-def missing_file(flag: str, argument: str, after: str) -> str | None:
-    """What is wrong with the file that ``--config=FILE`` or ``--config FILE`` names; None if nothing.
+def with_config_file(flag: str, argv: Sequence[str], groups: Sequence[str] = ("",)) -> list[str]:
+    """The command line with the file that ``--config=NAME`` or ``--config NAME`` names in place of the name.
 
     Args:
       flag: name of the config flag, ``config``.
-      argument: one word of the command line.
-      after: the next one.
+      argv: the command line.
+      groups: see ``config_files.find_config``.
+
+    Raises:
+      UserError: there is no such config or file.
     """
-    word, given, value = argument.partition("=")
-    if word not in (f"-{flag}", f"--{flag}"):
-        return None
-    path = (value if given else after).partition(":")[0]  # what follows is handed to the file
-    if not path or (os.path.exists(path) and not os.path.isdir(path)):
-        return None
-    folder, name = os.path.split(path)
-    try:
-        known = [other for other in sorted(os.listdir(folder or ".")) if other.endswith(".py")]
-    except OSError:
-        known = []
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"--{flag}: {path}: no such file" + "".join(f"; did you mean {Path(folder, near)}?" for near in nearest)
+    found = list(argv)
+    for place, argument in enumerate(found):
+        if argument == "--":  # the end of the flags
+            break
+        word, given, value = argument.partition("=")
+        if word not in (f"-{flag}", f"--{flag}"):
+            continue
+        value = value if given else next(iter(found[place + 1 :]), "")
+        if not value.partition(":")[0]:
+            continue
+        try:
+            path = find_config(value, groups)
+        except UserError as error:
+            raise UserError(f"--{flag}: {error}") from error
+        if given:
+            found[place] = f"{word}={path}"
+        else:
+            found[place + 1] = path
+    return found
 
 
 def unknown_field(flag: str, argument: str, root: type = Config) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Never
 
 from tqdm import tqdm
+
+from jaxcolor.runtime.text import counted, duration
 
 SECONDS = 30.0
 """Between two lines in a log."""
@@ -18,9 +22,68 @@ def on_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+class TimeLeft:
+    """How long the rest of a job takes, by stretches of it that were timed.
+
+    The first stretch does not count: things are compiled in it. The pace is the median of the others, so that a stretch
+    that the disk held up moves nothing; what is done in between (evaluations, checkpoints) is spread over all steps.
+    """
+
+    def __init__(self) -> None:
+        self._paces: list[float] = []
+        self._steps = 0
+        self._pauses = 0.0
+        self._compiled = False
+
+    def add(self, steps: int, seconds: float) -> None:
+        """A stretch of steps, and how long it took."""
+        if self._compiled:
+            self._paces.append(seconds / steps)
+            self._steps += steps
+        self._compiled = True
+
+    def pause(self, seconds: float) -> None:
+        """Something else between two stretches."""
+        if self._paces:
+            self._pauses += seconds
+
+    def seconds(self, steps: int) -> float | None:
+        """For so many more steps; None: nothing is known yet."""
+        if not self._paces:
+            return None
+        return steps * (statistics.median(self._paces) + self._pauses / self._steps)
+
+
+def bar_of_steps(total: int | None, done: int, desc: str, *, shown: bool) -> tqdm[Never]:
+    """A bar on a terminal, to be moved by ``update``; its postfix says speed and time left, of which tqdm's own swing.
+
+    Args:
+      total: steps of the whole job; None: not known.
+      done: those that were taken before.
+      desc: what is done.
+      shown: False: nothing is.
+    """
+    place = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}" if total else "step {n_fmt}"
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=desc,
+        bar_format=f"{{desc}}: {place} [{{elapsed}}{{postfix}}]",
+        dynamic_ncols=True,
+        disable=not (shown and on_terminal()),
+    )
+
+
 @contextmanager
 def progress(
-    total: int, desc: str, unit: str, *, shown: bool = True, leave: bool = True
+    total: int,
+    desc: str,
+    unit: str,
+    *,
+    shown: bool = True,
+    leave: bool = True,
+    silent: bool = False,
+    every: float | None = None,
 ) -> Iterator[Callable[[int], object]]:
     """A function that is called with how many were done since the last call; what it shows goes to standard error.
 
@@ -30,9 +93,12 @@ def progress(
       unit: what they are, one of them.
       shown: False: nothing is.
       leave: whether the bar stays when it is full.
+      silent: no lines in a log; a terminal has its bar.
+      every: seconds between two lines in a log; None: ``SECONDS``.
     """
+    every = SECONDS if every is None else every
     if shown and on_terminal():
-        with tqdm(total=total, desc=desc, unit=unit, leave=leave, dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=desc, unit=unit, leave=leave, dynamic_ncols=True, smoothing=0) as bar:
             yield bar.update
         return
     began = said = time.monotonic()
@@ -42,9 +108,11 @@ def progress(
         nonlocal done, said
         done += count
         now = time.monotonic()
-        if shown and now - said >= SECONDS:
+        if shown and not silent and now - said >= every and done < total:
             said = now
             speed = f"{done / (now - began):.3g} {unit}s/s"
-            print(f"{desc}: {done:,} of {total:,} {unit}s, {speed}", file=sys.stderr, flush=True)
+            left = duration((total - done) * (now - began) / done)
+            line = f"{desc}: {done:,} of {counted(total, unit)}, {speed}, about {left} left"
+            print(line, file=sys.stderr, flush=True)
 
     yield note

@@ -18,6 +18,24 @@ def number(value: float | None, digits: int, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 photo``, ``2 photos``; thousands with commas.
+
+    Args:
+      number: how many.
+      noun: what they are, one of them.
+      plural: several of them, where it is not the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``40 s``, ``12 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,), indent: str = "") -> list[str]:
     """Rows of cells as lines for the terminal, each column as wide as its widest cell, two spaces apart.
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +18,10 @@ from PIL import Image
 from jaxcolor.color import without_color
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
 from jaxcolor.runtime.atomic import atomic_dir
+from jaxcolor.runtime.text import counted
 from jaxcolor.study.key import GRAY, KEY_NAME, TRUTH, Key, write_key
 from jaxcolor.study.page import page, read_wording
-from jaxcolor.study.plan import CONDITIONS, Deck, DeckPhoto, Settings, StudyError, check_numbers
+from jaxcolor.study.plan import CONDITIONS, Deck, DeckPhoto, Settings, StudyError, check_numbers, fitted
 
 HANDED_OUT = "participants"
 """The folder, inside of the study's, that participants get."""
@@ -78,7 +79,7 @@ def match(folders: Mapping[str, Path]) -> Matched:
             listed = ", ".join(f"{name} {w}x{h}" for name, (w, h) in found_sizes.items())
             differing.append(f"photo {stem}: its pictures differ in size: {listed}")
     if differing:
-        others = f" (and {len(differing) - 1} more photos)" if len(differing) > 1 else ""
+        others = f" (and {counted(len(differing) - 1, 'more photo')})" if len(differing) > 1 else ""
         raise StudyError(f"{differing[0]}{others}; bring them to one size first, the same way for every system")
     return Matched(tuple(sorted(everywhere)), files, sizes, missing)
 
@@ -107,6 +108,7 @@ def make_study(
     truth: Path | None = None,
     wording: Path | None = None,
     seed: int | None = None,
+    wishes: Collection[str] = (),
     progress: Progress = lambda: None,
 ) -> Made:
     """Write a study.
@@ -122,6 +124,7 @@ def make_study(
       truth: folder of the originals, for the condition ``real`` and for catch trials.
       wording: JSON file of texts that differ from the page's own.
       seed: of names and orders; None: drawn from the system's randomness.
+      wishes: numbers in ``settings`` that become smaller where there are too few photos, see ``plan.fitted``.
       progress: called after each photo.
 
     Raises:
@@ -134,6 +137,8 @@ def make_study(
         raise StudyError(f"--seed {seed}: must be at least 0")
     seed = secrets.randbelow(2**32) if seed is None else seed
     matched = match({**systems, **({GRAY: gray} if gray else {}), **({TRUTH: truth} if truth else {})})
+
+    settings = fitted(settings, len(matched.stems) * len(groups), wishes)
 
     rng = np.random.default_rng(seed)
     order = [matched.stems[i] for i in rng.permutation(len(matched.stems))]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import MutableSequence
+from collections.abc import Collection, MutableSequence
 from typing import Any, NamedTuple, TypeVar
 
 from jaxcolor.runtime.errors import UserError
+from jaxcolor.runtime.text import counted
 
 T = TypeVar("T")
 
@@ -41,6 +42,20 @@ class Settings:
     catches: int = 0
     least_ms: int = 300
     most_zoom: float = 2.0
+
+
+def fitted(settings: Settings, pairs: int, wishes: Collection[str]) -> Settings:
+    """Settings of which some are no more than there can be.
+
+    Args:
+      settings: as wished or demanded.
+      pairs: how many different comparisons there are: photos times pairs of systems.
+      wishes: which of ``pairs_per_person`` and ``repeats`` nobody demanded.
+    """
+    count = settings.pairs_per_person
+    count = min(count, pairs) if "pairs_per_person" in wishes else count
+    repeats = min(settings.repeats, (count + 1) // 2) if "repeats" in wishes else settings.repeats
+    return dataclasses.replace(settings, pairs_per_person=count, repeats=repeats)
 
 
 CONDITIONS = ("prefer", "real")
@@ -201,11 +216,12 @@ def check_numbers(deck: Deck) -> None:
     Raises:
       StudyError: there are too few photos, or a number makes no sense.
     """
-    count, most = deck.pairs_per_person, len(deck.photos) * len(deck.photos[0].pairs) if deck.photos else 0
+    count, groups = deck.pairs_per_person, len(deck.photos[0].pairs) if deck.photos else 0
+    most = len(deck.photos) * groups
     if not 1 <= count <= most:
         raise StudyError(
-            f"--pairs-per-person {count}: must be from 1 to {most} ({len(deck.photos)} photos with "
-            f"{len(deck.photos[0].pairs) if deck.photos else 0} pairs of systems)"
+            f"--pairs-per-person {count}: must be from 1 to {most} ({counted(len(deck.photos), 'photo')} with "
+            f"{counted(groups, 'pair')} of systems)"
         )
     if not 0 <= deck.repeats <= (count + 1) // 2:
         raise StudyError(f"--repeats {deck.repeats}: must be from 0 to half of --pairs-per-person {count}")

@@ -73,6 +73,10 @@ class Clock:
         before = max(looked for looked in self._seconds if looked <= step)
         return min(self._seconds[before] / (60 * self._settings.minutes), 1.0)
 
+    def seconds_left(self, step: int) -> float:
+        """Of the stage's time, after the last look at or before step ``step``."""
+        return (1 - self.share(step)) * 60 * self._settings.minutes
+
     def rate(self, step: int) -> float:
         """The learning rate of step ``step``, from 1: that of the share of the time which was over before it."""
         share = self.share(step - 1)

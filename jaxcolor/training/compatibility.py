@@ -41,7 +41,7 @@ def stage_settings(config: Config, stage: Stage) -> dict[str, Any]:
     if config.data.source in SOURCES.names:  # whose identity holds what is there
         left_out |= PLACES
     data = {k: v for k, v in values["data"].items() if k not in left_out}
-    objective = {k: _content(v) if k in ("prior", "vgg16") else v for k, v in values["objective"].items()}
+    objective = {k: _content(v) if k in ("prior", "vgg16", "teacher") else v for k, v in values["objective"].items()}
     found = {"stage": stage.name, **{k: values[k] for k in common}, "data": data, stage.name: values[stage.name]}
     return {**found, "objective": objective}
 

@@ -8,25 +8,26 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from jaxcolor.batch import Batch
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config
 from jaxcolor.config_io import to_dict
 from jaxcolor.data.loader import BatchIterator, LoadedBatch, train_batches
 from jaxcolor.data.transforms import Augment
 from jaxcolor.data.types import Source
 from jaxcolor.models import networks
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
-from jaxcolor.runtime.progress import on_terminal
+from jaxcolor.runtime.progress import bar_of_steps, on_terminal
+from jaxcolor.runtime.text import counted, duration
 from jaxcolor.training import device_cache
 from jaxcolor.training.checkpoints import Checkpoints
 from jaxcolor.training.clock import Clock
+from jaxcolor.training.distillation import Teacher
 from jaxcolor.training.flops import count_flops, peak_flops
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.monitor import LoaderWait, PendingScalars, Profile, parse_profile_steps, warn_if_recompiled
@@ -34,7 +35,16 @@ from jaxcolor.training.nan_dump import dump_state, listed
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.preemption import StopRequest
 from jaxcolor.training.stages import Stage, stage_config
-from jaxcolor.training.step import RATE, VGG16, Scalars, TrainState, eval_variables, make_cached_step, make_step
+from jaxcolor.training.step import (
+    RATE,
+    TEACHER,
+    VGG16,
+    Scalars,
+    TrainState,
+    eval_variables,
+    make_cached_step,
+    make_step,
+)
 from jaxcolor.weights import native
 
 Measure = Callable[[Mapping[str, Any]], tuple[dict[str, float], Image.Image | None]]
@@ -59,6 +69,8 @@ class Run:
     """VGG16's parameters, where the objective has a perceptual loss."""
     started_from: str = ""
     """What the pretrained weights were, for the notes of those that are made of them."""
+    teacher: Teacher | None = None
+    """The network that the objective distills."""
 
     def write_weights(self, path: Path, stage: Stage, trees: Mapping[str, Any], step: int | None = None) -> None:
         """Write the trees so far as a weights file; ``step``: how far ``stage`` is, None: it is over."""
@@ -103,9 +115,10 @@ def train_loop(
     settings = stage_config(config, stage)
     # Stage instance colors no photo that could be measured.
     measure = run.measure if config.eval_every and stage.name != "instance" else None
-    cached = config.data.cache == "device" and stage.name == "full"
+    cached = config.data.cache == "device"
+    teacher = None if run.teacher is None else run.teacher.config
     step = devices.map(
-        (make_cached_step if cached else make_step)(config, stage, make_optimizer(config, settings)),
+        (make_cached_step if cached else make_step)(config, stage, make_optimizer(config, settings), teacher),
         in_specs=(REPLICATED, REPLICATED, SPLIT),
         out_specs=(REPLICATED, REPLICATED),
         donate=(0,),
@@ -117,6 +130,8 @@ def train_loop(
     read_only = {tree: trees[tree] for tree in stage.frozen}
     if run.vgg16 is not None:
         read_only[VGG16] = run.vgg16
+    if run.teacher is not None:
+        read_only[TEACHER] = run.teacher.variables
     frozen = devices.replicate_frozen(networks.frozen(read_only, config.model))
 
     def dump(number: int, scalars: Scalars) -> str:
@@ -139,15 +154,15 @@ def train_loop(
         return write
 
     loader_wait = LoaderWait(config.patience)
-    pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump)
     logs.text("config", f"```json\n{json.dumps(to_dict(config), indent=2)}\n```")
     with (
         nullcontext(iter(())) if cached else _batches(run, stage, done) as batches,
         Profile(parse_profile_steps(config.profile_steps), run.workdir / "profile" / stage.name) as profile,
-        _progress_bar(stage, settings, done, shown=devices.is_first) as bar,
+        bar_of_steps(settings.steps or None, done, stage.name, shown=devices.is_first) as bar,
     ):
+        pending = PendingScalars(stage.name, settings.batch_size, logs, devices, loader_wait, dump, bar.update)
         prefetched = (
-            repeat((_NOTHING_LOADED, _held_photos(run)))
+            repeat((_NOTHING_LOADED, _held_photos(run, stage)))
             if cached
             else devices.ahead(islice(batches, None if last is None else last - done), lambda loaded: loaded.batch)
         )
@@ -161,6 +176,10 @@ def train_loop(
                 }
             with loader_wait.for_batch(number):
                 loaded, batch = next(prefetched)
+            if number == done + 1:
+                bar.set_postfix_str("compiling …")
+                if not on_terminal():
+                    devices.say(f"{stage.name}: compiling …")
             if number == done + 1 and peak_flops(devices.kind) is not None:
                 pending.flops = count_flops(step, on_device, frozen, batch)
             profile.before(number)
@@ -168,7 +187,6 @@ def train_loop(
                 on_device, scalars = step(on_device, frozen, batch)
             profile.after(number, scalars)
             pending.add(number, scalars, loaded.counts)
-            bar.update()
 
             log_due = number % config.log_every == 0
             if clock is not None and log_due:
@@ -179,7 +197,10 @@ def train_loop(
             stop_now = bool(stop) and (log_due or devices.process_count == 1)
             at_end = number == last or stop_now
             if log_due or at_end:
-                bar.set_postfix_str(said := pending.flush())
+                said = pending.flush()
+                left = _seconds_left(pending, number, last, clock)
+                said += f", about {duration(left)} left" if left and not at_end else ""
+                bar.set_postfix_str(said)
                 if not on_terminal():
                     of = f" of {last:,}" if last else f", {clock.share(number):.0%} of the time" if clock else ""
                     devices.say(f"{stage.name}: step {number:,}{of}, {said}")
@@ -212,6 +233,7 @@ def _batches(run: Run, stage: Stage, start_step: int) -> BatchIterator:
         side=config.model.side,
         batch_size=settings.batch_size,
         augment=Augment(settings.flip, settings.crop_area, settings.crop_aspect, settings.crop_visible),
+        context=config.model.context,
         device_count=devices.count * settings.accumulate,  # crops are packed part by part
         start_step=start_step,
         process_index=devices.process_index,
@@ -225,33 +247,29 @@ _NOTHING_LOADED = LoadedBatch(
 """In place of a batch where devices hold the photos."""
 
 
-def _held_photos(run: Run) -> Any:
+def _held_photos(run: Run, stage: Stage) -> Any:
     """All photos of the run, a share on each device."""
     config, devices = run.config, run.devices
-    device_cache.check(config.data, config.full)
+    device_cache.check(config.data, stage.name, stage_config(config, stage))
     places = (devices.local_count, devices.process_index, devices.process_count)
-    photos = device_cache.load_photos(run.source, config.data, config.model.side, *places)
-    held = devices.split(photos)
-    devices.say(f"  {len(photos):,} photos of {photos.shape[1]} x {photos.shape[2]} are in the devices' memory")
-    return held
+    held = device_cache.load(run.source, config.data, stage.parts, config.model.side, *places)
+    count, side = held.photos.shape[:2]
+    devices.say(f"  {counted(count, 'photo')} of {side} x {side} are in the devices' memory")
+    return devices.split(held)
 
 
-def _progress_bar(stage: Stage, settings: StageConfig, done: int, *, shown: bool) -> tqdm[Never]:
-    return tqdm(
-        total=settings.steps or None,
-        initial=done,
-        desc=stage.name,
-        unit="step",
-        dynamic_ncols=True,
-        disable=not (shown and on_terminal()),
-    )
+def _seconds_left(pending: PendingScalars, number: int, last: int | None, clock: Clock | None) -> float | None:
+    """Until the stage is over, after step ``number``; None: not known."""
+    if last is not None:
+        return pending.seconds_left(last - number)
+    return None if clock is None else clock.seconds_left(number)
 
 
 def _report_left_out(run: Run, pending: PendingScalars) -> None:
     """Print how many crops were dropped and how often gray photos were seen."""
     if pending.dropped_crops:
         run.devices.say(
-            f"  {pending.dropped_crops} crops of low score were dropped: "
+            f"  dropped {counted(pending.dropped_crops, 'crop')} of low score: "
             f"data.max_crops_per_image is {run.config.data.max_crops_per_image}"
         )
     if pending.moved_crops:
@@ -260,4 +278,6 @@ def _report_left_out(run: Run, pending: PendingScalars) -> None:
             f"data.crop_shares is {run.config.data.crop_shares or 'empty, equal parts'}"
         )
     if pending.gray_photos:
-        run.devices.say(f"  gray photos were seen {pending.gray_photos} times; data.gray_photos 'skip' leaves them out")
+        run.devices.say(
+            f"  gray photos were seen {counted(pending.gray_photos, 'time')}; data.gray_photos 'skip' leaves them out"
+        )

@@ -47,6 +47,7 @@ def picture_loss(
     ab: Float[jax.Array, "B S S 2"],
     picture: Picture,
     vgg: VggParams | None = None,
+    taught: Mapping[str, Any] | None = None,
 ) -> Float[jax.Array, " B"]:
     """The weighted sum of all losses of each picture; with the defaults exactly the reference's loss.
 
@@ -56,14 +57,20 @@ def picture_loss(
       ab: the first head's color, normalized.
       picture: the ground truth.
       vgg: needed where ``perceptual`` has a weight.
+      taught: what the teacher's output heads predict, needed where ``distill`` is above 0.
 
     Raises:
-      ValueError: ``vgg`` is missing.
+      ValueError: ``vgg`` or ``taught`` is missing.
     """
-    terms: list[tuple[float, Any]] = [
-        (getattr(config, name, 1.0), functools.partial(OUTPUTS.get(name).loss, output, picture.ab))
-        for name, output in outputs.items()
-    ]
+    if config.distill and taught is None:
+        raise ValueError("distillation needs what the teacher predicts")
+    terms: list[tuple[float, Any]] = []
+    for name, output in outputs.items():
+        head, weight = OUTPUTS.get(name), getattr(config, name, 1.0)
+        terms.append((weight * (1 - config.distill), functools.partial(head.loss, output, picture.ab)))
+        if taught is not None:
+            size = picture.ab.shape[1:3]
+            terms.append((weight * config.distill, functools.partial(head.distillation, output, taught[name], size)))
     terms.append((config.colorfulness, lambda: colorfulness_loss(ab, picture.ab)))
     if config.perceptual:
         if vgg is None:

@@ -18,6 +18,7 @@ import jax
 from jaxcolor.config import ConfigError
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import Devices
+from jaxcolor.runtime.progress import TimeLeft
 from jaxcolor.training.flops import peak_flops
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.step import Scalars
@@ -160,6 +161,7 @@ class PendingScalars:
         devices: Devices,
         loader_wait: LoaderWait,
         dump: Callable[[int, Scalars], str],
+        done: Callable[[], object] = lambda: None,
     ) -> None:
         """Nothing is pending yet, and the clock starts.
 
@@ -170,9 +172,11 @@ class PendingScalars:
           devices: that the steps run on.
           loader_wait: what was waited for batches.
           dump: writes what is known of a step whose loss is not finite; returns where, for the error message.
+          done: called after each step that is over, and not only started.
         """
         self._stage, self._batch_size, self._logs, self._devices = stage, batch_size, logs, devices
-        self._loader_wait, self._dump = loader_wait, dump
+        self._loader_wait, self._dump, self._done = loader_wait, dump, done
+        self._time_left = TimeLeft()
         self.flops = 0
         self.dropped_crops = 0
         self.moved_crops = 0
@@ -193,7 +197,13 @@ class PendingScalars:
 
     def restart_clock(self) -> None:
         """Leave out the time since the last ``flush``: it was not spent on training."""
-        self._since = time.monotonic()
+        now = time.monotonic()
+        self._time_left.pause(now - self._since)
+        self._since = now
+
+    def seconds_left(self, steps: int) -> float | None:
+        """How long so many more steps take, evaluations and checkpoints included; None: not known yet."""
+        return self._time_left.seconds(steps)
 
     def flush(self) -> str:
         """Wait for the steps added since the last call and log them; returns loss and speed for the progress bar.
@@ -204,8 +214,12 @@ class PendingScalars:
         if not self._rows:
             return self._line
         counts = self._global_counts()
-        fetched = [self._devices.fetch(scalars) for _, scalars, _ in self._rows]
+        fetched = []
+        for _, scalars, _ in self._rows:
+            fetched.append(self._devices.fetch(scalars))
+            self._done()
         speed = self._speed()
+        self._time_left.add(len(fetched), speed["step_seconds"] * len(fetched))
         for (step, _, _), scalars, counted in zip(self._rows, fetched, counts, strict=True):
             if not math.isfinite(scalars.loss):
                 self._logs.flush()

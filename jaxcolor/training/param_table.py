@@ -45,7 +45,7 @@ def param_table(
     fused = [f"fuse_{tap.name}" for tap in backbone.taps]
     groups: dict[_Group, dict[str, int]] = {}
     for path, value in traverse_util.flatten_dict(dict(trees[stage.name]["params"])).items():
-        group = _group(path, is_trained(path, settings.trained, backbone.output_layers), fused)
+        group = _group(path, is_trained(path, settings.trained, backbone), fused)
         name = "/".join(path[: 2 if path[0] == "trunk" else 1])
         sizes = groups.setdefault(group, {})
         sizes[name] = sizes.get(name, 0) + _size(value)

@@ -13,7 +13,8 @@ from jaxcolor.batch import Array
 from jaxcolor.config import Config, ConfigError, StageConfig
 from jaxcolor.data.loader import Parts
 from jaxcolor.data.types import Source
-from jaxcolor.models.backbone import Siggraph17
+from jaxcolor.models.backbone import Backbone, Siggraph17, backbone_class
+from jaxcolor.runtime.text import counted
 
 Path = tuple[str, ...]
 
@@ -75,6 +76,11 @@ def check_stage(config: Config, stage: Stage, device_count: int) -> None:
             "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks (and data.box_choice "
             "'ground_truth')"
         )
+    if settings.trained == "fusion_and_decoder" and not backbone_class(config.model).decoder_layers:
+        raise ConfigError(
+            f"{stage.name}.trained: backbone {config.model.backbone!r} does not say which layers are its decoder "
+            "(decoder_layers)"
+        )
     if settings.flip and config.data.source == "scenes":
         raise ConfigError(f"{stage.name}.flip: a mirrored scene shows other classes in the same colors")
 
@@ -99,8 +105,8 @@ def resolve_epochs(config: Config, stages: Sequence[Stage], source: Source) -> t
         photos = len(source) if stage.parts == "full" else len(source.with_boxes())
         steps = steps_of(settings.epochs, photos, settings.batch_size)
         lines.append(
-            f"stage {stage.name}: {settings.epochs:g} epochs of {photos:,} photos, batch size {settings.batch_size}: "
-            f"{steps:,} steps"
+            f"stage {stage.name}: {settings.epochs:g} epochs of {counted(photos, 'photo')}, "
+            f"batch size {settings.batch_size}: {counted(steps, 'step')}"
         )
         changed: Any = {stage.name: dataclasses.replace(settings, steps=steps, epochs=0.0)}
         config = dataclasses.replace(config, **changed)
@@ -131,26 +137,26 @@ def starting_tree(stage: Stage, trees: Mapping[str, Any], fresh: Mapping[str, An
     return traverse_util.unflatten_dict(target)
 
 
-def is_trained(path: Path, trained: str, output_layers: tuple[str, ...] = Siggraph17.output_layers) -> bool:
+def is_trained(path: Path, trained: str, backbone: type[Backbone] = Siggraph17) -> bool:
     """Whether a parameter of the stage's tree is trained under ``StageConfig.trained``.
 
     Args:
       path: of the parameter.
       trained: the setting.
-      output_layers: the backbone's layers that ``fusion_and_output`` trains with the weight heads: of the reference
-        ``model10`` and ``model_out``, as its authors' code does.
+      backbone: says which of its layers ``fusion_and_output`` and ``fusion_and_decoder`` train with the weight heads.
     """
     if trained == "all" or path[0].startswith("fuse_"):
         return True
-    return trained == "fusion_and_output" and path[0] == "trunk" and path[1] in output_layers
+    layers = {"fusion_and_output": backbone.output_layers, "fusion_and_decoder": backbone.decoder_layers}
+    return path[0] == "trunk" and path[1] in layers.get(trained, ())
 
 
 def partition(
-    params: Mapping[str, Any], trained: str, output_layers: tuple[str, ...] = Siggraph17.output_layers
+    params: Mapping[str, Any], trained: str, backbone: type[Backbone] = Siggraph17
 ) -> tuple[dict[Path, Array], dict[Path, Array]]:
     """Flat trained and frozen parameters (``is_trained``); only the first are differentiated."""
     flat = traverse_util.flatten_dict(dict(params))
-    chosen = {path for path in flat if is_trained(path, trained, output_layers)}
+    chosen = {path for path in flat if is_trained(path, trained, backbone)}
     return (
         {path: value for path, value in flat.items() if path in chosen},
         {path: value for path, value in flat.items() if path not in chosen},

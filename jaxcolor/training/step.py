@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -14,18 +15,18 @@ from flax import traverse_util
 from jaxtyping import Float
 
 from jaxcolor.batch import Batch, split_by_side
-from jaxcolor.config import Config, StageConfig
+from jaxcolor.config import Config, ModelConfig, StageConfig
 from jaxcolor.hints import BatchHints, Hints
 from jaxcolor.models import networks
-from jaxcolor.models.backbone import Siggraph17, backbone_class
+from jaxcolor.models.backbone import Backbone, Siggraph17, backbone_class
 from jaxcolor.models.hint_simulation import hints_by_side, no_hints, simulate_hints
 from jaxcolor.models.networks import LabBatch
 from jaxcolor.models.outputs import classes
 from jaxcolor.runtime.parallel import AXIS
-from jaxcolor.training import losses, stages
+from jaxcolor.training import distillation, losses, stages
 from jaxcolor.training.accumulate import sum_over_parts
 from jaxcolor.training.augment import augment_luminance, augment_rgb
-from jaxcolor.training.device_cache import batch_of, draw
+from jaxcolor.training.device_cache import Held, draw
 from jaxcolor.training.optimizer import Optimizer, OptState, learning_rate
 
 
@@ -57,6 +58,9 @@ Step = Callable[[TrainState, Mapping[str, Any], Any], tuple[TrainState, Scalars]
 VGG16 = "vgg16"
 """Name of VGG16's parameters among the frozen trees, where the perceptual loss has a weight."""
 
+TEACHER = "teacher"
+"""Name of the teacher's tree among them, where there is one (``training.distillation``)."""
+
 RATE = "rate"
 """Name of the learning rate among them, where it follows the clock and not the step (``training.clock``)."""
 
@@ -67,11 +71,11 @@ def make_state(
     tree: Mapping[str, Any],
     optimizer: Optimizer,
     stage: StageConfig,
-    output_layers: tuple[str, ...] = Siggraph17.output_layers,
+    backbone: type[Backbone] = Siggraph17,
 ) -> TrainState:
-    """The state before the first step; ``output_layers`` as in ``stages.is_trained``."""
+    """The state before the first step; ``backbone`` as in ``stages.is_trained``."""
     variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
-    trained, _ = stages.partition(variables["params"], stage.trained, output_layers)
+    trained, _ = stages.partition(variables["params"], stage.trained, backbone)
     # To the host: on the first device this copy would lie beside the one in use as long as the stage runs.
     opt_state = jax.device_get(optimizer.init(_joined(trained), variables["batch_stats"]))
     return TrainState(step=np.int32(0), variables=variables, opt_state=opt_state)
@@ -92,9 +96,12 @@ def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
     return {"/".join(path): value for path, value in flat.items()}
 
 
-def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
-    """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars)."""
-    lab_step = make_lab_step(config, stage, optimizer)
+def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None) -> Step:
+    """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars).
+
+    ``teacher``: of the network whose tree is the frozen ``TEACHER``, where ``objective.teacher`` names one.
+    """
+    lab_step = make_lab_step(config, stage, optimizer, teacher)
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
         key, first = _augment_key(config, stage, state.step), jax.lax.axis_index(AXIS) * len(batch.is_real)
@@ -109,15 +116,27 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step
     return step
 
 
-def make_cached_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> Step:
-    """``make_step`` whose third argument is not a batch but the photos that this device holds (``device_cache``)."""
-    settings, side = stages.stage_config(config, stage), config.model.side
-    train = make_step(config, stage, optimizer)
+def make_cached_step(
+    config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None
+) -> Step:
+    """``make_step`` whose third argument is not a batch but what this device holds (``device_cache``)."""
+    settings = stages.stage_config(config, stage)
+    train = make_step(config, stage, optimizer, teacher)
 
-    def step(state: TrainState, frozen: Mapping[str, Any], photos: jax.Array) -> tuple[TrainState, Scalars]:
+    def step(state: TrainState, frozen: Mapping[str, Any], held: Held) -> tuple[TrainState, Scalars]:
         key = jax.random.fold_in(jax.random.key(config.data.seed), jax.lax.axis_index(AXIS))
-        count = settings.batch_size // jax.lax.axis_size(AXIS)
-        return train(state, frozen, batch_of(draw(photos, key, state.step, count, side, settings)))
+        batch = draw(
+            held,
+            key,
+            state.step,
+            count=settings.batch_size // jax.lax.axis_size(AXIS),
+            side=config.model.side,
+            stage=settings,
+            parts=stage.parts,
+            context=config.model.context,
+            max_crops_per_image=config.data.max_crops_per_image,
+        )
+        return train(state, frozen, batch)
 
     return step
 
@@ -157,7 +176,9 @@ def _photo_of_crop(config: Config, stage: stages.Stage, index: Any, count: int) 
     return jnp.where(index >= 0, index + before, index)
 
 
-def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> LabStep:
+def make_lab_step(
+    config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None
+) -> LabStep:
     """``make_step`` on a batch that is in Lab already.
 
     Only the trained parameters are differentiated. If no picture of the global batch is valid, nothing but the step
@@ -166,11 +187,11 @@ def make_lab_step(config: Config, stage: stages.Stage, optimizer: Optimizer) -> 
     stage_config = stages.stage_config(config, stage)
     schedule = learning_rate(stage_config)
     nets = networks.build(config.model, axis_name=AXIS if config.sync_batch_norm else None)
-    output_layers = backbone_class(config.model).output_layers
-    compute = _fusion_losses if stage.name == "fusion" else _backbone_losses
+    backbone = backbone_class(config.model)
+    compute = _fusion_losses if stage.name == "fusion" else functools.partial(_backbone_losses, teacher)
 
     def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
-        trained, fixed = stages.partition(state.variables["params"], stage_config.trained, output_layers)
+        trained, fixed = stages.partition(state.variables["params"], stage_config.trained, backbone)
 
         def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}
@@ -215,6 +236,7 @@ Losses = tuple[jax.Array, jax.Array, Any]
 
 
 def _backbone_losses(
+    teacher: ModelConfig | None,
     config: Config,
     stage: stages.Stage,
     nets: networks.Networks,
@@ -228,10 +250,11 @@ def _backbone_losses(
     """
     if stage.name == "full":
         picture = batch.full
-        return _one_side(config, nets.full, variables, frozen, picture, jnp.ones(len(picture.ab), bool))
+        return _one_side(teacher, config, nets.full, variables, frozen, picture, jnp.ones(len(picture.ab), bool))
     pictures = batch.crops
     real = split_by_side(batch.crop_to_image >= 0, [picture.ab for picture in pictures])
-    found = [_one_side(config, nets.instance, variables, frozen, *each) for each in zip(pictures, real, strict=True)]
+    each_side = zip(pictures, real, strict=True)
+    found = [_one_side(teacher, config, nets.instance, variables, frozen, *of_side) for of_side in each_side]
     if len(found) == 1:
         return found[0]
     counts = jnp.stack([valid.sum() for _, valid, _ in found]).astype(jnp.float32)
@@ -245,6 +268,7 @@ def _backbone_losses(
 
 
 def _one_side(
+    teacher: ModelConfig | None,
     config: Config,
     network: Any,
     variables: Mapping[str, Any],
@@ -259,7 +283,8 @@ def _one_side(
     objective = config.objective
     if picture.ab.shape[1] < config.model.side:  # small crops are compared as they are
         objective = dataclasses.replace(objective, perceptual_side=0)
-    each = losses.picture_loss(objective, output.outputs, output.ab, picture, frozen.get(VGG16))
+    taught = None if teacher is None else distillation.teach(teacher, config.model, frozen[TEACHER], picture.inputs)
+    each = losses.picture_loss(objective, output.outputs, output.ab, picture, frozen.get(VGG16), taught)
     return each, valid, batch_stats
 
 

@@ -52,25 +52,24 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in ``<workdir>/tensorboard/<stage>``."""
+    """Event files in ``<workdir>/tensorboard/<stage>``: each stage is a run, and all share one chart a scalar."""
 
     def __init__(self, run: Tracked) -> None:
         """Opens a file; what is there of steps after ``start_step`` is no longer shown."""
-        self._stage = run.stage
         self._board = SummaryWriter(str(run.workdir / "tensorboard" / run.stage), purge_step=run.start_step + 1)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See ``Tracker``, as all of these."""
         for name, value in values.items():
-            self._board.add_scalar(f"{self._stage}/{name}", value, step)
+            self._board.add_scalar(name, value, step)
 
     def image(self, name: str, pixels: UInt8[ndarray, "H W 3"], step: int) -> None:
         """A picture."""
-        self._board.add_image(f"{self._stage}/{name}", pixels, step, dataformats="HWC")
+        self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def text(self, name: str, text: str) -> None:
         """A text."""
-        self._board.add_text(f"{self._stage}/{name}", text)
+        self._board.add_text(name, text)
 
     def flush(self) -> None:
         """Writes what is pending."""

@@ -22,10 +22,12 @@ from jaxcolor.runtime.main_guard import check_main_guard
 from jaxcolor.runtime.owner import owned_folder
 from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.places import local_path
-from jaxcolor.training import prior, workdirs
+from jaxcolor.runtime.text import counted
+from jaxcolor.training import distillation, prior, workdirs
 from jaxcolor.training.checkpoints import CheckpointError, Checkpoints, Keep, saved_steps, set_damaged_aside
 from jaxcolor.training.clock import Clock
 from jaxcolor.training.compatibility import reconcile_steps, stage_settings, tree_digests
+from jaxcolor.training.crop_budget import budget_line
 from jaxcolor.training.logs import Logs
 from jaxcolor.training.loop import Measure, Run, train_loop
 from jaxcolor.training.monitor import parse_profile_steps
@@ -91,6 +93,7 @@ def train(config: Config, workdir: Path, measure: Measure | None = None) -> Tree
 
 def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[Stage], devices: Devices) -> Trees:
     """The run, in a folder of its own."""
+    teacher = distillation.load(config)
     pretrained = _load_pretrained(config, stages)
     source = make_source(config.data, config.model.side)
     # Steps are needed also of those stages of which only the result is read.
@@ -100,10 +103,12 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     config, lines = resolve_epochs(config, [STAGES[name] for name in STAGES if name in needed], source)
     steps = ", ".join(f"{stage.name} {_length(stage_config(config, stage))}" for stage in stages)
     devices.say(
-        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {len(source):,} photos; "
+        f"training on {devices.count} x {devices.kind}, {config.model.compute_dtype}: {counted(len(source), 'photo')}; "
         f"steps: {steps}; results go to {workdir}"
     )
-    for line in (source.describe(), *filter(None, [pretrained.note]), *pretrained.unused, *lines):
+    starts = [pretrained.note, "" if teacher is None else teacher.note]
+    budgets = [budget_line(config, stage, source, devices.count) for stage in stages]
+    for line in filter(None, (source.describe(), *starts, *pretrained.unused, *lines, *budgets)):
         devices.say(line)
     if devices.is_first:
         workdirs.prepare(workdir)
@@ -113,8 +118,10 @@ def _train(config: Config, workdir: Path, measure: Measure | None, stages: list[
     with stop_requests() as stop:
         vgg = vgg16.parameters(config.objective.vgg16) if config.objective.perceptual else None
         origin = provenance(config, source)
-        run = Run(config, workdir, source, devices, stop, origin, measure, vgg, pretrained.note)
+        note = "; ".join(filter(None, [pretrained.note, "" if teacher is None else teacher.note]))
+        run = Run(config, workdir, source, devices, stop, origin, measure, vgg, note, teacher)
         fresh = prior.with_class_weights(jax.device_get(networks.init(config.model, config.seed)), config)
+        fresh = fresh if teacher is None else distillation.with_class_weights(fresh, teacher)
         trees = dict(pretrained.variables)
         for name in _missing_trees(stages, trees):
             trees[name] = _finished_tree(run, STAGES[name], fresh[name])
@@ -134,6 +141,8 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
     settings, backbone = stage_config(config, stage), backbone_class(config.model)
     # Part of the stage's own identity; a later stage that only reads its result need not know it.
     begun_from = tree_digests({name: tree for name, tree in trees.items() if name in (stage.name, *stage.needs)})
+    if run.teacher is not None:
+        begun_from |= tree_digests({"teacher": run.teacher.variables})
     started = {"begun_from": begun_from}
     keep = Keep(config.keep_checkpoints, config.keep_every, config.keep_best)
     _set_damaged_aside(run, stage)
@@ -145,7 +154,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
             workdirs.write_config(workdir, to_dict(config))
         done = int(state.step)
         clock = Clock(checkpoints.folder, settings, done, devices) if settings.minutes else None
-        if not partition(state.variables["params"], settings.trained, backbone.output_layers)[0]:
+        if not partition(state.variables["params"], settings.trained, backbone)[0]:
             raise ConfigError(f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model")
         table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
         devices.say(
@@ -167,6 +176,7 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
     if config.eval_every and measure is None:
         raise ValueError("config.eval_every asks for evaluations, and there is no function to measure with")
     parse_profile_steps(config.profile_steps)
+    distillation.check(config)
     import_parts(config.model)
     for name in config.tracker_names:
         TRACKERS.get(name)
@@ -253,7 +263,7 @@ def _set_damaged_aside(run: Run, stage: Stage) -> None:
 
 def _first_state(config: Config, stage: Stage, tree: Any) -> TrainState:
     settings = stage_config(config, stage)
-    return make_state(tree, make_optimizer(config, settings), settings, backbone_class(config.model).output_layers)
+    return make_state(tree, make_optimizer(config, settings), settings, backbone_class(config.model))
 
 
 def _restore(

@@ -22,7 +22,7 @@ from PIL import Image
 
 from jaxcolor import color
 from jaxcolor.batch import PADDING
-from jaxcolor.boxes import clean_boxes, level_boxes
+from jaxcolor.boxes import clean_boxes, crop_boxes, level_boxes
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, Hints, PlacedHints, hints_in_boxes, hints_on_canvas, network_hint_channels, place_hints
 from jaxcolor.inference.alternatives import alternatives
@@ -106,6 +106,9 @@ class Engine:
         jax.block_until_ready(self._full(variables, canvas, none))
         yield
         if self.colorizer.uses_boxes:
+            if self.colorizer.finds_boxes:
+                self.colorizer.find_boxes([canvas])
+                yield
             taps = jax.block_until_ready(self._instance(variables, canvas, none))
             yield
             whole = level_boxes(np.array([[0, 0, side, side]], np.int32), (side, side), side)
@@ -113,6 +116,14 @@ class Engine:
                 owner, boxes = np.zeros(count, np.int32), np.repeat(whole, count, axis=0)
                 jax.block_until_ready(self._fused(variables, canvas, none, (taps,) * count, owner, boxes))
                 yield
+
+    def found(self, upload: Upload) -> State:
+        """A photo's objects as the weights' own head finds them; none where there is no head, or boxes are not used."""
+        if not (self.colorizer.finds_boxes and self.colorizer.uses_boxes):
+            return State()
+        boxes, scores = self.colorizer.find_boxes([self.uploads.pixels(upload)])[0]
+        best = clean_boxes(boxes, scores, upload.size).boxes[: self.colorizer.boxes_per_photo]
+        return State(tuple(tuple(box) for box in best.tolist()))
 
     def look(self, upload: Upload, state: State) -> Look:
         """The colors of a photo on the canvas.
@@ -217,6 +228,7 @@ class Engine:
         variables = self.colorizer.variables
         self.looks_computed += 1
         if self.colorizer.uses_boxes and len(boxes):
+            boxes = crop_boxes(boxes, upload.size, self.config.context)
             taps = self._taps(upload, boxes, placed)
             count = next(capacity for capacity in (*_CAPACITIES, len(boxes)) if capacity >= len(boxes))
             filling = count - len(boxes)

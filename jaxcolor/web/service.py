@@ -109,18 +109,19 @@ class Service:
         return colorizer.has_classes or colorizer.saturation_curve is not None
 
     def add(self, name: str, data: bytes) -> dict[str, Any]:
-        """Take a photo: its key and size."""
+        """Take a photo: its key and size, and the boxes of its objects where the weights find them."""
         upload = self.engine.uploads.add(name, data)
         width, height = upload.size
-        return {"id": upload.key, "name": upload.name, "width": width, "height": height}
+        boxes = self.engine.found(upload).boxes
+        return {"id": upload.key, "name": upload.name, "width": width, "height": height, "boxes": boxes}
 
     def color(self, name: str, data: bytes) -> File:
         """A photo in color at its own size, of which nothing is kept."""
-        key = self.engine.uploads.add(name, data).key
+        upload = self.engine.uploads.add(name, data)
         try:
-            return self.download(key, parse_wish(b""))
+            return self.download(upload.key, parse_wish(b"")._replace(state=self.engine.found(upload)))
         finally:
-            self.engine.forget(key)
+            self.engine.forget(upload.key)
 
     def show(self, key: str, wish: Wish) -> File:
         """A photo in color, as large as a screen; gray if the wish says so."""
@@ -139,6 +140,10 @@ class Service:
             raise UserError(f"format is {_short(kind)}; it must be a text")
         saving = Saving(cast(PictureFormat, kind), weights=self._weights)
         saving.check()
+        if saving.bits != 8:
+            raise UserError(
+                f"format {kind}: the page computes pictures of 8 bits; use jaxcolor colorize --format {kind}"
+            )
         rgb = self.engine.picture(upload, wish.state, self.engine.uploads.pixels(upload), wish.vivid, wish.saturation)
         stem = upload.name.rpartition(".")[0] or upload.name
         file = io.BytesIO()

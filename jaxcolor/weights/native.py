@@ -3,10 +3,12 @@
 Arrays are named by tree, collection and path (``full/params/conv1_1/kernel``); the reference's arrays that no
 computation reads are stored beside them (``reference_unused/fusion/weight_layerout.…``), so that nothing is lost when
 they are exported again. The file's metadata holds one JSON text under ``jaxcolor``: format and package version, the
-``ModelConfig``, which trees there are, a note, how colors are decoded by default, a saturation curve or null, and how
-arrays are stored. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for
+``ModelConfig``, which trees there are, a note, how colors are decoded by default, a saturation curve or null, how
+arrays are stored, and the ``BoxHeadConfig`` of the head that finds objects or null; its arrays are named
+``box_head/params/…``. Arrays are float32, also for ``compute_dtype`` bfloat16, whose parameters are float32; for
 ``compute_dtype`` float64 they are float64. In ``int8`` and ``int6`` storage large kernels have few bits, and scales
-beside them (``weights.storage``); ``load`` gives them as floats again. No other type is written or read.
+beside them (``weights.storage``); ``load`` gives them as floats again. No other type is written or read. Arrays that
+trees share are stored once, and are the same NumPy arrays when they are read (``weights.aliases``).
 
 The ``ModelConfig`` may name code by dotted paths: a backbone, output heads, a fusion strategy of the user's. Reading a
 file imports none of it: what the process has imported already is used, other files are refused.
@@ -27,8 +29,9 @@ from safetensors.numpy import save_file
 
 import jaxcolor
 from jaxcolor.color import SaturationCurve
-from jaxcolor.config import ModelConfig
+from jaxcolor.config import BoxHeadConfig, ConfigError, ModelConfig
 from jaxcolor.config_io import from_dict, to_dict
+from jaxcolor.models import box_head as box_heads
 from jaxcolor.models import decoding
 from jaxcolor.models.backbone import parameter_type
 from jaxcolor.models.networks import TREES
@@ -37,9 +40,10 @@ from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.registry import NotImportedError
 from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.weights.aliases import alias_problems, find_aliases, read_aliases, with_aliases
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.reference import Shape, WeightsError, mismatches, tree_shapes
-from jaxcolor.weights.storage import STORAGES, Storage, bad_scales, pack, unpack, unpacked_types
+from jaxcolor.weights.storage import STORAGES, Least, Storage, bad_scales, pack, unpack, unpacked_types
 
 FORMAT = 2
 """Version of the format; a file of another one is refused."""
@@ -48,6 +52,7 @@ METADATA_KEY = "jaxcolor"
 # One key, because safetensors writes several in a random order: the same weights give the same bytes.
 
 _UNUSED = "reference_unused"
+_BOX_HEAD = "box_head"
 _TYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
@@ -62,12 +67,21 @@ _TYPES = {
 """safetensors' names of the types that an array of a file can have."""
 
 
+class BoxHeadWeights(NamedTuple):
+    """The head that finds objects on the features of the tree ``full`` (``models.box_head``)."""
+
+    config: BoxHeadConfig
+    variables: dict[str, Any]
+    """{"params": …}, NumPy or JAX arrays."""
+
+
 class NativeWeights(NamedTuple):
     """The content of a file."""
 
     config: ModelConfig
     variables: dict[str, Any]
-    """Tree -> {"params": …, "batch_stats": …}, NumPy arrays; only the trees that the file has."""
+    """Tree -> {"params": …, "batch_stats": …}, NumPy arrays; only the trees that the file has. What trees share is the
+    same array: not to be changed in place."""
     unused: dict[str, dict[str, np.ndarray]]
     """Tree -> reference key -> array that no computation reads."""
     note: str
@@ -77,6 +91,7 @@ class NativeWeights(NamedTuple):
     """For ``vivid``; without one, the class head serves."""
     storage: Storage = "float"
     """How the file stores the arrays."""
+    box_head: BoxHeadWeights | None = None
 
     @property
     def trees(self) -> tuple[str, ...]:
@@ -93,8 +108,12 @@ def save(
     decode: str = decoding.SAFE,
     saturation_curve: SaturationCurve | None = None,
     storage: Storage = "float",
+    box_head: BoxHeadWeights | None = None,
+    least: Least | None = None,
 ) -> None:
     """Write a file, whole or not at all; an existing one is replaced.
+
+    Arrays of equal bits at the same place of two trees' backbones are stored once.
 
     Args:
       path: the file; its folder must exist.
@@ -105,25 +124,32 @@ def save(
       decode: the default of command and API: ``safe``, or ``vivid:0.5``.
       saturation_curve: from ``color.calibrate_saturation``, for ``vivid``, which needs it where there is no class head.
       storage: ``int8`` and ``int6`` round large kernels (``weights.storage``); for float32 weights.
+      box_head: the head that finds objects, for the tree ``full``, which must then be there.
+      least: how large these are; None: ``storage.LEAST``.
 
     Raises:
       ConfigError: ``config`` is not a config that could be read again.
       OSError: the file cannot be written.
       WeightsError: trees that there are not, or arrays missing, left over, of another shape or type, or not finite; a
-        ``decode`` that there is not or that these weights cannot do, or a curve that is none.
+        ``decode`` that there is not or that these weights cannot do, a curve that is none, or a head of other networks.
     """
     path = Path(path)
     from_dict(ModelConfig, to_dict(config), "model")
     where = f"{path}: not written"
     arrays = _named_arrays(where, variables)
+    trees = [tree for tree in TREES if tree in variables]
+    if box_head is not None:
+        _read_head(where, config, trees, to_dict(box_head.config))
+        flat = traverse_util.flatten_dict(dict(box_head.variables), sep="/")
+        arrays |= {f"{_BOX_HEAD}/{name}": np.asarray(value) for name, value in flat.items()}
     kept = {
         f"{_UNUSED}/{tree}/{key}": np.asarray(value)
         for tree, of_tree in (unused or {}).items()
         for key, value in of_tree.items()
     }
     described = {name: (array.shape, _type_name(array)) for name, array in {**arrays, **kept}.items()}
-    trees = [tree for tree in TREES if tree in variables]
-    _refuse(where, _problems(config, trees, described) or _not_finite(arrays))
+    head_config = None if box_head is None else box_head.config
+    _refuse(where, _problems(config, trees, described, head_config) or _not_finite(arrays))
     if storage != "float" and config.compute_dtype == "float64":
         raise WeightsError(f"{where}: storage {storage} is for float32 weights, and model.compute_dtype is float64")
     curve = None if saturation_curve is None else saturation_curve._asdict()
@@ -137,10 +163,14 @@ def save(
         "decode": decode,
         "saturation_curve": curve,
         "storage": storage,
+        "box_head": None if head_config is None else to_dict(head_config),
     }
+    aliases = find_aliases(arrays)
+    if aliases:
+        about["aliases"] = aliases
     # In C order: safetensors 0.8.0 writes the memory of any other array as it is, silently scrambled (its issue 825),
     # and translated kernels are transposed views. (np.ascontiguousarray would make vectors of scalars.)
-    stored = {**pack(arrays, storage), **kept}
+    stored = {**pack({name: a for name, a in arrays.items() if name not in aliases}, storage, least), **kept}
     contiguous = {name: np.asarray(array, order="C") for name, array in stored.items()}
     _write(path, contiguous, {METADATA_KEY: json.dumps(about, sort_keys=True)})
 
@@ -151,15 +181,15 @@ def load(path: str | Path) -> NativeWeights:
     Raises:
       OSError: no such file, or it cannot be read.
       WeightsError: not a safetensors file, without our metadata or of another format, a config that cannot be
-        used or that names code which this process has not imported, or arrays or their scales missing, left over, of
-        another shape or type (all listed), or not finite.
+        used or that names code which this process has not imported, arrays or their scales missing, left over, of
+        another shape or type (all listed), or not finite, or aliases of what is no array of the file.
     """
     path = find_weights(path)
     with open_regular(path):  # its errors name the file and what is wrong; those of safe_open do not
         pass
     try:
         with safe_open(path, framework="np") as file:
-            about = _read_about(path, file.metadata() or {})
+            about, aliases = _read_about(path, file.metadata() or {})
             config, trees = about.config, list(about.trees)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
             described = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
@@ -169,7 +199,9 @@ def load(path: str | Path) -> NativeWeights:
                 unpacked, problems = unpacked_types(stored)
                 _refuse(title, problems)
                 described = {**{name: d for name, d in described.items() if name not in stored}, **unpacked}
-            _refuse(title, _problems(config, trees, described))
+            _refuse(title, alias_problems(aliases, {name for name in described if not name.startswith(f"{_UNUSED}/")}))
+            described = with_aliases(described, aliases)
+            _refuse(title, _problems(config, trees, described, about.box_head and about.box_head.config))
             arrays = {name: file.get_tensor(name) for name in slices}
     except SafetensorError as error:
         if path.suffix in (".pth", ".pt"):
@@ -179,19 +211,21 @@ def load(path: str | Path) -> NativeWeights:
     if about.storage != "float":
         _refuse(f"{path}: damaged weights", bad_scales(arrays))
         arrays = unpack(arrays)
-    used = {tuple(name.split("/")): array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
-    _refuse(f"{path}: damaged weights", _not_finite({"/".join(key): array for key, array in used.items()}))
-    variables = traverse_util.unflatten_dict(used)
+    used = {name: array for name, array in arrays.items() if not name.startswith(f"{_UNUSED}/")}
+    _refuse(f"{path}: damaged weights", _not_finite(used))
+    named = with_aliases(used, aliases)
+    variables = traverse_util.unflatten_dict({tuple(name.split("/")): array for name, array in named.items()})
     unused: dict[str, dict[str, np.ndarray]] = {tree: {} for tree in trees}
     for name, array in arrays.items():
         if name.startswith(f"{_UNUSED}/"):
             _, tree, key = name.split("/", 2)
             unused[tree][key] = array
-    return about._replace(variables={tree: variables[tree] for tree in trees}, unused=unused)
+    head = about.box_head and about.box_head._replace(variables=variables[_BOX_HEAD])
+    return about._replace(variables={tree: variables[tree] for tree in trees}, unused=unused, box_head=head)
 
 
-def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
-    """What the metadata says of a file; its trees and arrays are empty yet."""
+def _read_about(path: Path, metadata: Mapping[str, str]) -> tuple[NativeWeights, dict[str, str]]:
+    """What the metadata says of a file, whose trees and arrays are empty yet; and its aliases."""
     if METADATA_KEY not in metadata:
         raise WeightsError(
             f"{path}: not a weights file of jaxcolor: there is no config in its metadata "
@@ -228,7 +262,26 @@ def _read_about(path: Path, metadata: Mapping[str, str]) -> NativeWeights:
     storage = about.get("storage", "float")
     if storage not in STORAGES:
         raise WeightsError(f"{path}: storage {storage!r} in its metadata; known: {', '.join(STORAGES)}")
-    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept, storage)
+    head = _read_head(f"{path}: its metadata", config, trees, about.get("box_head"))
+    try:
+        aliases = read_aliases(about.get("aliases", {}))
+    except TypeError as error:
+        raise WeightsError(f"{path}: its metadata: {error}") from error
+    return NativeWeights(config, {tree: {} for tree in trees}, {}, note, decode, kept, storage, head), aliases
+
+
+def _read_head(where: str, model: ModelConfig, trees: list[str], values: Any) -> BoxHeadWeights | None:
+    """The head without its arrays, of a config that makes one."""
+    if values is None:
+        return None
+    if not isinstance(values, dict) or "full" not in trees:
+        raise WeightsError(f"{where}: box_head {values!r}; it is the config of a head, beside a tree full")
+    try:
+        config = from_dict(BoxHeadConfig, values, "box_head")
+        box_heads.make_head(model, config)
+    except ConfigError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    return BoxHeadWeights(config, {})
 
 
 def _read_decoding(where: str, config: ModelConfig, decode: Any, curve: Any) -> SaturationCurve | None:
@@ -262,10 +315,18 @@ def _type_name(array: np.ndarray) -> str:
     return next((name for name, kind in _TYPES.items() if array.dtype == kind), str(array.dtype))
 
 
-def _problems(config: ModelConfig, trees: list[str], found: Mapping[str, tuple[Shape, str]]) -> list[str]:
+def _problems(
+    config: ModelConfig,
+    trees: list[str],
+    found: Mapping[str, tuple[Shape, str]],
+    head: BoxHeadConfig | None = None,
+) -> list[str]:
     """One line for everything that keeps arrays (name -> shape, type) from being those of the config's trees."""
     shapes = tree_shapes(config)
     expected = {"/".join((tree, *key)): shape for tree in trees for key, shape in shapes[tree].items()}
+    if head is not None:
+        flat = traverse_util.flatten_dict(box_heads.abstract(config, head), sep="/")
+        expected |= {f"{_BOX_HEAD}/{name}": leaf.shape for name, leaf in flat.items()}
     kept = {name for name in found if any(name.startswith(f"{_UNUSED}/{tree}/") for tree in trees)}
     wanted_type = _type_name(np.empty(0, parameter_type(config)))
     return [

@@ -23,8 +23,9 @@ from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.native import NativeWeights
 from jaxcolor.weights.reference import WeightsError
 
-DEFAULT = "default"
-"""The weights that are meant where none are given."""
+DEFAULT, FAST = NAMES = "default", "fast"
+"""What the package's weights are called: those that are meant where none are given, and small ones for small machines.
+An installation may have fewer, or others besides."""
 
 REGISTRY = "registry.json"
 
@@ -61,7 +62,7 @@ def register(place: Path, name: str, file: str) -> Entry:
 
 def is_name(weights: str | Path | None) -> bool:
     """Whether weights of the package are meant. A file of that name is ``./default``, or a ``Path``."""
-    return weights is None or (isinstance(weights, str) and weights in {DEFAULT, *read_registry(folder())})
+    return weights is None or (isinstance(weights, str) and weights in {*NAMES, *read_registry(folder())})
 
 
 def described(weights: str | Path | None) -> str:
@@ -102,9 +103,11 @@ def load(weights: str | Path | None = None) -> NativeWeights:
     resource = None if entry is None else folder() / entry.file
     if entry is None or resource is None or not resource.is_file():
         where = "are not in" if entry is None else f"are missing from ({entry.file})"
+        others = ", ".join(sorted(read_registry(folder()).keys() - {name}))
         raise WeightsError(
             f"the weights {name!r} {where} this installation of jaxcolor {jaxcolor.__version__}; install one that has "
-            "them, or give a .safetensors file of yours (jaxcolor colorize -w FILE, Colorizer.from_pretrained(FILE))"
+            f"them, {f'take others ({others}), ' if others else ''}or give a .safetensors file of yours "
+            "(jaxcolor colorize -w FILE, Colorizer.from_pretrained(FILE))"
         )
     with importlib.resources.as_file(resource) as path:
         found = _sha256(path)

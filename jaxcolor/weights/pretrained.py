@@ -13,7 +13,7 @@ from jaxcolor.config import Config, ConfigError, ModelConfig
 from jaxcolor.config_io import setting_differences, to_dict
 from jaxcolor.data.types import Source
 from jaxcolor.models.backbone import parameter_type
-from jaxcolor.weights import native, reference, vgg16
+from jaxcolor.weights import narrowing, native, reference, vgg16
 from jaxcolor.weights.locate import find_weights, leads_to_run
 from jaxcolor.weights.native import NativeWeights
 
@@ -32,8 +32,8 @@ class Pretrained(NamedTuple):
 def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
     """The weights that ``config.start_from`` names, as trees of the config's model.
 
-    The settings of ``model.fusion`` concern the tree ``fusion`` alone: with others, ``full`` and ``instance`` are taken
-    all the same, and ``fusion`` is not used.
+    The settings of ``model.fusion`` and of crops concern the tree ``fusion`` alone: with others, ``full`` and
+    ``instance`` are taken all the same, and ``fusion`` is not used.
 
     Args:
       config: of the run.
@@ -49,6 +49,9 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
     named = path.name
     if vgg16.is_named(config.start_from) and config.start_form == "auto":
         loaded = vgg16.load(config, source)
+    elif narrowing.is_named(config.start_from):
+        named = config.start_from
+        loaded = narrowing.load(named, config.model)
     elif path.suffix == ".pth" or (path.is_dir() and not leads_to_run(path)):
         loaded = _from_reference(path, config)
     elif config.start_form != "auto":
@@ -83,7 +86,7 @@ def _differences(tree: str, theirs: ModelConfig, ours: ModelConfig) -> list[str]
     if parameter_type(theirs) == parameter_type(ours):
         same["compute_dtype"] = ours.compute_dtype
     if tree != "fusion":
-        same["fusion"] = ours.fusion
+        same |= {"fusion": ours.fusion, "crop_context": ours.crop_context, "crop_least": ours.crop_least}
     return setting_differences(to_dict(dataclasses.replace(theirs, **same)), to_dict(ours))
 
 

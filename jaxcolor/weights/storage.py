@@ -1,6 +1,6 @@
 """How a weights file stores its arrays: as they are, or large kernels in 8 or 6 bits.
 
-In ``int8`` and ``int6`` storage a kernel x of at least ``LEAST`` numbers is stored as
+In ``int8`` and ``int6`` storage a kernel x of at least ``least.in_8`` numbers is stored as
 
     q = round(x / s), from -m to m, m = 127 or 31,    with a scale s for each channel,
 
@@ -9,9 +9,10 @@ are the outputs and inputs of a convolution, or inputs and outputs of a transpos
 bits it is the one of ``_SHARES`` of it with the least squared error, which cuts a few large numbers. The scales are
 float32, in an array of their own, ``scale/<name of the kernel>``, whose shape is that of the kernel with 1 for all
 other axes, so that x = q * s. In 6 bits four q of the last axis lie in three bytes; kernels whose last axis is no
-multiple of 4 are stored in 8. Everything else (biases, norms, statistics, whose values range too widely for 16 bits,
-and small kernels, among them the first layer, whose rounding costs 0.8 dB: docs/weights.md) stays as it is, less than
-1% of the numbers.
+multiple of 4 are stored in 8. A fusion strategy's kernels are small but many: they are stored in 8 bits from
+``least.in_8_of_fusion`` numbers on. Everything else (biases, norms, statistics, whose values range too widely for 16
+bits, and small kernels, among them the first layer, whose rounding costs 0.8 dB: docs/weights.md) stays as it is, less
+than 1% of the numbers. Reading asks the types of the arrays alone, so each file may have limits of its own.
 
 Rounding is the only loss; what was stored and read once is stored again without another.
 """
@@ -32,11 +33,25 @@ STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 SCALE = "scale"
 """What the names of scales begin with."""
-LEAST = 100_000
-"""Numbers of the smallest kernel that is stored in few bits."""
 
-LEAST_6 = 1_000_000
-"""Numbers of the smallest kernel that is stored in 6 bits; smaller ones lie where pictures are large, and cost more."""
+
+class Least(NamedTuple):
+    """Numbers of the smallest kernel that is stored in few bits."""
+
+    in_8: int = 100_000
+    in_6: int = 1_000_000
+    """In ``int6`` storage; smaller ones lie where pictures are large, and cost more."""
+    in_8_of_fusion: int = 2_000
+    """Of a fusion strategy, whose weight maps an error of half a percent hardly changes."""
+
+
+LEAST = Least()
+"""For the network at width 1."""
+LEAST_OF_NARROW = Least(in_8=10_000, in_6=100_000)
+"""At half of the width: much the same layers in 8 bits as at width 1, and more in 6."""
+
+_FUSION = "fusion/params/fuse_"
+"""What the names of a fusion strategy's arrays begin with."""
 
 _LEVELS: Mapping[Storage, int] = {"int8": 127, "int6": 31}
 _SHARES: Mapping[Storage, tuple[float, ...]] = {
@@ -96,19 +111,22 @@ def _three_to_four(packed: UInt8[np.ndarray, "*shape bytes"]) -> Int8[np.ndarray
     return (values.astype(np.int16) - 32).astype(np.int8).reshape(*packed.shape[:-1], -1)
 
 
-def pack(arrays: Mapping[str, np.ndarray], storage: Storage) -> dict[str, np.ndarray]:
+def pack(arrays: Mapping[str, np.ndarray], storage: Storage, least: Least | None = None) -> dict[str, np.ndarray]:
     """Name in the file -> array as the file stores it; scales come last.
 
     Args:
       arrays: name -> float32 array, finite.
       storage: how.
+      least: which kernels are large enough; None: ``LEAST``.
     """
     if storage == "float":
         return dict(arrays)
+    least = LEAST if least is None else least
     packed, scales = dict(arrays), {}
     for name, array in arrays.items():
-        if name.rpartition("/")[2] == "kernel" and array.ndim >= 2 and array.size >= LEAST:
-            fits = array.size >= LEAST_6 and array.shape[-1] % 4 == 0
+        in_8 = least.in_8_of_fusion if name.startswith(_FUSION) else least.in_8
+        if name.rpartition("/")[2] == "kernel" and array.ndim >= 2 and array.size >= in_8:
+            fits = array.size >= least.in_6 and array.shape[-1] % 4 == 0
             own: Storage = storage if fits else "int8"
             values, scales[f"{SCALE}/{name}"] = quantize(array, own)
             packed[name] = values if own == "int8" else _four_in_three(values)

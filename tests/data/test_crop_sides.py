@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxcolor.batch import split_by_side
-from jaxcolor.boxes import crop_sides
+from jaxcolor.boxes import CropContext, crop_boxes, crop_sides
 from jaxcolor.config import Config, ConfigError, DataConfig
 from jaxcolor.config_io import from_dict
 from jaxcolor.data.collate import CropPlaces, collate, crop_places
@@ -180,6 +180,16 @@ def test_the_loader_cuts_each_box_at_its_side_and_counts():
     crop = photos[0].image.crop(tuple(box)).resize((8, 8), Image.Resampling.BILINEAR)
     smallest = split_by_side(batch.crop_to_image, batch.crops, 2)[2]
     assert any((batch.smaller_crops[1][k] == np.asarray(crop)).all() for k in np.flatnonzero(smallest == 0))
+
+
+def test_the_loader_chooses_sides_by_what_crops_show():
+    photos, config = source(1), DataConfig(crop_sides=SIDES, max_crops_per_image=9.0, threads=0)
+    context = CropContext(1.0)
+    with eval_batches(photos, config, side=32, batch_size=1, context=context) as batches:
+        loaded = next(batches)
+    cut = crop_boxes(photos[0].boxes.astype(np.int32), (64, 48), context)
+    assert loaded.crops_by_side == tuple((s, int((crop_sides(cut, SIDES) == s).sum())) for s in reversed(SIDES))
+    assert loaded.crops_by_side != tuple((s, SEEN_AT[:3].count(s)) for s in reversed(SIDES))
 
 
 def test_stage_instance_has_a_place_for_every_photo():

@@ -261,7 +261,7 @@ def test_missing_packages_and_files(tmp_path, monkeypatch):
         path.write_bytes(b"x")
         with pytest.raises(DetectorError, match=rf"pip install 'jaxcolor\[detect-{extra}\]'"):
             DetectorSpec(str(path)).open()
-        with pytest.raises(DetectorError, match="--weights w: is for maskrcnn"):
+        with pytest.raises(DetectorError, match="--weights w: is for own, maskrcnn"):
             DetectorSpec(str(path), weights="w").open()
 
 

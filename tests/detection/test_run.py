@@ -282,7 +282,7 @@ class TestDetectors:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("yolo", "no such detector; it is a .tflite or .onnx file, maskrcnn_resnet50_fpn or"),
+            ("yolo", "no such detector; it is own, a .tflite or .onnx file, maskrcnn_resnet50_fpn or"),
             ("no.such:thing", "cannot be imported: No module named 'no'; is its folder in PYTHONPATH"),
             ("tests.detection.toy:gone", "no 'gone' in 'tests.detection.toy'"),
             ("tests.detection.toy:", "no '' in"),

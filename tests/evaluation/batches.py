@@ -8,7 +8,7 @@ from PIL import Image
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.collate import collate
-from jaxcolor.data.eval_targets import EvalTargets
+from jaxcolor.data.eval_targets import EvalTargets, boxes_of_crops
 from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.data.types import Example
 from jaxcolor.evaluation.metrics.registry import builtin
@@ -43,7 +43,9 @@ def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo:
     size = np.full((len(examples), 2), side, np.int32)
     # The annotated objects are the boxes themselves.
     objects = tuple(np.zeros((0, 4), np.int32) if e is None else e.level_boxes[:, 0] for e in examples)
-    targets = EvalTargets(batch.full_rgb, size, objects, 0)
+    annotated = np.array([e is not None for e in examples])
+    boxes = boxes_of_crops(batch, examples, objects, device_count)
+    targets = EvalTargets(batch.full_rgb, size, objects, 0, annotated, objects, boxes)
     return LoadedBatch(batch, names, dropped_crops=0, skipped=(), gray_photos=0, compared=targets)
 
 

@@ -8,6 +8,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from jaxcolor import color, resample
+from jaxcolor.boxes import level_boxes
 from jaxcolor.config import EvalConfig, ModelConfig
 from jaxcolor.data.loader import LoadedBatch
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
@@ -164,6 +165,63 @@ def test_an_object_that_no_crop_shows_has_no_instance_score(variables: dict[str,
     assert not np.isnan(found.objects.scores["fused"]["psnr"]).any()
     quiet = Predictors([Checkpoint("", MODEL, variables)], devices, controls=False)
     assert not quiet.has_instance
+
+
+def evaluated(variables: dict[str, Any], batch: LoadedBatch) -> Results:
+    devices = Devices.all("shard_map", jax.devices()[:1])
+    predictors = Predictors([Checkpoint("", MODEL, variables)], devices, controls=True)
+    return evaluate(Evaluator(predictors, Scorer(EvalConfig(metrics=""), SIDE, devices), devices), [batch])
+
+
+def test_without_annotations_the_boxes_in_use_are_measured(variables: dict[str, Any], results: Results) -> None:
+    (batch,) = batches(8, 1)
+    assert batch.compared is not None
+    nobody = tuple(boxes[:0] for boxes in batch.compared.objects)
+    bare = batch.compared._replace(objects=nobody, annotated=np.zeros(8, bool))
+    found = evaluated(variables, batch._replace(compared=bare))
+    assert not found.objects.annotated
+    assert "missed" not in found.facets
+    assert "there are no annotated ones" in found.protocol["objects_measured"]
+    np.testing.assert_array_equal(found.objects.boxes, results.objects.boxes)
+    for system, scores in results.objects.scores.items():
+        np.testing.assert_array_equal(found.objects.scores[system]["psnr"], scores["psnr"])
+    # Where some photos are annotated, only annotated objects count.
+    first = bare._replace(objects=(batch.compared.objects[0], *nobody[1:]), annotated=np.arange(8) == 0)
+    some = evaluated(variables, batch._replace(compared=first))
+    assert some.objects.annotated
+    assert some.objects.photo.tolist() == [0]
+    assert some.objects.sides.tolist() == [18]
+
+
+def test_objects_are_where_their_boxes_are_whatever_the_crops_show(variables: dict[str, Any], results: Results) -> None:
+    """Crops that show more than their boxes: the same objects are measured, of the same pixels."""
+    (batch,) = batches(8, 1)
+    index = np.asarray(batch.batch.crop_to_image)
+    wide = np.where((index >= 0)[:, None, None], level_boxes(np.array([[0, 0, SIDE, SIDE]]), (SIDE, SIDE), SIDE), 0)
+    found = evaluated(variables, batch._replace(batch=batch.batch._replace(level_boxes=wide)))
+    np.testing.assert_array_equal(found.objects.boxes, results.objects.boxes)
+    for system in ("gray", "full"):
+        np.testing.assert_array_equal(found.objects.scores[system]["psnr"], results.objects.scores[system]["psnr"])
+        for metric in ("psnr_objects", "psnr_background"):
+            np.testing.assert_array_equal(found.scores[system][metric], results.scores[system][metric])
+    alone, before = (of.objects.scores["instance"]["psnr"] for of in (found, results))
+    assert not np.isnan(alone).any()
+    assert (alone != before).all()
+
+
+def test_what_fills_up_a_batch_changes_no_object(variables: dict[str, Any], results: Results) -> None:
+    (batch,) = batches(8, 1)
+    crops, photos = batch.batch.crop_to_image < 0, ~batch.batch.is_real
+    assert crops.any()
+    assert photos.any()
+    rng = np.random.default_rng(0)
+    noisy = batch.batch._replace(full_rgb=batch.batch.full_rgb.copy(), crop_rgb=batch.batch.crop_rgb.copy())
+    noisy.full_rgb[photos] = rng.integers(0, 256, noisy.full_rgb[photos].shape)
+    noisy.crop_rgb[crops] = rng.integers(0, 256, noisy.crop_rgb[crops].shape)
+    assert batch.compared is not None
+    found = evaluated(variables, batch._replace(batch=noisy, compared=batch.compared._replace(rgb=noisy.full_rgb)))
+    for system, scores in results.objects.scores.items():
+        np.testing.assert_allclose(found.objects.scores[system]["psnr"], scores["psnr"], atol=1e-4)
 
 
 def assert_close(found: Results, expected: Results) -> None:

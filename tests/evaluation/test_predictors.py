@@ -15,7 +15,7 @@ from jaxcolor.config import Config, DataConfig, EvalConfig
 from jaxcolor.data.types import DataError
 from jaxcolor.evaluation.metrics import fid, inception, lpips
 from jaxcolor.evaluation.predictions import Predictions, parse_named
-from jaxcolor.evaluation.predictors import Checkpoint, check_names
+from jaxcolor.evaluation.predictors import CONTROLS, Checkpoint, check_names
 from jaxcolor.evaluation.results import Results
 from jaxcolor.evaluation.run import compare, evaluate_files
 from jaxcolor.evaluation.scorer import OBJECTS_PER_GROUP, Scorer, Truth, choose, score
@@ -106,6 +106,23 @@ def test_an_object_as_large_as_the_photo_is_the_photo(folder: Path, variables: d
         scores = found.objects.scores[system]
         np.testing.assert_allclose(scores["psnr"][::2], found.scores[system]["psnr"], rtol=1e-5)
         np.testing.assert_allclose(scores["ssim"][::2], found.scores[system]["ssim"], rtol=1e-4)
+
+
+def test_photos_without_annotations_are_measured_in_the_boxes_in_use(folder: Path, variables: dict[str, Any]) -> None:
+    plain = config(folder)
+    data = dataclasses.replace(plain.eval.data, truth_boxes_path="")
+    found = compare(
+        dataclasses.replace(plain, eval=dataclasses.replace(plain.eval, data=data)),
+        [Checkpoint("", MODEL, variables)],
+    )
+    assert not found.objects.annotated
+    assert found.objects.photo.tolist() == [0]
+    # 4 to 20 of 48 pixels across are 2 to 13 of 32; 4 to 30 of 36 down are 3 to 26.
+    assert found.objects.boxes.tolist() == [[2, 3, 11, 23]]
+    assert list(found.objects.scores) == ["gray", "full", "instance", "fused", *CONTROLS]
+    assert found.objects.with_crop.tolist() == [True]
+    metrics = found.to_metrics()
+    assert metrics["objects_with_crop"]["objects_by_size"] == metrics["objects_by_size"] == {"below 16": 1}
 
 
 def test_an_object_is_cut_out_and_magnified(variables: dict[str, Any]) -> None:

@@ -4,16 +4,18 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
+from jaxcolor.evaluation.objects import Objects
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
-from jaxcolor.evaluation.results import Objects, Results, _csv, strict
+from jaxcolor.evaluation.results import Results, _csv, strict
 from jaxcolor.evaluation.statistics import mean_over_objects, mean_over_photos
 from jaxcolor.evaluation.table_formats import latex, markdown
-from jaxcolor.evaluation.tables import columns, tables
+from jaxcolor.evaluation.tables import columns, footnotes, tables
 from tests.evaluation.batches import BASIC
 
 
@@ -87,8 +89,8 @@ def test_the_tables_show_systems_controls_gains_and_what_was_left_out() -> None:
     assert cells["fused \N{MINUS SIGN} other crops"] == "+6.00"
     assert "2 photos, 2 with boxes; at 32x32 pixels" in text
     assert "3 crops did not fit" in text
-    assert "PSNR above 100 dB counts as that much in means (1 times)" in text
-    assert "1 photos had no other photo's crops" in text
+    assert "PSNR above 100 dB counts as that much in means (1 time)" in text
+    assert "1 photo had no other photo's crops" in text
     assert "21.00 (20.00 … 22.00)" in markdown(metrics, intervals=True)
 
 
@@ -127,7 +129,7 @@ def test_colorless_photos_are_counted_and_left_out_of_a_mean_of_their_own() -> N
     assert metrics["full"]["per_object"]["without_colorless"]["psnr"] == 11
     assert metrics["full"]["per_object"]["psnr_capped"]["psnr"] == 1
     text = markdown(metrics)
-    assert "1 of 3 photos have no color (mean chroma below 2)" in text
+    assert "1 of 3 photos without color (mean chroma below 2): " in text
     for title, numbers in (
         ("PSNR, whole picture", "48.00 22.00 24.00"),
         ("PSNR, each annotated object", "40.67 11.00 12.00"),
@@ -163,7 +165,21 @@ def test_objects_by_size_and_the_instance_network_alone() -> None:
     sizes = found["PSNR of objects by size on the canvas"]
     assert [column.title for column in sizes.columns] == ["below 16 (1)", "16 to 32 (1)", "128 and above (1)"]
     assert [cell.text for cell in sizes.rows[1].cells] == ["9.00", "\N{EN DASH}", "59.00"]
-    assert "the 2 of 3 annotated objects that a crop shows" in markdown(metrics)
+    # All over the two objects that the instance network says something of.
+    shown = found["PSNR of the objects that a crop shows"]
+    assert [column.title for column in shown.columns] == ["all (2)", "below 16 (1)", "128 and above (1)"]
+    cells = {row.name: [cell.text for cell in row.cells] for row in (*shown.rows, *shown.gains)}
+    assert cells["gray"] == ["35.00", "10.00", "60.00"]
+    assert cells["instance"] == ["34.00", "9.00", "59.00"]
+    assert cells["fused_minus_instance"] == ["+2.00"] * 3
+    text = markdown(metrics)
+    assert "the 2 of 3 objects that a crop shows" in text
+    assert "3 annotated objects." in text
+    used = dataclasses.replace(results, objects=results.objects._replace(annotated=False)).to_metrics()
+    assert "Each box in use by itself" in [table.title for table in tables(used)]
+    assert "3 objects, the boxes in use." in markdown(used)
+    # The paper's Table 2 is of annotated objects.
+    assert markdown(used).count("(published)") < text.count("(published)")
 
 
 def full_results() -> Results:
@@ -202,14 +218,20 @@ def test_other_systems_objects_and_colorfulness() -> None:
     assert (metrics["gray"]["fid"], metrics["truth"]["colorfulness_hs"]) == (12.5, 22)
 
 
+def as_in_the_paper(metrics: dict[str, Any]) -> dict[str, Any]:
+    """As if the paper's photos had been measured at the paper's size."""
+    return metrics | {"photos": 5000, "protocol": metrics["protocol"] | {"size": "canvas", "canvas": 256}}
+
+
 def test_tables_name_what_is_published_and_what_is_missing() -> None:
-    metrics = full_results().to_metrics()
+    metrics = as_in_the_paper(full_results().to_metrics())
     assert [table.title for table in tables(metrics)] == [
         "Whole picture",
         "PSNR, whole picture",
         "Colorfulness",
         "Each annotated object by itself",
         "PSNR, each annotated object",
+        "As DDColor's authors measured",
     ]
     text = markdown(metrics)
     (su,) = [line for line in text.split("\n\n")[1].splitlines() if line.startswith("| Su et al. 2020 (published)")]
@@ -218,14 +240,46 @@ def test_tables_name_what_is_published_and_what_is_missing() -> None:
     # The paper does not say which network, so its LPIPS stands in no column of ours.
     assert said["LPIPS alex"] == "\N{EN DASH}"
     assert said["LPIPS (paper, network not said)"] == "0.125"
-    assert "theirs: no picture of 1 photos, which miss in its row (p_1)." in text
+    assert "theirs: no picture of 1 photo, missing in its row (p_1)." in text
     whole = text.split("\n\n")[1]
     assert re.search(r"\| gray +\| +25\.00 \| +0\.6000 \| +0\.2000 \| +12\.50 \| +\u2013 \|", whole)
 
 
+@pytest.mark.parametrize(
+    "other", [{"photos": 119}, {"canvas": 64}, {"size": "native"}], ids=["photos", "canvas", "native size"]
+)
+def test_published_rows_stand_beside_comparable_protocols_only(other: dict[str, Any]) -> None:
+    """Elsewhere they are in a footnote, which says what is not the same; DDColor's are a table of their own."""
+    metrics = as_in_the_paper(full_results().to_metrics())
+    assert sum(len(table.published) for table in tables(metrics)[:-1]) == 8
+    photos = other.pop("photos", 5000)
+    metrics = metrics | {"photos": photos, "protocol": metrics["protocol"] | {"compared_at": "as it is"} | other}
+    found = tables(metrics)
+    assert not any(table.published for table in found[:-1])
+    assert not any("paper" in column.title for table in found for column in table.columns)
+    (note,) = [note for note in footnotes(metrics) if note.startswith("The paper's numbers are of 5,000 photos at 256")]
+    assert f"do not stand beside these ({photos:,} photos; as it is): Zhang et al. 2017: 26.823 dB" in note
+    assert any("annotated objects the paper prints" in note and "29.522 dB" in note for note in footnotes(metrics))
+    for comparable in (metrics, as_in_the_paper(metrics)):
+        again = tables(comparable)[-1]
+        assert (again.title, again.rows) == ("As DDColor's authors measured", ())
+        assert [cell.text for cell in again.published[1].cells] == ["23.38", "27.45", "\N{EN DASH}", "\N{EN DASH}"]
+        assert any("The paper's PSNR is on another scale" in note for note in footnotes(comparable))
+
+
+def test_nothing_is_published_of_other_photos() -> None:
+    metrics = full_results().to_metrics()
+    metrics = metrics | {"protocol": metrics["protocol"] | {"published": ""}}
+    assert not any(table.published for table in tables(metrics))
+    assert "paper" not in markdown(metrics)
+    metrics = as_in_the_paper(metrics) | {"photos": 20_500}
+    metrics["protocol"]["published"] = "places205"
+    assert [len(table.published) for table in tables(metrics)] == [4, 0, 0, 0, 0]  # of objects there are none
+
+
 def test_latex_is_balanced_and_escaped() -> None:
     text = latex(full_results().to_metrics())
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 5
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 6
     assert r"p\_1" in text
     assert r"$\uparrow$" in text
     assert r"LPIPS alex $\downarrow$" in text

@@ -88,6 +88,18 @@ def test_pictures_and_what_was_measured(made: list[Fake], tmp_path: Path) -> Non
     assert list((tmp_path / "tensorboard" / "full").iterdir())
 
 
+def test_stages_share_one_chart_in_tensorboard(tmp_path: Path) -> None:
+    """A run of TensorBoard each, and in all of them the same tags: what is drawn in one chart."""
+    for stage in ("full", "instance"):
+        with Logs(tmp_path, Config(), stage, 0) as logs:
+            logs.write(1, {"loss": 1.0})
+            logs.text("config", "said")
+        (events,) = (tmp_path / "tensorboard" / stage).iterdir()
+        written = events.read_bytes()
+        assert b"\x0a\x04loss" in written  # a field of protobuf: the whole tag
+        assert stage.encode() not in written
+
+
 def test_one_that_fails_is_left_out_and_training_goes_on(
     made: list[Fake], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,7 +89,7 @@ def test_samples_and_their_sheet(
     assert (out / "b.samples.png").exists()
     assert (out / "b.png").stat().st_mtime_ns == before
     assert run(weights, out, photos / "b.png", "--samples=3", "--seed=1") == 0
-    assert f"1 of 1 photos are in {out} already: skipped" in capsys.readouterr().err
+    assert f"1 of 1 photo is in {out} already: skipped" in capsys.readouterr().err
 
 
 def test_boxes_that_are_no_use_are_counted(

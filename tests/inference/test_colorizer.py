@@ -60,6 +60,18 @@ def colourfulness(rgb: np.ndarray) -> int:
     return int((rgb.max(axis=-1).astype(int) - rgb.min(axis=-1)).max())
 
 
+def test_arrays_that_trees_share_are_on_the_device_once() -> None:
+    """Colors are those of trees of their own."""
+    trees = calm()
+    apart = {**trees, "instance": jax.tree.map(np.copy, trees["full"])}
+    shared = Colorizer(CONFIG, {**trees, "instance": trees["full"]})
+    leaves = [jax.tree.leaves(shared.variables[tree]) for tree in ("full", "instance", "fusion")]
+    assert [id(leaf) for leaf in leaves[0]] == [id(leaf) for leaf in leaves[1]]
+    assert not {id(leaf) for leaf in leaves[0]} & {id(leaf) for leaf in leaves[2]}
+    given, boxes = gray_photo(33, 47), [[3, 4, 30, 31]]
+    np.testing.assert_array_equal(shared(given, boxes), Colorizer(CONFIG, apart)(given, boxes))
+
+
 SIZES = [(33, 47), (7, 5), (1, 40), (40, 1), (1, 1), (200, 31), (32, 32)]
 
 
@@ -260,7 +272,7 @@ class TestCommand:
         assert self.run(weights, out, photos, "--missing-boxes=none") == 0
         captured = capsys.readouterr()
         assert f"3 photos colored into {out}" in captured.out
-        assert "1 of 3 photos have no entry for boxes" in captured.err
+        assert "1 of 3 photos has no entry for boxes" in captured.err
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png", "c.png"]
         given = np.asarray(Image.open(photos / "a.png").convert("RGB"))
         expected = colorizer(given, [[3, 3, 30, 25]])
@@ -312,7 +324,7 @@ class TestCommand:
         boxes = (tmp_path / "photos_bbox").rename(tmp_path / "elsewhere")
         photo_a = photos / "a.png"
         assert self.run(weights, tmp_path / "full", photo_a) == 0
-        assert "1 of 1 photos have no entry for boxes" in capsys.readouterr().err
+        assert "1 of 1 photo has no entry for boxes" in capsys.readouterr().err
         assert self.run(weights, tmp_path / "fused", photo_a, "--boxes", boxes) == 0
         full, fused = ((tmp_path / kind / "a.png").read_bytes() for kind in ("full", "fused"))
         assert full != fused
@@ -339,7 +351,7 @@ class TestCommand:
         (out / "a.png").write_text("mine")
         assert self.run(weights, out, photos / "b.jpg", photos / "a.png") == 0
         captured = capsys.readouterr()
-        assert f"1 of 2 photos are in {out} already: skipped; --force colors them again" in captured.err
+        assert f"1 of 2 photos is in {out} already: skipped; --force colors them again" in captured.err
         assert captured.out == f"1 photo colored into {out}\n"
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png"]
         assert (out / "a.png").read_text() == "mine"
@@ -363,7 +375,7 @@ class TestCommand:
             (["photos", "no_such.png"], "no_such.png: no such photo or folder"),
             (
                 ["empty"],
-                "empty: no photos here (.jpg, .jpeg, .jpe, .jfif, .png, .bmp, .webp, .tif, .tiff, .gif, .pgm, .ppm)",
+                "empty: no photos here (.jpg, .jpeg, .jpe, .jfif, .png, .bmp, .webp, .tif, .tiff, .gif, .pgm, .ppm",
             ),
             (["photos", "--batch=0"], "--batch 0: both must be at least 1"),
             (["photos", "--boxes-per-photo=0"], "--boxes-per-photo 0"),

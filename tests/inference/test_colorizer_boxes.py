@@ -33,7 +33,7 @@ def colour(photos, monkeypatch, tmp_path):
             given["ab"[picture[0, 0, 0]]] = None if corners is None else corners.tolist()
         return pictures
 
-    fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=many)
+    fake = Mock(spec=module.Colorizer, uses_boxes=True, finds_boxes=False, iterate=many)
     monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
 
     def run(boxes=None, missing_boxes="none"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxcolor import Colorizer, Hint
+from jaxcolor.boxes import CropContext
 from jaxcolor.cli.parsing import whole_numbers
 from jaxcolor.data.collate import CropPlaces
 from jaxcolor.inference.photos import Prepared, prepare
@@ -34,10 +35,14 @@ def colorizer() -> Colorizer:
     return Colorizer(CONFIG, trees(), crop_sides=SIDES)
 
 
-def prepared(boxes: Any, sides: tuple[int, ...] = SIDES, hints: Any = ()) -> Prepared:
-    return prepare(
-        PHOTO, boxes, None, hints, where="photo", side=32, boxes_per_photo=8, with_crops=True, crop_sides=sides
-    )
+def prepared(
+    boxes: Any,
+    sides: tuple[int, ...] = SIDES,
+    hints: Any = (),
+    context: CropContext = CropContext(),  # noqa: B008 (immutable)
+) -> Prepared:
+    settings: dict[str, Any] = {"side": 32, "boxes_per_photo": 8, "with_crops": True}
+    return prepare(PHOTO, boxes, None, hints, where="photo", context=context, crop_sides=sides, **settings)
 
 
 def ab_of(colorizer: Colorizer, boxes: Any, sides: tuple[int, ...] = SIDES) -> np.ndarray:
@@ -79,6 +84,19 @@ def test_hints_reach_the_crop_of_their_object(colorizer: Colorizer) -> None:
         for mask in masks:
             shown = np.flatnonzero(mask.any(axis=(1, 2, 3))).tolist()
             assert shown == ([rank] if mask.shape[1] == side else [])
+
+
+def test_a_crop_with_context_is_seen_at_the_side_that_holds_all_of_it(colorizer: Colorizer) -> None:
+    """Boxes of 8 x 8 and 16 x 16 show 16 x 16 and 32 x 32; a hint lies where the crop shows its place."""
+    boxes = [[20, 20, 28, 28], [60, 24, 76, 40]]
+    assert [len(crop) for crop in prepared(boxes).example.crop_rgb] == [8, 16]
+    hinted = prepared(boxes, hints=[Hint(17.5, 17.5, "#ff0000", 0.5)], context=CropContext(1.0))
+    assert [len(crop) for crop in hinted.example.crop_rgb] == [16, 32]
+    np.testing.assert_array_equal(hinted.example.crop_rgb[0], PHOTO[16:32, 16:32])
+    _, given = colorizer._predictor._inputs([hinted], [hinted.hints])
+    assert given is not None
+    assert np.argwhere(given.smaller[0].mask[0, ..., 0]).tolist() == [[1, 1]]
+    assert not given.crop.mask.any()
 
 
 def test_few_programs_serve_all_numbers_of_boxes() -> None:

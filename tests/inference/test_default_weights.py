@@ -86,6 +86,22 @@ def test_an_installation_without_weights(package: Path, photos: Path, capsys: py
     assert names(photos) == ["a.png", "b.jpg", "c.png"]
 
 
+def test_fast_weights_by_name(package: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``fast`` is a name wherever weights are named, also where the installation has none; then one line says so."""
+    with pytest.raises(WeightsError, match=r"the weights 'fast' are not in .*take others \(default\), or give"):
+        Colorizer.from_pretrained("fast")
+    assert colorize("photos/a.png", "--weights=fast") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("jaxcolor colorize: the weights 'fast' are not in this installation")
+    other = dataclasses.replace(CONFIG, width=0.03125)
+    native.save(package / "fast.safetensors", other, {"full": variables(other)["full"]})
+    packaged.register(package, "fast", "fast.safetensors")
+    assert colorize("photos/a.png", "--weights=fast") == 0
+    with Image.open(photos / "a_color.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), Colorizer.from_pretrained("fast")(gray_photo(0)))
+        assert (np.asarray(image) != Colorizer.from_pretrained()(gray_photo(0))).any()
+
+
 def test_one_photo(package: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (photos / "a.png").read_bytes()
     assert colorize("photos/a.png") == 0
@@ -97,7 +113,7 @@ def test_one_photo(package: Path, photos: Path, capsys: pytest.CaptureFixture[st
     with Image.open(photos / "a_color.png") as image:
         np.testing.assert_array_equal(np.asarray(image), Colorizer.from_pretrained()(gray_photo(0)))
     assert colorize("photos/a.png") == 0
-    assert "1 of 1 photos are colored already: skipped; --force colors them again" in capsys.readouterr().err
+    assert "1 of 1 photo is colored already: skipped; --force colors them again" in capsys.readouterr().err
 
 
 def test_results_are_no_photos(package: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

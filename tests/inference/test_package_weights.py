@@ -1,11 +1,33 @@
 """The weights that come with the package, on the demo's photographs, against the numbers that they had at first."""
 
+import importlib.resources
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxcolor import Colorizer
 from jaxcolor.demo_photos import FOLDER
+from jaxcolor.weights import packaged
+
+NAMES = ("astronaut", "rocket", "chelsea")
+
+
+@pytest.fixture(scope="module")
+def fast() -> Colorizer:
+    if packaged.FAST not in packaged.read_registry(packaged.folder()):
+        pytest.skip("this package has no fast weights")
+    return Colorizer.from_pretrained("fast")
+
+
+def psnr(result: np.ndarray, other: np.ndarray) -> float:
+    """In dB, of 8-bit pictures."""
+    return float(10 * np.log10(255**2 / np.square(result.astype(np.float64) - other).mean()))
+
+
+def photograph(name: str) -> np.ndarray:
+    with Image.open(FOLDER / f"{name}.jpg") as image:
+        return np.asarray(image.convert("RGB"))
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +40,35 @@ def colorizer() -> Colorizer:
 )
 def test_colors_of_photographs(colorizer: Colorizer, name: str, safe: float, vivid: float) -> None:
     """PSNR at the photo's own size; the truth's own colors are not read but for their L*."""
-    with Image.open(FOLDER / f"{name}.jpg") as image:
-        truth = np.asarray(image.convert("RGB"))
+    truth = photograph(name)
     for strength, expected in ((0, safe), (0.75, vivid)):
-        result = colorizer(truth, vivid=strength)
-        psnr = 10 * np.log10(255**2 / np.square(result.astype(np.float64) - truth).mean())
-        assert psnr == pytest.approx(expected, abs=0.05)
+        assert psnr(colorizer(truth, vivid=strength), truth) == pytest.approx(expected, abs=0.05)
+
+
+def test_fast_colors_are_near_the_default_ones(colorizer: Colorizer, fast: Colorizer) -> None:
+    """They are distilled from them: nearer to them than gray is, on the whole, and hardly farther from the truth."""
+    rows = []
+    for name in NAMES:
+        truth = photograph(name)
+        gray, wide, narrow = colorizer(truth, saturation=0), colorizer(truth, vivid=0), fast(truth, vivid=0)
+        rows.append((psnr(gray, wide), psnr(narrow, wide), psnr(wide, truth), psnr(narrow, truth)))
+    of_gray, near, wide_to_truth, narrow_to_truth = np.mean(rows, axis=0)
+    assert near > of_gray + 1
+    assert narrow_to_truth > wide_to_truth - 1
+
+
+def test_fast_weights_are_small(fast: Colorizer) -> None:
+    entry = packaged.read_registry(packaged.folder())[packaged.FAST]
+    assert fast.config.width <= 0.5
+    assert fast.config.side == 256
+    assert fast.has_classes
+    with importlib.resources.as_file(packaged.folder() / entry.file) as path:
+        assert path.stat().st_size <= 12e6
+
+
+def test_all_weights_are_below_40_megabytes() -> None:
+    with importlib.resources.as_file(packaged.folder()) as folder:
+        assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 40e6
 
 
 def test_they_are_safe_unless_told_otherwise(colorizer: Colorizer) -> None:

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.data.types import DataError
-from jaxcolor.inference.photos import check_photos, prepare, read_photo
+from jaxcolor.boxes import CropContext
+from jaxcolor.data.types import Boxes, DataError
+from jaxcolor.inference.photos import check_photos, prepare, prepare_all, read_photo
 from tests.small import photo
 
 RGB = photo(np.random.default_rng(0), 6, 9)
 GRAY = RGB[..., 0]
 THREE_GRAY = np.repeat(GRAY[..., None], 3, axis=-1)
+SETTINGS: dict[str, Any] = {"side": 16, "context": CropContext(), "boxes_per_photo": 8, "with_crops": True}
 
 
 @pytest.fixture
@@ -119,13 +121,41 @@ def test_several_photos(given: Any) -> None:
 )
 def test_boxes_and_scores_of_another_form(boxes: Any, scores: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        prepare(RGB, boxes, scores, None, where="photo 3", side=16, boxes_per_photo=8, with_crops=True)
+        prepare(RGB, boxes, scores, None, where="photo 3", **SETTINGS)
 
 
 @pytest.mark.parametrize("boxes", [None, [], (), np.zeros((0, 4)), jnp.zeros((0, 4)), [[0, 0, 5, 5]], jnp.ones((2, 4))])
 def test_boxes_of_any_kind(boxes: Any) -> None:
-    prepared = prepare(GRAY, boxes, None, None, where="photo", side=16, boxes_per_photo=8, with_crops=True)
+    prepared = prepare(GRAY, boxes, None, None, where="photo", **SETTINGS)
     assert prepared.given == (0 if boxes is None else len(boxes))
+
+
+def test_crops_show_the_context_of_their_boxes() -> None:
+    prepared = prepare(RGB, [[3, 2, 5, 4]], None, None, where="photo", **SETTINGS | {"context": CropContext(1.0)})
+    assert prepared.boxes.tolist() == [[3, 2, 5, 4]]
+    assert prepared.crop_boxes.tolist() == [[2, 1, 6, 5]]
+    shown = Image.fromarray(RGB[1:5, 2:6]).resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(prepared.example.crop_rgb[0], shown)
+
+
+def test_boxes_are_found_where_that_is_asked_for() -> None:
+    asked = []
+
+    def find(photos: Any) -> list[Boxes]:
+        asked.extend(photos)
+        boxes = np.array([[0, 0, 4, 4], [1, 1, 5, 5]], np.float32)
+        return [Boxes(boxes, np.array([0.2, 0.9], np.float32))] * len(photos)
+
+    photos: list[Any] = [RGB, GRAY, RGB]
+    given = prepare_all(photos, [None, "auto", [[2, 2, 6, 6]]], None, None, find, **SETTINGS)
+    assert len(asked) == 1
+    np.testing.assert_array_equal(asked[0], THREE_GRAY)
+    assert [one.boxes.tolist() for one in given] == [[], [[0, 0, 4, 4], [1, 1, 5, 5]], [[2, 2, 6, 6]]]
+    assert given[1].used.tolist() == [1, 0]
+    everywhere = prepare_all(photos, "auto", None, None, find, **SETTINGS)
+    assert [len(one.boxes) for one in everywhere] == [2, 2, 2]
+    with pytest.raises(ValueError, match="3 photos, 1 sets of boxes, 3 of scores"):
+        prepare_all(photos, ["auto"], None, None, find, **SETTINGS)
 
 
 def test_what_cannot_be_read(file: Path) -> None:

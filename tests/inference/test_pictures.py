@@ -64,7 +64,8 @@ def photo_file(kind: str) -> Encoded:
 
 def written(form: PictureFormat, metadata: Metadata) -> tuple[Image.Image, tuple[str, ...]]:
     file = io.BytesIO()
-    lost = encode(file, RGB, Saving(form, weights="coco <1>"), metadata)
+    pixels = RGB if form != "tiff16" else RGB.astype(np.uint16) * 257
+    lost = encode(file, pixels, Saving(form, weights="coco <1>"), metadata)
     image = Image.open(file)
     image.load()
     return image, lost
@@ -88,7 +89,7 @@ def test_metadata_is_carried_over(kind: str, form: PictureFormat) -> None:
     assert float(details[0x829A]) == pytest.approx(1 / 60)
     assert (details[0xA002], details[0xA003], details[0xA001]) == (20, 30, 1)
     assert exif.get_ifd(0x8825)[1] == "N"
-    assert not exif.get_ifd(0x0201 if form == "tiff" else 1)
+    assert not exif.get_ifd(0x0201 if form.startswith("tiff") else 1)
     assert image.info["icc_profile"] == srgb_profile()
     if form != "webp" and kind != "WEBP":  # which has no place for it
         assert image.info["dpi"] == pytest.approx((600, 300), abs=0.1)  # it lay on its side
@@ -101,7 +102,7 @@ def test_metadata_is_carried_over(kind: str, form: PictureFormat) -> None:
     assert note.get(f"{IPTC}DigitalSourceType") == SOURCE_TYPE
     assert note.get(f"{RDF}about") == "uuid:1"
     assert "by the weights coco <1>;" in str(xmp.find(f".//{EVENT}parameters").text)  # type: ignore[union-attr]
-    if form in ("png", "tiff"):
+    if form in ("png", "tiff", "tiff16"):
         assert np.array_equal(np.asarray(image), RGB)
 
 
@@ -177,7 +178,7 @@ def test_a_history_goes_on() -> None:
 @pytest.mark.parametrize(
     ("saving", "message"),
     [
-        (Saving("bmp"), "format 'bmp': must be png, jpeg, webp, tiff"),  # type: ignore[arg-type]
+        (Saving("bmp"), "format 'bmp': must be png, jpeg, webp, tiff, tiff16"),  # type: ignore[arg-type]
         (Saving("png", 90), "quality 90: is for jpeg and webp; png loses nothing"),
         (Saving("jpeg", 0), "quality 0: must be from 1 to 100"),
     ],
@@ -230,7 +231,7 @@ class TestCommand:
         assert both.shape == (30, 42, 3)
         assert np.ptp(both[:, :20].astype(int), axis=2).max() <= 2
         assert main([*command, "--format", "jpeg"]) == 0
-        assert "1 of 1 photos are in" in capsys.readouterr().err
+        assert "1 of 1 photo is in" in capsys.readouterr().err
         assert main([*command, "--quality", "90"]) == 1
         assert capsys.readouterr().err == "jaxcolor colorize: quality 90: is for jpeg and webp; png loses nothing\n"
 

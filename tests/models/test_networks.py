@@ -64,6 +64,9 @@ def test_frozen_variables_compute_the_same_to_the_last_bit() -> None:
     assert kept["full"]["params"]["conv1_1"]["kernel"].dtype == jnp.bfloat16
     assert kept["full"]["params"]["norm1"]["scale"].dtype == np.float32
     assert jax.tree.map(np.shape, kept) == jax.tree.map(np.shape, tree)
+    shared = networks.frozen({**tree, "instance": tree["full"]}, config)
+    for array, other in zip(jax.tree.leaves(shared["full"]), jax.tree.leaves(shared["instance"]), strict=True):
+        assert array is other
     run = jax.jit(lambda tree: networks.predict(nets, tree, BATCH).ab)
     np.testing.assert_array_equal(run(kept), run(tree))
 

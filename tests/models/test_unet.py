@@ -108,7 +108,7 @@ def trained(mapping: str, masked_seed: int, steps: int = 2) -> TrainState:
     photos = [example(0), example(masked_seed), example(1), example(masked_seed + 1)]
     for place in (1, 3):
         photos[place] = photos[place]._replace(full_rgb=gray(np.asarray(photos[place].full_rgb)))
-    state = devices.replicate(make_state(variables(MODEL)["full"], optimizer, CONFIG.full, UNet.output_layers))
+    state = devices.replicate(make_state(variables(MODEL)["full"], optimizer, CONFIG.full, UNet))
     for _ in range(steps):
         state, scalars = step(state, {}, devices.split(batch(photos, capacity=0, devices=2)))
         assert devices.fetch(scalars).valid == 2

@@ -33,7 +33,7 @@ def colorize(monkeypatch, tmp_path):
             given.extend(None if corners is None else corners.tolist() for corners in boxes)
             return pictures
 
-        fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=iterate)
+        fake = Mock(spec=module.Colorizer, uses_boxes=True, finds_boxes=False, iterate=iterate)
         monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
         options = {"missing_boxes": missing_boxes, "boxes_per_photo": 8, "batch_size": 2, "replace": True}
         module.colorize_files([photos], tmp_path / "w.safetensors", tmp_path / "out", boxes=boxes, **options)
@@ -185,7 +185,7 @@ def test_packed_annotations_keep_the_size_of_their_photos(size, wanted, tmp_path
     assert ("sized" in json.loads((packed / "manifest.json").read_text())) == bool(size[0])
     store.verify()
     if wanted is None:
-        with pytest.raises(UserError, match="1 of 1 photos could not be colored"):
+        with pytest.raises(UserError, match="1 of 1 photo could not be colored"):
             colorize(photos, packed)
         assert f"packed: has photo a with {size[0]} x {size[1]} pixels, but it is 96 x 64" in capsys.readouterr().err
     else:

@@ -31,7 +31,13 @@ def colorize(monkeypatch, tmp_path):
                     raise KeyboardInterrupt
                 yield picture + np.array([0, 100, 0], np.uint8)
 
-        fake = Mock(spec=module.Colorizer, uses_boxes=True, iterate=many, many=lambda *given: list(many(*given)))
+        fake = Mock(
+            spec=module.Colorizer,
+            uses_boxes=True,
+            finds_boxes=False,
+            iterate=many,
+            many=lambda *given: list(many(*given)),
+        )
         fake.samples = lambda pictures, *_, **__: [[picture] for picture in pictures]
         monkeypatch.setattr(module.Colorizer, "from_pretrained", lambda *_, **__: fake)
         given = {"boxes": None, "missing_boxes": "error", "boxes_per_photo": 8, "batch_size": 2, "replace": False}
@@ -116,11 +122,13 @@ class TestStopped:
             whole = contents(output)
         capsys.readouterr()
         colorize([photos], output, **(other if isinstance(other, dict) else {}))
-        count, first = (1, "1.png") if other == "somebody" else (3, "0.png")
+        which, kept = f"3 of these pictures, such as {output / '0.png'}, were", "they are"
+        if other == "somebody":
+            which, kept = f"{output / '1.png'} was", "it is"
         assert capsys.readouterr().err.splitlines() == [
             f"3 of 3 photos are in {output} already: skipped; --force colors them again",
-            f"warning: {count} of these pictures, such as {output / first}, were made with other weights, boxes or "
-            "settings: kept as they are",
+            f"warning: {which} made with other weights, boxes or settings (such as --vivid): kept as {kept}; "
+            "--force makes what is asked for now",
         ]
         assert contents(output) == whole
 
@@ -130,6 +138,21 @@ class TestStopped:
         capsys.readouterr()
         colorize([photos], output, batch_size=1)
         assert "warning" not in capsys.readouterr().err
+
+    def test_a_log_says_how_far_it_is(self, tmp_path, colorize, capsys, monkeypatch):
+        """Line by line where there is more than one batch, also past a photo that cannot be read."""
+        monkeypatch.setattr(module, "_SECONDS", 0.0)
+        photos = write_photos(tmp_path / "photos", 5)
+        (photos / "1.png").write_bytes(b"no picture")
+        with pytest.raises(UserError, match="1 of 5 photos could not be colored"):
+            colorize([photos], tmp_path / "out")
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("colorize: ")]
+        assert [line.split(",")[0] for line in lines] == [f"colorize: {done} of 5 photos" for done in (1, 2, 3, 4)]
+
+    def test_one_batch_has_no_line(self, tmp_path, colorize, capsys, monkeypatch):
+        monkeypatch.setattr(module, "_SECONDS", 0.0)
+        colorize([write_photos(tmp_path / "photos", 2)], tmp_path / "out")
+        assert "colorize: " not in capsys.readouterr().err
 
     def test_force_makes_all_again(self, tmp_path, colorize, capsys):
         photos, output = write_photos(tmp_path / "photos"), tmp_path / "out"

@@ -184,7 +184,7 @@ def test_what_fits_in_part_is_counted(tmp_path):
     boxes = {"a": [BOX, share], "b": [share, share], "c": [], "x": [BOX], "y": [BOX], "z": [BOX]}
     write_npz(tmp_path / "photos_bbox", boxes)
     described = open_source(DataConfig(path=str(folder), missing_boxes="none")).describe()
-    assert "5 photos, 1 with boxes; 1 boxes from " in described
+    assert "5 photos, 1 with boxes; 1 box from " in described
     assert described.endswith(
         ", 3 dropped (3 no size); photos without an entry: 2; entries of no photo here: 3; "
         "photos whose boxes look like shares of the photo in place of pixels: 1"
@@ -232,9 +232,9 @@ def test_panoptic_annotations_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("val/a.png", r"1 of its 1 photos are not there; the first: .*val/a\.png; a\.png is there: lines name photos"),
+        ("val/a.png", r"1 of its 1 photo is not there; the first: .*val/a\.png; a\.png is there: lines name photos"),
         ("sets\\val\\a.png", r"; a\.png is there: lines name photos by their place below data\.path"),
-        ("c.png", r"1 of its 1 photos are not there; the first: .*photos/c\.png$"),
+        ("c.png", r"1 of its 1 photo is not there; the first: .*photos/c\.png$"),
         ("/data/a.png", r"'/data/a\.png' is not below data\.path; lines name photos by their place below it: a\.png"),
     ],
 )

@@ -369,10 +369,10 @@ def test_photos_of_other_formats_are_mentioned_once(tmp_path, capsys):
     folder.mkdir()
     jpeg = encoded(Image.fromarray(COLORS), "JPEG")
     files = {"a.jpg": jpeg, "b.JFIF": jpeg, "c.jpe": jpeg, "d.pgm": EXACT["pgm16.pgm"][0]}
-    others = {"e.avif": b"", "f.jp2": b"", "g.HEIC": b"", "h.dng": b"", "notes.txt": b"", ".i.avif": b""}
+    others = {"e.avif": b"", "f.jp2": b"", "g.JXL": b"", "h.dng": b"", "notes.txt": b"", ".i.avif": b""}
     for name, data in (files | others).items():
         (folder / name).write_bytes(data)
-    said = "4 of formats that are not read: e.avif, f.jp2, g.HEIC and 1 more; convert them to JPEG, PNG or TIFF"
+    said = "4 of formats that are not read: e.avif, f.jp2, g.JXL and 1 more; convert them to JPEG, PNG or TIFF"
     assert [path.name for path in plan([folder], tmp_path)] == sorted(files)
     assert capsys.readouterr().err == f"{folder}: files left out: {said}\n"
     for place, kind in ((folder, "files"), (write_zip(tmp_path / "p.zip", files | others), "members")):

@@ -12,6 +12,7 @@ from jaxcolor.ablation.plan import Ablation
 from jaxcolor.config import Config, ConfigError
 from jaxcolor.config_io import from_dict
 from jaxcolor.runtime import program
+from jaxcolor.runtime.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -63,33 +64,35 @@ def test_what_is_no_mistake(argument: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "resolved"),
     [
-        (["--config=demo.py"], None),
-        (["-config", "demo.py:small"], None),
-        (["--config", "demo.p"], "--config: demo.p: no such file; did you mean demo.py?"),
-        (["--config=more/dmo.py:small"], "--config: more/dmo.py: no such file; did you mean more/demo.py?"),
-        (["--config=none/demo.py"], "--config: none/demo.py: no such file"),
-        (["--config=more"], "--config: more: no such file"),
-        (["--config", 300 * "x"], f"--config: {300 * 'x'}: no such file"),
-        (["--config", 300 * "x" + "/y"], f"--config: {300 * 'x'}/y: no such file"),
-        (["--config=/dev/null"], None),  # as a pipe: no regular file, but one that can be read
-        (["--config="], None),
-        (["--config"], None),
-        (["--config.seed=1"], None),
-        (["--configs=none.py"], None),
-        (["config=none.py"], None),
+        (["--config=mine.py"], ["--config=mine.py"]),
+        (["-config", "mine.py:small", "--more"], ["-config", "mine.py:small", "--more"]),
+        (["--config=smoke"], [f"--config={CONFIGS / 'smoke.py'}"]),
+        (
+            ["--workdir=W", "--config", "reference:large"],
+            ["--workdir=W", "--config", f"{CONFIGS / 'reference.py'}:large"],
+        ),
+        (["--config=/dev/null"], ["--config=/dev/null"]),  # as a pipe: no regular file, but one that can be read
+        (["--config="], ["--config="]),
+        (["--config"], ["--config"]),
+        (["--config.seed=1"], ["--config.seed=1"]),
+        (["--configs=none.py"], ["--configs=none.py"]),
+        (["config=none.py"], ["config=none.py"]),
+        (["--", "--config=none.py"], ["--", "--config=none.py"]),
     ],
 )
-def test_a_file_that_is_not_there(
-    words: list[str], said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_name_becomes_a_file(
+    words: list[str], resolved: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "more").mkdir()
-    for name in ("demo.py", "photos.py", "more/demo.py"):
-        (tmp_path / name).touch()
-    argument, after = [*words, ""][:2]
-    assert program.missing_file("config", argument, after) == said
+    (tmp_path / "mine.py").touch()
+    assert program.with_config_file("config", ["train.py", *words]) == ["train.py", *resolved]
+
+
+def test_a_file_that_is_not_there_is_said_with_the_flag() -> None:
+    with pytest.raises(UserError, match=r"^--config: smoek: no such file, and no such config; did you mean smoke\?$"):
+        program.with_config_file("config", ["train.py", "--config=smoek"])
 
 
 def parsed(path: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> Config:

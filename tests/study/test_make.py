@@ -141,19 +141,31 @@ class TestWrongInput:
         assert status == 1
         assert "study: exists" in told.err
 
+    def test_pairs_are_counted_from_the_photos(self, tmp_path, capsys):
+        """Four photos of two systems give four pairs: what nobody asked for is not demanded of them."""
+        found = folders(tmp_path, ("red", "blue"))
+        systems = ["--systems", *(f"{n}={found[n]}" for n in ("red", "blue"))]
+        assert main(["study", "make", *systems, "-o", str(tmp_path / "study")]) == 0
+        assert "6 trials a person: 4 comparisons, 2 repeats, 0 catch trials" in capsys.readouterr().out
+        key = read_key(tmp_path / "study")
+        assert (key.deck.pairs_per_person, key.deck.repeats) == (4, 2)
+        assert (key.settings.pairs_per_person, key.settings.repeats) == (4, 2)
+        assert main(["study", "make", *systems, "-o", str(tmp_path / "more"), "--repeats", "3"]) == 1
+        assert "--repeats 3: must be from 0 to half of --pairs-per-person 4" in capsys.readouterr().err
+
     def test_sizes_that_differ(self, make, tmp_path):
         Image.new("RGB", (24, 19)).save(tmp_path / "blue" / "photo 1.png")
         Image.new("RGB", (5, 5)).save(tmp_path / "blue" / "photo 2.png")
         status, told = make()
         assert status == 1
-        assert "photo photo 1: its pictures differ in size: red 24x18, blue 24x19 (and 1 more photos)" in told.err
+        assert "photo photo 1: its pictures differ in size: red 24x18, blue 24x19 (and 1 more photo)" in told.err
         assert not (tmp_path / "study").exists()
 
     def test_pictures_that_are_the_same_are_counted(self, make, tmp_path):
         shutil.copy(tmp_path / "red" / "photo 1.png", tmp_path / "blue" / "photo 1.png")
         status, told = make()
         assert status == 0
-        assert "red and blue are the same picture for 1 photos" in told.err
+        assert "red and blue are the same picture for 1 photo" in told.err
 
     def test_a_broken_picture_leaves_nothing_behind(self, make, tmp_path):
         path = tmp_path / "blue" / "photo 1.png"
@@ -169,7 +181,7 @@ class TestWrongInput:
         [
             (("--condition", "real"), "--condition real: needs the originals (--truth DIR)"),
             (("--catches", "1"), "--catches 1: needs the originals (--truth DIR)"),
-            (("--pairs-per-person", "5"), "--pairs-per-person 5: must be from 1 to 4 (4 photos with 1 pairs"),
+            (("--pairs-per-person", "5"), "--pairs-per-person 5: must be from 1 to 4 (4 photos with 1 pair of"),
             (("--gray", "nowhere"), "nowhere: no such folder"),
             (("--least-ms", "-1"), "--least-ms -1: must be at least 0"),
             (("--most-zoom", "0"), "--most-zoom 0.0: must be above 0"),

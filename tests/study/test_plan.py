@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcolor.study.plan import Draws, StudyError, check_numbers, draw, seed_of
+from jaxcolor.study.plan import Draws, Settings, StudyError, check_numbers, draw, fitted, seed_of
 from tests.study.people import deck
 
 
@@ -133,3 +133,18 @@ class TestDraws:
 def test_too_much_is_refused(wanted, told):
     with pytest.raises(StudyError, match=told):
         check_numbers(deck(**wanted))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "wishes", "numbers"),
+    [
+        (100, ("pairs_per_person", "repeats"), (40, 4)),
+        (6, ("pairs_per_person", "repeats"), (6, 3)),
+        (6, ("repeats",), (40, 4)),  # demanded, and refused later
+        (1, ("pairs_per_person",), (1, 4)),
+        (0, ("pairs_per_person", "repeats"), (0, 0)),
+    ],
+)
+def test_wishes_become_smaller_and_demands_do_not(pairs, wishes, numbers):
+    made = fitted(Settings(), pairs, wishes)
+    assert (made.pairs_per_person, made.repeats) == numbers

@@ -218,7 +218,10 @@ def test_the_log_of_a_redirected_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out.splitlines()[0] == (
         f"training on 8 x cpu, float32: 1,000,000 photos; steps: full 5; results go to {tmp_path}"
     )
-    assert [line.split(", ")[0] for line in out.splitlines() if line.startswith("full: ")] == [
-        f"full: step {step} of 5" for step in (2, 4, 5)
+    lines = [line for line in out.splitlines() if line.startswith("full: ")]
+    assert [line.split(", ")[0] for line in lines] == [
+        "full: compiling …",
+        *(f"full: step {step} of 5" for step in (2, 4, 5)),
     ]
+    assert [line.endswith(" left") for line in lines] == [False, False, True, False]  # not known, known, over
     assert err == ""

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import Config, ConfigError, DataConfig, StageConfig
+from jaxcolor.batch import Batch
+from jaxcolor.boxes import CropContext, crop_boxes
+from jaxcolor.config import Config, ConfigError, DataConfig, ScenesConfig, StageConfig
+from jaxcolor.data.loader import Parts
 from jaxcolor.data.sources.registry import make_source
+from jaxcolor.data.transforms import example
 from jaxcolor.data.types import DataError
 from jaxcolor.training import train
 from jaxcolor.training.compatibility import tree_digests
-from jaxcolor.training.device_cache import cache_side, draw, load_photos
+from jaxcolor.training.device_cache import Held, cache_side, check, draw, load
 from tests.small import photo
 from tests.training.runs import ONLY_FULL, stage
 
@@ -39,7 +43,7 @@ def data(folder: Path) -> DataConfig:
 
 
 def held(data: DataConfig, devices: int = 1) -> np.ndarray:
-    return load_photos(make_source(data, SIDE), data, SIDE, devices)
+    return np.asarray(load(make_source(data, SIDE), data, "full", SIDE, devices).photos)
 
 
 class TestLoading:
@@ -69,7 +73,10 @@ class TestLoading:
 
 
 def drawn(photos: np.ndarray, step: int, settings: StageConfig, count: int = 4) -> np.ndarray:
-    return np.asarray(draw(photos, jax.random.key(0), jnp.int32(step), count, SIDE, settings))
+    nothing = Held(photos, np.zeros((len(photos), 0, 4), np.float32))
+    return np.asarray(
+        draw(nothing, jax.random.key(0), jnp.int32(step), count=count, side=SIDE, stage=settings).full_rgb
+    )
 
 
 class TestDrawing:
@@ -110,6 +117,84 @@ class TestDrawing:
         assert (drawn(photos, 3, WINDOWS) != drawn(photos, 4, WINDOWS)).any()
 
 
+BOXES = np.array([[8, 4, 24, 20], [0, 0, 6, 30], [30, 40, 64, 64]], np.int32)
+CONTEXT = CropContext(0.5, 0.25)
+
+
+class TestCrops:
+    """Against what the data loader makes of the same photos."""
+
+    SIDE = 32
+    PHOTOS = np.stack([photo(np.random.default_rng(i), 64, 64) for i in range(4)])
+    SHARES = np.zeros((4, 3, 4), np.float32)
+    SHARES[1:, 0] = BOXES[0] / 64
+    SHARES[2:, 1] = BOXES[1] / 64
+    SHARES[3:, 2] = BOXES[2] / 64
+
+    def drawn(self, parts: Parts, settings: StageConfig = WHOLE, most: float = 3.0, count: int = 4) -> Batch:
+        held = Held(self.PHOTOS, self.SHARES)
+        made = draw(
+            held,
+            jax.random.key(0),
+            jnp.int32(0),
+            count=count,
+            side=self.SIDE,
+            stage=settings,
+            parts=parts,
+            context=CONTEXT,
+            max_crops_per_image=most,
+        )
+        return Batch(*(np.asarray(x) for x in made))
+
+    def number(self, full: np.ndarray) -> int:
+        """Which photo this is."""
+        small = [
+            np.asarray(Image.fromarray(p).resize((self.SIDE, self.SIDE), Image.Resampling.BILINEAR))
+            for p in self.PHOTOS
+        ]
+        return int(np.argmin([np.abs(full.astype(int) - s).mean() for s in small]))
+
+    def test_crops_and_their_places_are_the_loaders(self) -> None:
+        batch = self.drawn("both")
+        seen = 0
+        for place, full in enumerate(batch.full_rgb):
+            number = self.number(full)
+            cut = crop_boxes(BOXES[:number], (64, 64), CONTEXT)
+            expected = example(Image.fromarray(self.PHOTOS[number]), cut, np.ones(number, np.float32), self.SIDE)
+            assert expected.full_rgb is not None
+            np.testing.assert_allclose(full.astype(int), expected.full_rgb.astype(int), atol=1)
+            own = batch.crop_to_image == place
+            assert own.sum() == number
+            np.testing.assert_array_equal(batch.level_boxes[own], expected.level_boxes)
+            for crop, other in zip(batch.crop_rgb[own], expected.crop_rgb, strict=True):
+                np.testing.assert_allclose(crop.astype(int), other.astype(int), atol=1)
+            seen += number
+        assert seen == 6
+        assert (batch.crop_rgb[batch.crop_to_image < 0] == 0).all()
+
+    def test_where_there_are_too_many_every_photo_keeps_its_best(self) -> None:
+        batch = self.drawn("both", most=1.0)
+        assert sorted(np.bincount(batch.crop_to_image[batch.crop_to_image >= 0], minlength=4)) == [0, 1, 1, 2]
+
+    def test_stage_instance_takes_one_box_of_each_photo(self) -> None:
+        batch = self.drawn("instance", count=40)
+        assert len(batch.full_rgb) == 0
+        assert (batch.crop_to_image >= 0).sum() == 30  # a quarter has no boxes; the loader leaves such photos out
+        assert len(np.unique(batch.level_boxes[batch.crop_to_image >= 0], axis=0)) == 3
+
+    def test_windows_and_mirrors_move_crops_and_boxes_alike(self) -> None:
+        """What a crop shows is what the full image shows at its place."""
+        batch = self.drawn("both", StageConfig(flip=True, crop_area=0.4), count=24)
+        boxes, owners = batch.level_boxes[:, 0], batch.crop_to_image
+        assert (boxes[owners >= 0, 2:] >= 0.25 * self.SIDE - 1).all()
+        assert (boxes[:, :2] + boxes[:, 2:] <= self.SIDE).all()
+        for crop, owner, (x, y, w, h) in zip(batch.crop_rgb, owners, boxes, strict=True):
+            if owner >= 0:
+                part = batch.full_rgb[owner, y : y + h, x : x + w]
+                small = np.asarray(Image.fromarray(crop).resize((w, h), Image.Resampling.BOX))
+                assert np.corrcoef(part.ravel(), small.ravel())[0, 1] > 0.85
+
+
 @pytest.fixture(scope="module")
 def config(data: DataConfig) -> Config:
     return dataclasses.replace(ONLY_FULL, data=data, full=stage(4, flip=True, crop_area=0.5))
@@ -135,3 +220,32 @@ def test_accumulation_is_refused(config: Config, tmp_path: Path) -> None:
     parts = dataclasses.replace(config, full=dataclasses.replace(config.full, accumulate=2))
     with pytest.raises(ConfigError, match=r"data\.cache: 'device' is for full\.accumulate 1, not 2"):
         train.train(parts, tmp_path)
+
+
+def test_crops_of_several_sides_are_refused() -> None:
+    data = DataConfig(cache="device", crop_sides=(8, 16))
+    check(data, "full", WHOLE)  # has no crops
+    for name in ("instance", "fusion"):
+        with pytest.raises(ConfigError, match=r"'device' cuts all crops at one side; data\.crop_sides must be empty"):
+            check(data, name, WHOLE)
+
+
+def test_stages_with_crops_run_from_memory_and_resume(tmp_path: Path) -> None:
+    from tests.training.runs import CONFIG
+
+    config = dataclasses.replace(
+        CONFIG,
+        data=dataclasses.replace(CONFIG.data, cache="device", cache_side=48, scenes=ScenesConfig(length=40)),
+        model=dataclasses.replace(
+            CONFIG.model, crop_context=0.5, fusion=dataclasses.replace(CONFIG.model.fusion, strategy="feathered")
+        ),
+        fusion=dataclasses.replace(CONFIG.fusion, trained="fusion_and_decoder"),
+    )
+    whole = train.train(config, tmp_path / "whole")
+    short = dataclasses.replace(config, fusion=dataclasses.replace(config.fusion, steps=2))
+    train.train(short, tmp_path / "halves")
+    halves = train.train(config, tmp_path / "halves")
+    assert tree_digests(whole) == tree_digests(halves)
+    encoder, decoder = (whole["fusion"]["params"]["trunk"][name]["kernel"] for name in ("conv3_1", "conv8_2"))
+    np.testing.assert_array_equal(encoder, whole["full"]["params"]["conv3_1"]["kernel"])
+    assert (decoder != whole["full"]["params"]["conv8_2"]["kernel"]).any()

@@ -20,7 +20,7 @@ from jaxcolor.runtime.errors import UserError
 from jaxcolor.web import limits
 from jaxcolor.web.serve import bound
 from jaxcolor.web.service import BusyError, Service
-from jaxcolor.weights import native
+from jaxcolor.weights import native, packaged
 from tests import small
 from tests.web import requests
 from tests.web.conftest import MODEL, running
@@ -141,7 +141,12 @@ def test_rubbish_is_refused_in_one_line(
         ("show", {"vivid": "much"}, "vivid is 'much'; it must be a number"),
         ("show", {"saturation": -1}, "saturation -1"),
         ("show", b'{"vivid": NaN}', "NaN is no JSON number"),
-        ("download", {"format": "bmp"}, "format 'bmp': must be png, jpeg, webp, tiff"),
+        ("download", {"format": "bmp"}, "format 'bmp': must be png, jpeg, webp, tiff, tiff16"),
+        (
+            "download",
+            {"format": "tiff16"},
+            "format tiff16: the page computes pictures of 8 bits; use jaxcolor colorize --format tiff16",
+        ),
         ("palette", {}, "at is None; it must be"),
         ("palette", {"at": {"x": 1}}, "at is {'x': 1}; it must be"),
         ("samples", {"count": 1000}, "1000 samples of seed 0: 1 to 6"),
@@ -300,6 +305,17 @@ def test_without_the_extra_it_says_what_to_install(
     assert main(["web"]) == 1
     said = capsys.readouterr().err
     assert said == "jaxcolor web: the page needs packages that are not installed: pip install '.[web]' in a clone\n"
+
+
+def test_weights_of_the_package_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not as files of these names, which would be another error."""
+    monkeypatch.setattr(packaged, "folder", lambda: tmp_path)
+    for name in packaged.NAMES:
+        assert main(["web", "--weights", name, "--no-browser", "--port=0"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"jaxcolor web: the weights {name!r} are not in this installation")
 
 
 def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What is computed again and what is not; results are those of ``Colorizer``."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxcolor.web import limits
 from jaxcolor.web.cache import ByteCache
 from jaxcolor.web.engine import Engine, State
 from jaxcolor.web.uploads import GoneError, Upload, clean_name
+from tests import small
+from tests.web.conftest import MODEL
 
 BOXES = ((5.0, 4.0, 40.0, 50.0), (30.0, 10.0, 75.0, 58.0), (50.0, 5.0, 70.0, 30.0))
 RED = Hint(60.0, 20.0, "#c02020", 6.0)
@@ -48,6 +51,16 @@ def test_colors_are_those_of_the_colorizer(
     expected = engine.colorizer(photo, list(state.boxes), hints=state.hints, vivid=vivid)
     assert np.abs(found.astype(int) - expected).max() <= 1
     assert np.abs(found.astype(int) - photo).max() > 5
+
+
+def test_crops_with_context(photo: np.ndarray) -> None:
+    model = dataclasses.replace(MODEL, crop_context=0.5)
+    engine = Engine(Colorizer(model, small.variables(MODEL)))
+    upload = engine.uploads.add("old.png", encoded(photo))
+    for state in (State(BOXES[:2], (RED,)), State(BOXES[:1])):
+        found = engine.picture(upload, state, engine.uploads.pixels(upload))
+        expected = engine.colorizer(photo, list(state.boxes), hints=state.hints)
+        assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_weights_of_the_full_image_alone(full_only: Colorizer, photo: np.ndarray) -> None:

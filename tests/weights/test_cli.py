@@ -3,13 +3,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import jaxcolor
 from jaxcolor import cli
 from jaxcolor.color import SaturationCurve
-from jaxcolor.config import ConfigError
+from jaxcolor.config import BoxHeadConfig, ConfigError
+from jaxcolor.models import box_head
 from jaxcolor.models.networks import TREES
 from jaxcolor.weights import native, reference, storage
 from tests.weights.conftest import SMALL, assert_same, flat
@@ -65,16 +67,22 @@ def test_convert_one_file(loads, tmp_path, capsys):
 
 
 def test_store_in_8_bits_and_back(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(storage, "LEAST", 100)
+    monkeypatch.setattr(storage, "LEAST", storage.Least(100, 500, 100))
     source, stored, again = (tmp_path / f"{name}.safetensors" for name in ("source", "stored", "again"))
     curve = SaturationCurve((0.0, 10.0), (0.0, 15.0))
     unused = {tree: {} for tree in small} | {"full": {"a": np.ones(2, np.float32)}}
-    native.save(source, SMALL, small, unused, "a note", "vivid:0.5", curve)
+    config = BoxHeadConfig(channels=4, groups=2)
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), box_head.abstract(SMALL, config))
+    head = native.BoxHeadWeights(config, params)
+    native.save(source, SMALL, small, unused, "a note", "vivid:0.5", curve, box_head=head)
     assert cli.main(["convert", str(source), str(stored), "--storage", "int8"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"wrote {stored} ({stored.stat().st_size / 1e6:.1f} MB)"
     loaded = native.load(stored)
     assert_same(loaded.unused["full"], unused["full"])
-    assert loaded[3:] == ("a note", "vivid:0.5", curve, "int8")
+    assert loaded[3:7] == ("a note", "vivid:0.5", curve, "int8")
+    assert loaded.box_head is not None
+    assert loaded.box_head.config == config
+    assert flat(loaded.box_head.variables).keys() == flat(params).keys()
     assert cli.main(["convert", str(stored), str(again), "--note", "floats"]) == 0
     capsys.readouterr()
     floats = native.load(again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.config import ModelConfig
+from jaxcolor.config import BoxHeadConfig, FusionConfig, ModelConfig
+from jaxcolor.models import box_head
 from jaxcolor.weights import native, packaged, storage
+from jaxcolor.weights.native import BoxHeadWeights
 from tests.small import photo, quick_compiles, variables
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_default_weights.py"
@@ -59,11 +62,8 @@ def run(script: ModuleType, out: Path, *arguments: Any) -> int:
 
 
 def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(storage, "LEAST", 1000)
-    assert (
-        run(script, tmp_path, trained, "--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8")
-        == 0
-    )
+    arguments = ["--photos", photos, "--decode=vivid:0.5", "--curve", photos, "--storage=int8", "--least-8=1000"]
+    assert run(script, tmp_path, trained, *arguments) == 0
     size, vivid, wrote = capsys.readouterr().out.splitlines()
     made = tmp_path / "default.safetensors"
     mb = f"{made.stat().st_size / 1e6:.2f}"
@@ -80,8 +80,44 @@ def test_one_command(script, trained, photos, tmp_path, capsys, monkeypatch):
     assert len(loaded.saturation_curve.predicted) > 2
 
 
+def test_small_ones_beside_them(script, trained, photos, tmp_path, capsys, monkeypatch):
+    """Another name is another file and limits of its own; both count."""
+    monkeypatch.setattr(script, "LEAST", {"fast": storage.Least(in_8=1000, in_6=2000)})
+    monkeypatch.setattr(script, "cost", lambda *_: script.Cost((20.0, 20.0), (0.2, 0.2), 50.0, 0.0))
+    for name in ("default", "fast"):
+        assert run(script, tmp_path, trained, "--photos", photos, "--name", name) == 0
+    sizes = {name: (tmp_path / f"{name}.safetensors").stat().st_size for name in ("default", "fast")}
+    assert sizes["fast"] < 0.5 * sizes["default"]
+    expected = f"fast.safetensors: {sizes['fast'] / 1e6:.2f} MB, {sum(sizes.values()) / 1e6:.2f} of 40 MB with others"
+    assert expected in capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(packaged, "folder", lambda: tmp_path)
+    assert [packaged.load(name).storage for name in ("default", "fast")] == ["int6", "int6"]
+    assert packaged.described("fast") == "fast.safetensors"
+    monkeypatch.setattr(script, "MOST_BYTES", sum(sizes.values()) - 1)
+    assert run(script, tmp_path, trained, "--photos", photos, "--name=fast") == 1
+    assert "fast.safetensors: " in capsys.readouterr().err
+
+
+def test_with_instances(script, photos, tmp_path, capsys, monkeypatch):
+    """What rounding the fusion costs is measured too; the instance network is the full-image one, and costs nothing."""
+    monkeypatch.setattr(script, "MOST_LPIPS", 0.01)  # an untrained network's patches are coarse
+    config = dataclasses.replace(CONFIG, compute_dtype="float32", fusion=FusionConfig(layers=("conv2_2", "conv8_up")))
+    trees = {**variables(config), "instance": variables(config)["full"]}
+    native.save(tmp_path / "trained.safetensors", config, trees)
+    (tmp_path / "out").mkdir()
+    arguments = ["--photos", photos, "--storage=int8", "--least-8=1000"]
+    assert run(script, tmp_path / "out", tmp_path / "trained.safetensors", *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    alone, together = (float(line.split("between the two ")[1].removesuffix(" dB")) for line in lines[1:3])
+    assert (lines[1][:15], lines[2][:26]) == ("safe, 3 photos:", "safe, instances, 3 photos:")
+    assert alone != together
+    assert min(alone, together) > 30
+    loaded = native.load(tmp_path / "out" / "default.safetensors").variables
+    assert loaded["instance"]["params"]["conv4_1"]["kernel"] is loaded["full"]["params"]["conv4_1"]["kernel"]
+
+
 def test_nothing_is_written_where_rounding_costs_too_much(script, trained, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(storage, "LEAST", 0)
+    monkeypatch.setattr(storage, "LEAST", storage.Least(in_8=0))
     monkeypatch.setattr(storage, "_LEVELS", {"int8": 2})  # hardly more than signs
     assert run(script, tmp_path, trained, "--photos", photos, "--storage=int8") == 1
     captured = capsys.readouterr()
@@ -114,3 +150,38 @@ def test_weights_that_are_rounded_already(script, trained, photos, tmp_path, cap
     native.save(tmp_path / "rounded.safetensors", CONFIG, loaded.variables, storage="int8")
     assert run(script, tmp_path, tmp_path / "rounded.safetensors", "--photos", photos) == 1
     assert "stored as int8 already; give the weights as trained" in capsys.readouterr().err
+
+
+HEAD = BoxHeadConfig(channels=8, groups=2, threshold=0.01)
+
+
+@pytest.fixture(scope="module")
+def with_head(trained: Path) -> Path:
+    """The same network in few bits, and a head."""
+    loaded, path = native.load(trained), trained.with_name("with_head.safetensors")
+    head = BoxHeadWeights(HEAD, box_head.init(CONFIG, HEAD, 0))
+    native.save(path, CONFIG, loaded.variables, storage="int8", box_head=head)
+    return path
+
+
+def test_the_head_of_another_file(script, trained, with_head, photos, tmp_path, capsys):
+    assert run(script, tmp_path, trained, "--photos", photos, "--box-head", with_head) == 0
+    found = re.search(r"own boxes: (\d+) found, of which the stored head finds (\S+)%", capsys.readouterr().out)
+    assert found is not None
+    assert int(found[1]) > 3
+    assert float(found[2]) > 80
+    made = native.load(tmp_path / "default.safetensors").box_head
+    assert made is not None
+    assert made.config == HEAD
+
+
+@pytest.mark.parametrize(("kind", "said"), [("none", "has no head that"), ("other", "on another full-image network")])
+def test_heads_that_are_refused(script, trained, with_head, photos, tmp_path, capsys, kind, said):
+    loaded = native.load(with_head)
+    other = variables(dataclasses.replace(CONFIG, compute_dtype="float32"), seed=1)["full"]
+    head = loaded.box_head if kind == "other" else None
+    native.save(tmp_path / "other.safetensors", CONFIG, {"full": other}, box_head=head)
+    out = tmp_path / "out"
+    assert run(script, out, trained, "--photos", photos, "--box-head", tmp_path / "other.safetensors") == 1
+    assert said in capsys.readouterr().err
+    assert not out.exists()

@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from jaxcolor.color import SaturationCurve
-from jaxcolor.config import ConfigError, ModelConfig
-from jaxcolor.models import networks
+from jaxcolor.config import BoxHeadConfig, ConfigError, ModelConfig
+from jaxcolor.models import box_head, networks
 from jaxcolor.weights import native, reference
+from jaxcolor.weights.native import BoxHeadWeights
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import SMALL, assert_same
 
@@ -329,3 +330,63 @@ def test_nothing_to_load(path, tmp_path):
         native.load(path)
     with pytest.raises(WeightsError, match=r"is a folder without weights; give a \.safetensors file"):
         native.load(tmp_path)
+
+
+HEAD = BoxHeadConfig(channels=8, groups=2, threshold=0.125)
+
+
+@pytest.fixture(scope="module")
+def head() -> BoxHeadWeights:
+    """Random numbers in every array; not to be changed."""
+    rng = np.random.default_rng(1)
+    shapes = box_head.abstract(SMALL, HEAD)
+    return BoxHeadWeights(HEAD, jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), shapes))
+
+
+@pytest.mark.parametrize("storage", ["float", "int8"])
+def test_a_head_that_finds_boxes(path, small, head, storage):
+    native.save(path, SMALL, small, storage=storage, box_head=head)
+    loaded = native.load(path)
+    assert loaded.box_head is not None
+    assert loaded.box_head.config == HEAD
+    assert loaded.trees == ("full", "instance", "fusion")
+    assert loaded.unused == {"full": {}, "instance": {}, "fusion": {}}
+    assert_same(loaded.box_head.variables, head.variables)  # its kernels are too small for few bits
+    assert "box_head/params/heat/kernel" in load_file(path)
+    native.save(path, *loaded)
+    assert_same(native.load(path).box_head.variables, head.variables)
+
+
+def test_heads_that_cannot_be_written(path, small, head):
+    with pytest.raises(WeightsError, match=r"not written: box_head .*beside a tree full"):
+        native.save(path, SMALL, {"instance": small["instance"]}, box_head=head)
+    other = head._replace(config=dataclasses.replace(HEAD, channels=16))
+    with pytest.raises(WeightsError, match=r"! wrong shape: box_head/params/heat/kernel is \(1, 1, 8, 1\), expected"):
+        native.save(path, SMALL, small, box_head=other)
+    with pytest.raises(WeightsError, match=r"not written: boxes\.taps: backbone 'reference' has no conv9_9"):
+        native.save(path, SMALL, small, box_head=head._replace(config=dataclasses.replace(HEAD, taps=("conv9_9",))))
+    bad = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), head.variables)
+    with pytest.raises(WeightsError, match="! not finite: box_head/params/boxes/bias"):
+        native.save(path, SMALL, small, box_head=head._replace(variables=bad))
+    assert not list(path.parent.iterdir())
+
+
+def test_heads_that_cannot_be_read(path, small, head):
+    native.save(path, SMALL, {"full": small["full"]}, box_head=head)
+    whole = path.read_bytes()
+    about = json.loads(safe_open(path, framework="np").metadata()[native.METADATA_KEY])["box_head"]
+    for wrong, said in (
+        (None, r"\+ left over: box_head/params/boxes/bias"),
+        ([], r"box_head \[\]; it is the config of a head"),
+        (about | {"depth": 3}, r"box_head\.depth: no such field"),
+        (about | {"channels": -1}, r"box_head\.channels: -1, which must be from 1"),
+        (about | {"taps": ["conv9_9", "conv7_3"]}, r"boxes\.taps: backbone 'reference' has no conv9_9; it has"),
+        (about | {"channels": 16}, "wrong shape: box_head/params/heat/kernel"),
+    ):
+        rewrite(path, about={"box_head": wrong})
+        with pytest.raises(WeightsError, match=said):
+            native.load(path)
+        path.write_bytes(whole)
+    rewrite(path, arrays={"box_head/params/heat/bias": None})
+    with pytest.raises(WeightsError, match=r"- missing: box_head/params/heat/bias \(1,\)"):
+        native.load(path)

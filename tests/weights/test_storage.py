@@ -26,8 +26,7 @@ SCALE = f"scale/{KERNEL}"
 @pytest.fixture
 def path(tmp_path, monkeypatch) -> Path:
     """For files of ``SMALL``, whose kernels would all be too small: those of 100 numbers and more are stored so."""
-    monkeypatch.setattr(storage, "LEAST", 100)
-    monkeypatch.setattr(storage, "LEAST_6", 500)
+    monkeypatch.setattr(storage, "LEAST", storage.Least(100, 500, 100))
     return tmp_path / "some.safetensors"
 
 
@@ -231,3 +230,56 @@ def test_float64_is_not_rounded(path, small):
     with pytest.raises(WeightsError, match="storage int8 is for float32 weights"):
         native.save(path, double, wide, storage="int8")
     assert not path.exists()
+
+
+def kinds(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    return {name: array.dtype.name for name, array in arrays.items() if not name.startswith("scale/")}
+
+
+def test_each_file_has_limits_of_its_own(path):
+    """What is stored in how many bits is asked of the file, not of the limits that a reader would write with."""
+    given = flat(variables(MODEL))
+    sizes = {}
+    for least in (storage.Least(200, 2_000, 10**6), storage.Least(200, 500, 10**6)):
+        native.save(path, MODEL, variables(MODEL), storage="int6", least=least)
+        for name, kind in kinds(load_file(path)).items():
+            size, last = given[name].size, given[name].shape[-1]
+            few = name.endswith("/kernel") and size >= least.in_8 and not name.startswith("fusion/params/fuse_")
+            in_6 = few and size >= least.in_6 and last % 4 == 0
+            assert kind == ("uint8" if in_6 else "int8" if few else "float32"), name
+        sizes[least.in_6] = path.stat().st_size
+        read = flat(native.load(path).variables)
+        for name, array in given.items():
+            assert np.square(read[name] - array).mean() <= np.square(array).mean() / 400, name
+    assert sizes[500] < sizes[2_000]
+
+
+def test_default_weights_are_read_and_stored_as_before():
+    """The limits at width 1 are part of what the default weights are."""
+    assert storage.Least() == (100_000, 1_000_000, 2_000)
+
+
+class TestFusion:
+    """A strategy's small kernels in 8 bits, at the size that they have at width 1."""
+
+    @pytest.mark.parametrize("channels", [16, 64, 128, 512])
+    def test_error_of_a_head(self, channels):
+        """The logit is off by less than 1% of its deviation, whatever the scale of the features' channels."""
+        rng = np.random.default_rng(channels)
+        kernel = rng.normal(0, 0.02, (3, 3, channels, 16)).astype(np.float32)
+        kernel *= np.exp(rng.normal(0, 0.5, (1, 1, channels, 1))).astype(np.float32)
+        name = "fusion/params/fuse_conv4_3/full_head/conv1/kernel"
+        packed = storage.pack({name: kernel}, "int6")
+        assert packed[name].dtype == np.int8
+        found = storage.unpack(packed)[name]
+        features = np.maximum(rng.standard_normal((1000, 9 * channels)), 0).astype(np.float32)
+        exact, stored = (features @ k.reshape(-1, 16) for k in (kernel, found))
+        assert np.sqrt(np.square(stored - exact).mean()) < 0.01 * exact.std()
+
+    def test_other_small_kernels_stay(self):
+        kernel = np.random.default_rng(0).standard_normal((3, 3, 64, 64)).astype(np.float32)
+        for name in ("full/params/conv1_2/kernel", "fusion/params/trunk/conv1_2/kernel"):
+            assert storage.pack({name: kernel}, "int8").keys() == {name}
+        assert storage.pack({"fusion/params/fuse_conv1_2/full_head/bias": kernel}, "int8").keys() == {
+            "fusion/params/fuse_conv1_2/full_head/bias"
+        }

@@ -31,7 +31,8 @@ print(Colorizer.from_pretrained()(np.full((8, 8), 100, np.uint8)).shape)
 def test_weights_are_in_the_wheel_and_found(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(ROOT / "jaxcolor", source / "jaxcolor", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copytree(ROOT / "configs", source / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     folder = source / "jaxcolor" / "weights" / "default"
     native.save(folder / "tiny.safetensors", CONFIG, {"full": variables(CONFIG)["full"]}, storage="int8")
@@ -52,3 +53,11 @@ def test_weights_are_in_the_wheel_and_found(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(8, 8, 3)\n"
+    for path in (ROOT / "configs").rglob("*.py"):
+        installed_config = place / "jaxcolor" / "configs" / path.relative_to(ROOT / "configs")
+        assert installed_config.read_bytes() == path.read_bytes()
+    command = [sys.executable, "-m", "jaxcolor", "train", "--config=smoke", "--config.name=elsewhere", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--config.name=elsewhere" in done.stdout
+    assert "--config.model.side=32" in done.stdout

@@ -33,6 +33,7 @@ from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.registries import BOX_STORES
 from jaxcolor.runtime.errors import UserError, one_line
 from jaxcolor.runtime.regular_file import check_regular, read_regular
+from jaxcolor.runtime.text import counted
 
 MANIFEST = "manifest.json"
 INDEX_HASHES = "index_hashes.npy"
@@ -88,7 +89,7 @@ class Manifest:
     def __str__(self) -> str:
         found_by = f"found by {self.detector}" if self.detector else "detector not given"
         above = "" if self.threshold is None else f", scores of at least {self.threshold:g}"
-        counts = f"{self.boxes:,} boxes of {self.images:,} photos"
+        counts = f"{counted(self.boxes, 'box', 'boxes')} of {counted(self.images, 'photo')}"
         note = f"; {self.note}" if self.note else ""
         return f"{counts}, from {self.source_name} ({self.source_kind}); {found_by}{above}{note}"
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from jaxcolor.data import formats
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, UNREAD_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
 from jaxcolor.runtime.regular_file import open_regular
+from jaxcolor.runtime.text import counted
 
 _LABEL = re.compile(r"\s+[0-9]+$")
 """A label after a name in a list."""
@@ -34,7 +36,7 @@ class Identity(NamedTuple):
         return (self.kind, self.photos, self.digest) == (other.kind, other.photos, other.digest)
 
     def __str__(self) -> str:
-        return f"{self.where} ({self.kind}, {self.photos:,} photos)"
+        return f"{self.where} ({self.kind}, {counted(self.photos, 'photo')})"
 
 
 def digest_of(data: bytes) -> str:
@@ -144,7 +146,12 @@ def unread_photos(names: Iterable[str]) -> str:
     if not found:
         return ""
     shown = ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
-    return f"{len(found):,} of formats that are not read: {shown}; convert them to JPEG, PNG or TIFF"
+    extra = (
+        f" (HEIC: or {formats.INSTALL_HEIF})"
+        if any(name.lower().endswith(formats.HEIF_SUFFIXES) for name in found)
+        else ""
+    )
+    return f"{len(found):,} of formats that are not read: {shown}; convert them to JPEG, PNG or TIFF{extra}"
 
 
 def read_list(path: Path) -> list[str]:
@@ -208,7 +215,7 @@ def check_listed(
     missing = [name for name in names if not there(name)]
     if not missing:
         return
-    count = f"{len(missing)} of its {len(names)} photos are not there"
+    count = f"{len(missing)} of its {counted(len(names), 'photo')} {'is' if len(missing) == 1 else 'are'} not there"
     form = _listed_form(missing[0], there) if len(missing) == len(names) else ""
     raise DataError(f"data.list_path: {path}: {count}; the first: {place(missing[0])}{form}")
 

@@ -31,6 +31,7 @@ from jaxcolor.data.sources.base import (
 from jaxcolor.data.sources.index import Index, find_index, make_index, write_index
 from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
 from jaxcolor.data.types import Boxes, DataError, Entry, Names, Photo, UsableBoxes, no_boxes
+from jaxcolor.runtime.text import counted
 
 
 class FolderSet:
@@ -253,13 +254,13 @@ class PhotoSource:
         kept = self.usable_counts
         kind = "annotated boxes" if self._uses_truth else "boxes"
         remarks = f" ({self.photos.remarks})" if self.photos.remarks else ""
-        line = f"{self.where}: {len(self):,} photos{remarks}, {np.count_nonzero(kept):,} with {kind}; "
-        line += f"{kept.sum():,} {kind}{self._box_place()}"
+        line = f"{self.where}: {counted(len(self), 'photo')}{remarks}, {np.count_nonzero(kept):,} with {kind}; "
+        line += f"{counted(int(kept.sum()), kind.removesuffix('es'), kind)}{self._box_place()}"
         if self.dropped.total:
             line += f", {self.dropped.total:,} dropped ({self.dropped})"
         used = self.truth if self._uses_truth else self.boxes
         line += self._unmatched + (f"; {used.note}" if used is not None and used.note else "")
-        return line + (f"; {len(self.skipped):,} unreadable photos skipped" if self.skipped else "")
+        return line + (f"; {counted(len(self.skipped), 'unreadable photo')} skipped" if self.skipped else "")
 
     def identity(self) -> dict[str, Any]:
         """Distinguishes these photos and boxes from others, wherever they are stored; kept with checkpoints."""
@@ -374,7 +375,9 @@ class PhotoSource:
         good = np.ones(total, bool)
         good[list(bad)] = False
         if not good.any():
-            raise DataError(f"{self.where}: none of its {total:,} photos can be used; the first: {self.skipped[0]}")
+            raise DataError(
+                f"{self.where}: none of its {counted(total, 'photo')} can be used; the first: {self.skipped[0]}"
+            )
         counts = index.truth if self._uses_truth else index.detections
         if used is not None:
             per_photo = np.where(good[rows], used.counts, 0)

@@ -113,7 +113,7 @@ def colorfulness_hs(picture: Num[jax.Array, "B H W 3"], size: Size | None = None
 
 
 def colorfulness_abs(picture: Num[jax.Array, "B H W 3"], size: Size | None = None) -> Float[jax.Array, " B"]:
-    """The same formula on |R - G| and |(R + G) / 2 - B|, as code that later papers share has it.
+    """The same formula on ``|R - G|`` and ``|(R + G) / 2 - B|``, as code that later papers share has it.
 
     Its values differ from ``colorfulness_hs`` (smaller spread, larger mean); never compare one with the other.
     """

@@ -78,7 +78,7 @@ def add(sums: Sums, features: Float[np.ndarray, "B D"]) -> Sums:
 
 
 def distance(first: Statistics, second: Statistics) -> float:
-    """|m1 - m2|^2 + trace(C1 + C2 - 2 sqrt(C1 C2)), at least 0.
+    """``|m1 - m2|^2 + trace(C1 + C2 - 2 sqrt(C1 C2))``, at least 0.
 
     The trace of sqrt(C1 C2) is the sum of the singular values of sqrt(C1) sqrt(C2): the square roots are of symmetric
     matrices, which always have them, so sets smaller than the features are wide need no epsilon and nothing complex

@@ -38,7 +38,9 @@ _FIELD = "config.eval.metrics"
 _RESERVED = frozenset(
     [
         "boxes",
+        "by_size",
         "colorless",
+        "height",
         "interval_95",
         "median",
         "name",
@@ -46,8 +48,13 @@ _RESERVED = frozenset(
         "per_object",
         "photos",
         "psnr_capped",
+        "side",
+        "size",
         "system",
+        "width",
         "without_colorless",
+        "x0",
+        "y0",
     ]
 )
 """Keys of ``metrics.json`` and columns of the tables that mean something else."""

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxcolor.batch import Batch
-from jaxcolor.boxes import BoxChoice, level_boxes
+from jaxcolor.boxes import BoxChoice
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.data.eval_targets import EvalSize
+from jaxcolor.data.eval_targets import EvalSize, used_boxes
 from jaxcolor.data.loader import LoadedBatch, eval_batches
 from jaxcolor.data.types import Photo, Source, usable_boxes
 from jaxcolor.evaluation.controls import photo_of_crop
@@ -164,6 +164,7 @@ def gallery(
         config.eval.data,
         side=model.side,
         batch_size=size,
+        context=model.context,
         device_count=devices.count,
         photos=config.eval.photos,
         only=batches,
@@ -184,7 +185,7 @@ def gallery(
                         t: Weights(np.asarray(b.full[place]), np.asarray(b.instance[photo.crops]))
                         for t, b in fusion_weights.items()
                     }
-                    annotated = bool(len(results.objects.photo))
+                    annotated = results.objects.annotated and len(results.objects.photo) > 0
                     yield _pictured(photo, own, scores, maps if photo.crops else {}, model.side, annotated)
     if wanted:
         raise UserError(f"photo {min(wanted)}: measured, but not found again; did the photos of eval.data change?")
@@ -198,8 +199,8 @@ class _Placed(NamedTuple):
     """Height and width at which it is measured."""
     crops: list[int]
     """Its crops' places in the whole batch."""
-    boxes: list[list[list[int]]]
-    """Of its crops, at every level."""
+    boxes: list[list[int]]
+    """Of its crops' objects, in pixels of the comparison."""
     annotated: list[list[int]]
     """In pixels of the comparison."""
 
@@ -217,7 +218,7 @@ def _painted(
     before = devices.process_index * len(owner)
     own = [np.flatnonzero(owner == place) for place in range(len(loaded.names))]
     placed = [
-        _Placed(name, size, (before + crops).tolist(), np.asarray(batch.level_boxes)[crops].tolist(), objects.tolist())
+        _Placed(name, size, (before + crops).tolist(), targets.crop_boxes[crops].tolist(), objects.tolist())
         for name, size, crops, objects in zip(loaded.names, targets.size.tolist(), own, targets.objects, strict=True)
     ]
     shares = devices.gather(placed)
@@ -239,23 +240,25 @@ def _pictured(
     annotated: bool,
 ) -> Pictured:
     height, width = photo.size
-    share = np.array([width, height] * 2) / max(width, height)
-    on_panel = np.array(photo.annotated, np.float64).reshape(-1, 4) * side / max(width, height)
+
+    def on_panel(boxes: list[list[int]]) -> Int[np.ndarray, "N 4"]:
+        return np.rint(np.array(boxes, np.float64).reshape(-1, 4) * side / max(width, height)).astype(np.int32)
+
     return Pictured(
         photo.name,
         {name: fitted(rgb[:height, :width], side) for name, rgb in panels.items()},
-        np.rint(np.array([box[0] for box in photo.boxes], np.float64).reshape(-1, 4) * share).astype(np.int32),
+        on_panel(photo.boxes),
         scores,
-        np.rint(on_panel).astype(np.int32) if annotated else None,
+        on_panel(photo.annotated) if annotated else None,
         weights,
         fitted_size(height, width, side),
     )
 
 
 def _scores(photo: Photo, placed: _Placed, choice: BoxChoice, side: int) -> Float[np.ndarray, " N"]:
-    """Scores of the crops, which batches do not carry: those of the photo's boxes that lie on the same cells."""
+    """Scores of the crops, which batches do not carry: those of the photo's boxes that lie on the same pixels."""
     usable = usable_boxes(photo, choice)
-    places = level_boxes(usable.boxes, photo.size, side).tolist()
+    places = used_boxes(usable.boxes, photo.size, side, (placed.size[1], placed.size[0])).tolist()
     scores, free = np.full(len(placed.boxes), np.nan, np.float32), list(range(len(places)))
     for i, box in enumerate(placed.boxes):
         match = next((f for f in free if places[f] == box), None)

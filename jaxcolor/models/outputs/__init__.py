@@ -49,6 +49,19 @@ class OutputHead(nn.Module):
         """The loss of each picture (B,) against the true normalized ab (B, S, S, 2)."""
         raise NotImplementedError
 
+    @classmethod
+    def distillation(cls, output: Any, taught: Any, size: tuple[int, int]) -> jax.Array:
+        """The loss of each picture (B,) against what a teacher's head of the same kind predicts of it.
+
+        By default the teacher's color takes the place of the truth.
+
+        Args:
+          output: what is predicted.
+          taught: what the teacher predicts; without gradient.
+          size: height and width of the picture.
+        """
+        return cls.loss(output, cls.decode(taught, size))
+
     @nn.nowrap
     def kernel_and_bias(self, channels: int, features: int) -> tuple[jax.Array, jax.Array]:
         """Parameters of a 1x1 convolution, as they are kept."""

@@ -64,3 +64,13 @@ class Classes(OutputHead):
         indices, targets = ab_distribution.soft_encode(true_ab[:, ::stride, ::stride])
         rarity = jnp.asarray(output.weights, jnp.float32)[indices[..., 0]]
         return (rarity * ab_distribution.cross_entropy(output.logits, indices, targets)).mean(axis=(1, 2))
+
+    @classmethod
+    def distillation(cls, output: ClassOutput, taught: ClassOutput, size: tuple[int, int]) -> Float[jax.Array, " B"]:
+        """Mean over pixels of the divergence from the teacher's distribution, KL(teacher || output), in nats.
+
+        The gradient is that of the cross entropy with the teacher's soft targets (Hinton et al. 2015), at temperature
+        1. All pixels weigh alike: the teacher's probabilities are rebalanced already.
+        """
+        ours, theirs = (jax.nn.log_softmax(x.logits.astype(jnp.float32)) for x in (output, taught))
+        return (jnp.exp(theirs) * (theirs - ours)).sum(axis=-1).mean(axis=(1, 2))

@@ -53,7 +53,7 @@ async function open(file) {
   if (turn !== opened) return server.forget(added.id);
   if (photo) server.forget(photo.id);
   photo = { ...added, file };
-  wish = { boxes: [], hints: [], vivid: about.vivid };
+  wish = { boxes: added.boxes, hints: [], vivid: about.vivid };
   past = [];
   future = [];
   $("samples").replaceChildren();

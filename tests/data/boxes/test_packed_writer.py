@@ -49,7 +49,7 @@ class TestWriting:
 
     def test_threshold_must_be_true(self, tmp_path):
         store = write(tmp_path / "s", {"a": BOXES}, detector="yolo", threshold=0.5)
-        assert str(store.manifest) == ("2 boxes of 1 photos, from made up (npz); found by yolo, scores of at least 0.5")
+        assert str(store.manifest) == ("2 boxes of 1 photo, from made up (npz); found by yolo, scores of at least 0.5")
         with pytest.raises(DataError, match=r"photo a: has a box of score 0.5, below the threshold 0.7"):
             write(tmp_path / "t", {"a": BOXES}, threshold=0.7)
         with pytest.raises(DataError, match="threshold nan: not a finite number"):

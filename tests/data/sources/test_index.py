@@ -131,7 +131,7 @@ class TestRefused:
         photos.rename(tmp_path / "moved")
         assert len(source(tmp_path / "moved", index_path=str(path), missing_boxes="none")) == 5
         write_photo(photos / "0.jpg")
-        self.refused(photos, path, r"these photos have changed since it was made: .*5 photos\), not of .*1 photos")
+        self.refused(photos, path, r"these photos have changed since it was made: .*5 photos\), not of .*1 photo")
         members = {p.name: p.read_bytes() for p in (tmp_path / "moved").iterdir()}
         self.refused(
             write_zip(tmp_path / "p.zip", members), path, r"it is of other photos: .*\(folder.*not of .*\(zip, 5"

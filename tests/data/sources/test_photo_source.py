@@ -125,7 +125,7 @@ class TestFolder:
     def test_nothing_readable(self, tmp_path):
         (tmp_path / "p").mkdir()
         (tmp_path / "p" / "a.jpg").write_bytes(b"")
-        with pytest.raises(DataError, match=r"none of its 1 photos can be used; the first: .*a\.jpg"):
+        with pytest.raises(DataError, match=r"none of its 1 photo can be used; the first: .*a\.jpg"):
             open_source(config(tmp_path / "p", bad_photos="skip", missing_boxes="none"))
 
 

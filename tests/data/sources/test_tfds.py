@@ -216,7 +216,7 @@ class TestFeatures:
         examples = [{"photo": {"pixels": io.BytesIO(jpeg(5)), "file_name": "x/y.jpg"}, "crops": []}]
         found = source(prepare_tfds(tmp_path, features, examples), missing_boxes="none")
         assert found.describe().startswith(
-            f"{tmp_path}/made/1.0.0 train: 1 photos (photos in photo/pixels, named by photo/f"
+            f"{tmp_path}/made/1.0.0 train: 1 photo (photos in photo/pixels, named by photo/f"
         )
         assert found[0].name == "y"
 

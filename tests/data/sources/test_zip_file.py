@@ -123,7 +123,7 @@ class TestDamage:
             source(path)
         found = source(path, bad_photos="skip")
         assert [photo[0] for photo in contents(found)] == ["b"]
-        assert found.describe().endswith("; 1 unreadable photos skipped")
+        assert found.describe().endswith("; 1 unreadable photo skipped")
 
     @pytest.mark.parametrize(
         ("place", "value", "message"), [(8, 1, "is encrypted"), (10, 99, "compression method is not supported")]

@@ -90,7 +90,7 @@ class TestCommand:
         assert capsys.readouterr().out.endswith(f"wrote {target}\n")
         found = checked(target.read_text(encoding="utf-8"))
         assert "b" not in found.tags
-        assert f"{photos}: 2 photos, 1 with boxes; 1 boxes" in found.text
+        assert f"{photos}: 2 photos, 1 with boxes; 1 box" in found.text
         assert main(arguments) == 1
         assert "page.html: exists; give --force to replace it" in capsys.readouterr().err
         assert main([*arguments, "--force", "--sheet", str(tmp_path / "s.png")]) == 0

@@ -148,4 +148,4 @@ def test_show_coco(folder, tmp_path, capsys):
     (tmp_path / "i.json").write_text(json.dumps({"images": images, "annotations": annotations}))
     arguments = ["boxes", "show", str(tmp_path), "--source", "coco", "--split", "val"]
     assert main([*arguments, "--boxes", str(tmp_path / "i.json")]) == 0
-    assert f"{tmp_path / 'val2017.zip'}: 2 photos, 1 with boxes; 1 boxes from" in capsys.readouterr().out
+    assert f"{tmp_path / 'val2017.zip'}: 2 photos, 1 with boxes; 1 box from" in capsys.readouterr().out
