@@ -62,7 +62,7 @@ def measure(config: Config, name: str, devices: Devices, rounds: int) -> dict[st
     step = devices.map(per_device, kinds, (REPLICATED, REPLICATED), donate=(0,), cuda_graphs=config.cuda_graphs)
     photos = PER_DEVICE[name]
     part = made_up(name, photos)
-    batch = devices.split(Batch(*(np.concatenate([array] * devices.count) for array in part)))
+    batch = devices.split(jax.tree.map(lambda array: np.concatenate([array] * devices.count), part))
     on_device = devices.replicate(state)
     frozen = devices.replicate_frozen(networks.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
     flops = count_flops(step, on_device, frozen, batch)

@@ -6,7 +6,8 @@ batches that lie on the device already, so that only the step or the prediction 
 before. Median over ``--rounds`` rounds, each waited for at its end, after two that warm up. ``share_of_limit`` is the
 convolutions' and matrix products' operations a second against a large matrix product in the same run and type.
 ``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
-programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch.
+programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch, but for
+those that see boxes of COCO's sizes at several sides (``predict_8_by_size``, ``cpu_predict_1``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import os
 import platform
 import statistics
@@ -31,9 +33,11 @@ from jax.sharding import SingleDeviceSharding
 from where import table
 
 from jaxcolor.batch import LEVELS, PADDING, Batch
-from jaxcolor.boxes import level_boxes
+from jaxcolor.boxes import crop_sides, level_boxes
 from jaxcolor.config import Config, ModelConfig
-from jaxcolor.inference.predict import color_function
+from jaxcolor.data.collate import collate
+from jaxcolor.data.types import Example
+from jaxcolor.inference.predict import color_function, places_for
 from jaxcolor.models import networks
 from jaxcolor.models.ops.implementation import PLAIN_SWITCH
 from jaxcolor.runtime.compile_options import graph_options, prediction_options, shardings
@@ -62,6 +66,8 @@ class Row:
     calls: int = 5
     """In a round."""
     cuda_graphs: bool = False
+    crop_sides: tuple[int, ...] = ()
+    """Boxes of COCO's sizes, seen at these sides; none: boxes anywhere, all seen at the canvas's side."""
 
 
 def _graphs(row: Row) -> Row:
@@ -80,7 +86,10 @@ ROWS = {
     "predict_8_with_3": Row("predict", 8, boxes=3),
     "predict_8_with_3_padded": Row("predict", 8, boxes=3, places=8),
     "predict_1_without": Row("predict", 1, calls=10),
-    "cpu_predict_1": Row("predict", 1, boxes=8, calls=1),
+    "predict_8_by_size": Row("predict", 8, boxes=8, crop_sides=(64, 128, 256)),
+    "predict_16_by_size": Row("predict", 16, boxes=8, calls=3, crop_sides=(64, 128, 256)),
+    "cpu_predict_1": Row("predict", 1, boxes=8, calls=1, crop_sides=(64, 128, 256)),
+    "cpu_predict_1_all_256": Row("predict", 1, boxes=8, calls=1),
     "cpu_predict_1_without": Row("predict", 1, calls=1),
 }
 ROWS |= {f"{name}_graphs": _graphs(row) for name, row in ROWS.items() if not name.startswith("cpu")}
@@ -100,6 +109,8 @@ jax.monitoring.register_event_duration_secs_listener(_count_compiles)
 def made_up(row: Row, seed: int = 0) -> Batch:
     """Noise, which is colorful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
     rng = np.random.default_rng(seed)
+    if row.crop_sides:
+        return _of_coco_sizes(row, rng)
     slots = row.places or row.boxes
     crops, photos = row.photos * slots, row.photos if row.work != "instance" else 0
     corners = np.sort(rng.integers(0, SIDE, (crops, 2, 2)), axis=1)
@@ -112,6 +123,40 @@ def made_up(row: Row, seed: int = 0) -> Batch:
         level_boxes(boxes, (SIDE, SIDE), SIDE, LEVELS),
         np.ones(photos, bool),
     )
+
+
+COCO_SIZE = (640, 480)
+"""Width and height of most of COCO's photos."""
+COCO_SCALE = (0.106, 0.472)
+"""Median and ninth decile of a box's scale in COCO, the root of its share of the photo's area; the first decile is
+0.024 (Singh and Davis, CVPR 2018): a log-normal distribution."""
+
+
+def coco_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """x0, y0, x1, y1 of squares anywhere in a photo, whose scales are ``count`` quantiles of that distribution."""
+    spread = math.log(COCO_SCALE[1] / COCO_SCALE[0]) / statistics.NormalDist().inv_cdf(0.9)
+    normal = [statistics.NormalDist().inv_cdf((k + 0.5) / count) for k in range(count)]
+    scales = COCO_SCALE[0] * np.exp(spread * np.array(normal))
+    sides = np.minimum(np.rint(scales * math.sqrt(math.prod(COCO_SIZE))), min(COCO_SIZE)).astype(np.int32)
+    corners = rng.integers(0, np.array(COCO_SIZE) - sides[:, None] + 1)
+    return np.concatenate([corners, corners + sides[:, None]], axis=1).astype(np.int32)
+
+
+def _of_coco_sizes(row: Row, rng: np.random.Generator) -> Batch:
+    """Noise with boxes of COCO's sizes, in the places that ``Colorizer`` has for them."""
+    boxes = [coco_boxes(rng, row.boxes) for _ in range(row.photos)]
+    sides = [crop_sides(of_photo, row.crop_sides) for of_photo in boxes]
+    examples = [
+        Example(
+            rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8),
+            [rng.integers(0, 256, (side, side, 3), np.uint8) for side in own],
+            level_boxes(of_photo, COCO_SIZE, SIDE, LEVELS),
+            np.ones(row.boxes, np.float32),
+        )
+        for of_photo, own in zip(boxes, sides, strict=True)
+    ]
+    places = places_for(np.concatenate(sides), SIDE)
+    return collate(examples, device_count=1, capacity=places, side=SIDE, with_full=True).batch
 
 
 class Work(NamedTuple):

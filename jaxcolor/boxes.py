@@ -7,6 +7,7 @@ turns them into the int32 boxes which everything after it takes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -160,6 +161,20 @@ def level_boxes(
     start = np.where(thin & (sides - end <= 1), np.maximum(start - 1, 0), start)
     size = np.where(thin, 1, end - start)
     return np.concatenate([start, size], axis=-1).astype(np.int32)
+
+
+def crop_sides(boxes: Int[np.ndarray, "N 4"], sides: Sequence[int]) -> Int[np.ndarray, " N"]:
+    """The side at which each crop is seen: the smallest that holds it, at most the largest there is.
+
+    A crop's own side is the geometric mean of its width and height: a square of that side has as many pixels.
+
+    Args:
+      boxes: what is cut out (``crop_boxes``): x0, y0, x1, y1 in whole photo pixels.
+      sides: to choose from, ascending.
+    """
+    area = np.prod((boxes[:, 2:] - boxes[:, :2]).astype(np.int64), axis=1)
+    squares = np.square(np.array(sides, np.int64))
+    return np.array(sides)[np.minimum(np.searchsorted(squares, area), len(sides) - 1)]
 
 
 class CropContext(NamedTuple):

@@ -26,6 +26,7 @@ class ConfigError(UserError):
 _MOST_SEED = (1 << 32) - 1
 _SEED_RULE = f"from 0 to {_MOST_SEED}"
 _MOST_PHOTOS = 1 << 16
+_MOST_SIDE = 2048
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
@@ -115,7 +116,18 @@ class ModelConfig:
         _require(0 <= self.crop_context <= 16, "crop_context", self.crop_context, "from 0 to 16")
         _require(0 <= self.crop_least <= 1, "crop_least", self.crop_least, "from 0 to 1, a share of the photo")
         _require(self.side > 0 and self.side % 8 == 0, "side", self.side, "a multiple of 8")
-        _require(self.side <= 2048, "side", self.side, "at most 2048: beyond, no device has the memory")
+        _require(self.side <= _MOST_SIDE, "side", self.side, f"at most {_MOST_SIDE}: beyond, no device has the memory")
+
+
+def check_crop_sides(sides: tuple[int, ...], canvas: int) -> None:
+    """Checks the sides at which crops are seen (``DataConfig.crop_sides``) beside the canvas's.
+
+    Raises:
+      ConfigError: they are not ascending multiples of 8 of at most the canvas's side.
+    """
+    fits = all(side > 0 and side % 8 == 0 for side in sides) and list(sides) == sorted(set(sides))
+    _require(fits, "crop_sides", sides, "multiples of 8, ascending")
+    _require(max(sides, default=0) <= canvas, "crop_sides", sides, f"at most model.side, {canvas}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +200,14 @@ class DataConfig:
     max_crops_per_image: float = 3.0
     """Crops a device holds are ceil(photos on it x this); when there are more, the lowest scores go, counted; of equal
     ones, as annotated boxes have, the photos with most lose theirs first."""
+    crop_sides: tuple[int, ...] = ()
+    """Sides at which crops are seen, ascending, multiples of 8 of at most the canvas's, ``(64, 128, 256)``: each crop
+    at the smallest that holds its pixels in the photo, with its context. An object of 60 pixels shows no more on
+    256 x 256 than on 64 x 64, at 16 times the cost. Empty: all at the canvas's side, as the reference. With BatchNorm,
+    stage instance normalizes the crops of each side by themselves."""
+    crop_shares: tuple[float, ...] = ()
+    """What part of a device's places for crops each of ``crop_sides`` has, in any unit; empty: equal parts. A crop that
+    finds no place at its side takes one at the next larger, else at the next smaller; those are counted."""
     seed: int = 0
     """Of scenes, shuffling, flips and random box choice."""
     gray_photos: Literal["keep", "skip", "error"] = "keep"
@@ -226,6 +246,10 @@ class DataConfig:
                 _check_name(BOX_STORES, field, getattr(self, field))
         rule = "False unless box_choice is 'ground_truth': only annotated boxes have masks"
         _require(not self.masks or self.box_choice == "ground_truth", "masks", self.masks, rule)
+        check_crop_sides(self.crop_sides, _MOST_SIDE)
+        shares, count = self.crop_shares, len(self.crop_sides)
+        fits = not shares or (len(shares) == count and all(math.isfinite(share) and share > 0 for share in shares))
+        _require(fits, "crop_shares", shares, f"a number above 0 for each of crop_sides {self.crop_sides}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,9 +90,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             return value
         return _typed(next(c for c in choices if c is not str), value, where)
     if origin is tuple:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{where}: {value!r} is not a list of names")
-        return tuple(value)
+        kind, named = choices[0], {str: "names", int: "whole numbers", float: "numbers"}[choices[0]]
+        if not isinstance(value, (list, tuple)) or (kind is str and not all(isinstance(v, str) for v in value)):
+            raise ConfigError(f"{where}: {value!r} is not a list of {named}")
+        return tuple(_typed(kind, part, where) for part in value) if kind is not str else tuple(value)
     if isinstance(value, int) and value.bit_length() > 1000:  # no float, and str() refuses thousands of digits
         raise ConfigError(f"{where}: a number of {value.bit_length()} bits is too large")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

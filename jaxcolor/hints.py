@@ -69,6 +69,8 @@ class BatchHints(NamedTuple):
     """(B, S, S)."""
     crop: Hints
     """(M, S, S)."""
+    smaller: tuple[Hints, ...] = ()
+    """As ``Batch.smaller_crops``."""
 
 
 def network_hint_channels(hints: Hints, convention: HintMask) -> Float[Array, "*batch H W 3"]:

@@ -94,6 +94,6 @@ def example(seed: int, boxes: Sequence[Sequence[int]] = (), side: int = SIDE) ->
 def batch(examples: Sequence[Example | None], capacity: int, devices: int = 1) -> Batch:
     """Packed by the data room's own code; ``capacity`` crops on each device."""
     side = next(e.full_rgb.shape[0] for e in examples if e is not None)
-    packed, dropped = collate(examples, device_count=devices, capacity=capacity, side=side, with_full=True)
+    packed, dropped, _ = collate(examples, device_count=devices, capacity=capacity, side=side, with_full=True)
     assert dropped == 0
     return packed

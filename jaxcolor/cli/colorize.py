@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes
+from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes, whole_numbers
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -42,6 +42,14 @@ def add_colorize(subparsers: Subparsers) -> None:
     )
     add_missing_boxes(parser)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
+    parser.add_argument(
+        "--crop-sides",
+        metavar="SIDES",
+        type=whole_numbers,
+        default=(),
+        help="sides at which crops are seen, each at the smallest that holds it, as 64,128,256: faster where "
+        "objects are small (default: all at the side of the networks' canvas, 256)",
+    )
     parser.add_argument(
         "--hints",
         metavar="FILE",
@@ -149,4 +157,5 @@ def colorize(options: argparse.Namespace) -> None:
             seed=options.seed,
             saving=saving,
             beside=options.side_by_side,
+            crop_sides=options.crop_sides,
         )

@@ -70,6 +70,18 @@ def photos_config(options: argparse.Namespace, **fields: Any) -> DataConfig:
     )
 
 
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Numbers with commas between them.
+
+    Raises:
+      ArgumentTypeError: something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not whole numbers with commas between them")
+    return tuple(map(int, parts))
+
+
 def add_missing_boxes(parser: argparse.ArgumentParser) -> None:
     """``--missing-boxes``."""
     parser.add_argument(

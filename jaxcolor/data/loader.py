@@ -23,7 +23,7 @@ from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.boxes import CropContext, crop_boxes
 from jaxcolor.config import DataConfig
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
-from jaxcolor.data.collate import collate, crops_per_device, photos_per_device
+from jaxcolor.data.collate import CropPlaces, collate, crop_places, crops_by_side, crops_per_device, photos_per_device
 from jaxcolor.data.eval_targets import EvalSize, EvalTarget, EvalTargets, make_target, stack
 from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
 from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_window
@@ -50,15 +50,20 @@ class LoadedBatch(NamedTuple):
     """Photos of the batch without color, where ``gray_photos`` keeps them."""
     compared: EvalTargets | None = None
     """The ground truth at the size of a comparison, with its objects, where an evaluation asked for it."""
+    crops_by_side: tuple[tuple[int, int], ...] = ()
+    """Each of ``data.crop_sides`` and how many crops are seen at it; empty without."""
+    moved_crops: int = 0
+    """Crops seen at another of these sides than their own, where there was no place."""
 
     @property
     def counts(self) -> dict[str, int]:
         """Counts of what was left out or is unusual, for the logs."""
+        by_side = {f"crops_{side}": count for side, count in self.crops_by_side}
         return {
             "dropped_crops": self.dropped_crops,
             "skipped_photos": len(self.skipped),
             "gray_photos": self.gray_photos,
-        }
+        } | ({"moved_crops": self.moved_crops, **by_side} if by_side else {})
 
 
 class FailedBatch(NamedTuple):
@@ -357,13 +362,17 @@ class _Reader:
             found = random_box(photo, self.config, rng)
         elif self.parts == "both":
             found = select_boxes(photo, self.config, self.capacity, window, self.augment.visible, rng)
-        image = photo.image
-        if window != WHOLE:
-            x0, y0, x1, y1 = window.pixels(photo.size).tolist()
-            image = image.crop((x0, y0, x1, y1))
-        with_full = self.parts != "instance"
-        cut = crop_boxes(found.boxes, image.size, self.context)
-        made = example(image, cut, found.scores, self.side, mirrored=mirrored, with_full=with_full, masks=found.masks)
+        image = photo.image if window == WHOLE else photo.image.crop(tuple(window.pixels(photo.size).tolist()))
+        made = example(
+            image,
+            crop_boxes(found.boxes, image.size, self.context),
+            found.scores,
+            self.side,
+            mirrored=mirrored,
+            with_full=self.parts != "instance",
+            masks=found.masks,
+            crop_sides=self.config.crop_sides,
+        )
         compared = None if self.compare_at is None else make_target(photo, found.boxes, self.side, self.compare_at)
         return _Item(photo.name, made, found.dropped, gray=gray, compared=compared)
 
@@ -375,6 +384,7 @@ class _Collate(NamedTuple):
     side: int
     local_devices: int
     capacity: int
+    places: tuple[CropPlaces, ...]
     with_masks: bool
     compare_at: EvalSize | None = None
 
@@ -394,16 +404,18 @@ class _Collate(NamedTuple):
             raise DataError(f"{device_count} devices do not divide evenly among {share.process_count} processes")
         budget = crops_per_device(photos, config.max_crops_per_image)
         capacity = {"full": 0, "instance": photos, "both": budget}[parts]
-        return cls(parts, side, device_count // share.process_count, capacity, config.masks and parts == "both")
+        places = crop_places(capacity, config, side)
+        with_masks = config.masks and parts == "both"
+        return cls(parts, side, device_count // share.process_count, capacity, places, with_masks)
 
     def __call__(self, items: Sequence[_Item]) -> LoadedBatch | FailedBatch:
         failure = next((item.failure for item in items if item.failure), None)
         if failure is not None:
             return FailedBatch(failure)
-        batch, dropped = collate(
+        batch, dropped, moved = collate(
             [item.example for item in items],
             device_count=self.local_devices,
-            capacity=self.capacity,
+            capacity=self.places,
             side=self.side,
             with_full=self.parts != "instance",
             with_masks=self.with_masks,
@@ -419,6 +431,8 @@ class _Collate(NamedTuple):
             tuple(line for item in items for line in item.skipped),
             sum(item.gray for item in items),
             compared,
+            crops_by_side(batch, self.places, self.local_devices),
+            moved,
         )
 
 

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from jaxcolor.batch import LEVELS
+from jaxcolor.boxes import crop_sides as sides_of_crops
 from jaxcolor.boxes import level_boxes, mirror_boxes
 from jaxcolor.data import formats
 from jaxcolor.data.profiles import gray_table, profile_of, to_srgb
@@ -320,6 +321,7 @@ def example(
     mirrored: bool = False,
     with_full: bool = True,
     masks: Sequence[Bool[np.ndarray, "H W"]] = (),
+    crop_sides: Sequence[int] = (),
 ) -> Example:
     """The full image, the crops and the level boxes of one photo, ready to be collated.
 
@@ -332,11 +334,15 @@ def example(
         mirrored photo could round differently in the last bit.
       with_full: whether the full image is wanted.
       masks: pixels of ``image`` that show each box's object, or none.
+      crop_sides: of the crops, ascending, to choose from by the boxes' sizes (``boxes.crop_sides``); none: S.
     """
     canvas = (side, side)
     full = np.asarray(image.resize(canvas, Image.Resampling.BILINEAR)) if with_full else None
     cut_out = (image.crop(tuple(box)) for box in boxes.tolist())
-    crops = [np.asarray(crop.resize(canvas, Image.Resampling.BILINEAR)) for crop in cut_out]
+    sides = sides_of_crops(boxes, crop_sides or (side,)).tolist()
+    crops = [
+        np.asarray(crop.resize((own, own), Image.Resampling.BILINEAR)) for crop, own in zip(cut_out, sides, strict=True)
+    ]
     cut_masks = [_cut_mask(mask, box, canvas) for mask, box in zip(masks, boxes.tolist(), strict=bool(masks))]
     if mirrored:
         full = full[:, ::-1] if full is not None else None

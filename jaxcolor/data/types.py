@@ -130,8 +130,9 @@ class Example(NamedTuple):
 
     full_rgb: UInt8[np.ndarray, "S S 3"] | None
     """The full image; None where a stage does not read it."""
-    crop_rgb: Sequence[UInt8[np.ndarray, "S S 3"]]
-    """Not one array: each crop is copied once, into the batch."""
+    crop_rgb: Sequence[UInt8[np.ndarray, "_s _s 3"]]
+    """Not one array: each crop is copied once, into the batch. With ``data.crop_sides`` each has the side that it is to
+    be seen at, else S."""
     level_boxes: Int32[np.ndarray, "n L 4"]
     scores: Float32[np.ndarray, " n"]
     """By these ``collate`` decides which crops are dropped when there are too many."""

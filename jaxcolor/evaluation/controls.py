@@ -6,10 +6,13 @@ many devices the batch is laid out.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxcolor.batch import PADDING, Batch
+from jaxcolor.batch import PADDING, Batch, split_by_side
+from jaxcolor.data.collate import resized
 
 COVERS = 0.5
 """IoU from which a box stands for an annotated one."""
@@ -63,13 +66,21 @@ def crop_donors(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
     return donors
 
 
-def other_crops(batch: Batch, donors: Int[np.ndarray, " M"]) -> Batch:
+def other_crops(batch: Batch, donors: Int[np.ndarray, " M"], device_count: int = 1) -> Batch:
     """The batch with the pixels of each crop taken from its donor (``crop_donors``); photos and boxes stay.
 
-    Crops without a donor keep their own pixels.
+    Crops without a donor keep their own pixels; from a donor of another side they are resized.
     """
     source = np.where(donors >= 0, donors, np.arange(len(donors)))
-    return batch._replace(crop_rgb=np.asarray(batch.crop_rgb)[source])
+    crops = [np.asarray(of_side) for of_side in batch.crops]
+    rows = split_by_side(np.arange(len(donors)), crops, device_count)
+    pixels = dict(zip(np.concatenate(rows).tolist(), itertools.chain(*crops), strict=True))
+    changed = [np.empty_like(of_side) for of_side in crops]
+    for of_side, own in zip(changed, rows, strict=True):
+        for place, donor in enumerate(source[own].tolist()):
+            given, side = pixels[donor], of_side.shape[1]
+            of_side[place] = given if len(given) == side else resized(given, side)
+    return batch._replace(crop_rgb=changed[0], smaller_crops=tuple(changed[1:]))
 
 
 def crop_of_object(

@@ -9,6 +9,7 @@ boxes in use.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,7 +87,9 @@ class _Tally:
     """What is added up over the batches of this process."""
 
     def __init__(self) -> None:
-        self.dropped = self.skipped = self.reduced = 0
+        self.dropped = self.skipped = self.reduced = self.moved = 0
+        self.crops: Counter[int] = Counter()
+        """By the side that they are seen at, with ``data.crop_sides``."""
         self.resized: dict[str, int] = {}
         self.missing: dict[str, list[str]] = {}
         self.features: dict[str, fid.Sums] = {}
@@ -301,10 +304,14 @@ def evaluate(
         if measured.sampled is not None and len(drawn) < SAMPLED_PHOTOS and devices.is_first:
             drawn += evaluator.show_samples(loaded, measured.sampled, valid[: SAMPLED_PHOTOS - len(drawn)])
         tally.dropped += loaded.dropped_crops
+        tally.moved += loaded.moved_crops
+        tally.crops.update(dict(loaded.crops_by_side))
         tally.skipped += len(loaded.skipped)
         tally.reduced += loaded.compared.reduced if loaded.compared is not None else 0
         progress(len(valid))
-    shares = devices.gather([rows, tally.dropped, tally.skipped, tally.reduced, tally.resized, tally.missing])
+    by_side = {str(side): count for side, count in tally.crops.items()}
+    counts = [tally.dropped, tally.skipped, tally.reduced, tally.resized, tally.missing, by_side, tally.moved]
+    shares = devices.gather([rows, *counts])
     # Batch by batch, and in each the processes one after another: the order of one process alone.
     merged = sorted((_Row(*row) for share in shares for row in share[0]), key=lambda row: row.batch)
     if not merged:
@@ -314,6 +321,10 @@ def evaluate(
     own = evaluator.predictors
     protocol = describe(evaluator.scorer, tuple(own.systems), own.controls, own.vivid_temperature)
     protocol["reduced_photos"] = sum(share[3] for share in shares)
+    if by_side:
+        each = [f"{sum(share[6].get(side, 0) for share in shares)} at {side}" for side in by_side]
+        moved = f"{sum(share[7] for share in shares)} found no place at their own"
+        protocol["crops_by_side"] = f"{', '.join(each)}; {moved}"
     protocol["resized_predictions"] = {name: sum(share[4].get(name, 0) for share in shares) for name in names}
     photos = [row.name for row in merged]
     for prediction in evaluator.predictions:

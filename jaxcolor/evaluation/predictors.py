@@ -20,7 +20,7 @@ from jaxcolor.hints import BatchHints
 from jaxcolor.inference import sampling
 from jaxcolor.models.backbone import BackboneOutput
 from jaxcolor.models.fusion import FusionOutput, membership
-from jaxcolor.models.hint_simulation import crop_hints, random_points
+from jaxcolor.models.hint_simulation import hints_by_side, random_points
 from jaxcolor.models.networks import (
     TREES,
     Networks,
@@ -28,9 +28,9 @@ from jaxcolor.models.networks import (
     build,
     frozen,
     picture,
+    run_crops,
     run_full,
     run_fused,
-    run_instance,
     to_lab,
 )
 from jaxcolor.models.outputs import ab_distribution
@@ -169,7 +169,7 @@ def _compiled_points(model: ModelConfig, devices: Devices, count: int) -> Callab
     def points(batch: Batch, numbers: jax.Array) -> tuple[BatchHints]:
         true_ab = picture(batch.full_rgb, model).ab
         hints = random_points(jax.random.key(HINT_SEED), true_ab, count, numbers=numbers)
-        return (BatchHints(hints, crop_hints(hints, batch.level_boxes[:, 0], batch.crop_to_image)),)
+        return (hints_by_side(hints, batch.level_boxes[:, 0], batch.crop_to_image, batch.crops),)
 
     return devices.map(points, in_specs=(SPLIT, SPLIT), out_specs=(SPLIT,))
 
@@ -213,11 +213,12 @@ def _compiled_sample(model: ModelConfig, devices: Devices, count: int) -> Callab
 
 @functools.lru_cache(maxsize=4)
 def _compiled_instance(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
-    def predict(variables: Variables, crop_rgb: jax.Array, crop_to_image: jax.Array) -> tuple[jax.Array]:
-        crop = picture(crop_rgb, model)
-        return (run_instance(build(model), variables, crop.inputs, crop_to_image).ab,)
+    def predict(variables: Variables, batch: Batch) -> tuple[jax.Array]:
+        found = (of_side.ab for of_side in run_crops(build(model), variables, to_lab(batch, model)))
+        canvas = [ab if ab.shape[1] == model.side else resample.resize(ab, model.side, model.side) for ab in found]
+        return (jnp.concatenate(canvas),)
 
-    return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+    return devices.map(predict, in_specs=(REPLICATED, SPLIT), out_specs=(SPLIT,))
 
 
 class Predictors:
@@ -277,7 +278,8 @@ class Predictors:
             colors |= {checkpoint.name: best} if checkpoint.name else found
             if not checkpoint.name and self.controls:
                 donors = crop_donors(batch, self._devices.local_count)
-                for control, changed in zip(CONTROLS, (no_boxes(batch), other_crops(batch, donors)), strict=True):
+                others = other_crops(batch, donors, self._devices.local_count)
+                for control, changed in zip(CONTROLS, (no_boxes(batch), others), strict=True):
                     on_devices = self._devices.split(changed)
                     colors[control] = self._run(checkpoint, variables, on_devices, photo)["fused"]
         return colors
@@ -286,9 +288,8 @@ class Predictors:
         """The ab of the nameless checkpoint's instance network for every crop, (M, S, S, 2), on the devices."""
         checkpoint, variables = self._studied()
         function = _compiled_instance(checkpoint.model, self._devices)
-        crops = (self._devices.split(part) for part in (batch.crop_rgb, batch.crop_to_image))
         with jax.default_matmul_precision("highest"):
-            (ab,) = function(variables, *crops)
+            (ab,) = function(variables, self._devices.split(batch))
         return ab
 
     def hinted(self, batch: Batch, numbers: Int[np.ndarray, " B"], count: int) -> dict[str, Any]:

@@ -339,6 +339,7 @@ def footnotes(metrics: Mapping[str, Any]) -> list[str]:
         notes.append(f"Not measured: {protocol['metrics_left_out']}.")
     if metrics.get("dropped_crops"):
         notes.append(f"{counted(metrics['dropped_crops'], 'crop')} did not fit max_crops_per_image: dropped.")
+    notes += [f"Crops by side: {protocol['crops_by_side']}."] if protocol.get("crops_by_side") else []
     if metrics.get("skipped_photos"):
         notes.append(f"{counted(metrics['skipped_photos'], 'photo')} could not be read: left out.")
     if protocol.get("reduced_photos"):

@@ -68,6 +68,7 @@ def colorize_files(
     seed: int = 0,
     saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
     beside: bool = False,
+    crop_sides: Sequence[int] = (),
 ) -> None:
     """Color photos, and those of folders, into a folder, or beside them, under names that ``plan`` says.
 
@@ -95,6 +96,7 @@ def colorize_files(
       seed: of the samples.
       saving: format and quality of the results; the metadata of photos is carried over (``inference.pictures``).
       beside: the photo without colors and the result in one picture besides, ``<stem>.side_by_side.png``.
+      crop_sides: see ``Colorizer``.
 
     Raises:
       UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
@@ -126,6 +128,7 @@ def colorize_files(
         saturation=saturation,
         samples=samples,
         seed=seed if samples else None,
+        **({"crop_sides": ",".join(map(str, crop_sides))} if crop_sides else {}),
     )
     saving = saving._replace(settings=settings)
     if not replace:
@@ -134,7 +137,7 @@ def colorize_files(
             return
     store = open_store(boxes) if isinstance(boxes, Path) else None
     colorizer = Colorizer.from_pretrained(
-        weights, boxes_per_photo, vivid=vivid, saturation=saturation, bits=saving.bits
+        weights, boxes_per_photo, vivid=vivid, saturation=saturation, bits=saving.bits, crop_sides=crop_sides
     )
     named = packaged.described(weights)
     if samples and not colorizer.has_classes:

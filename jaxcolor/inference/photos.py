@@ -142,6 +142,7 @@ def prepare(
     boxes_per_photo: int,
     with_crops: bool,
     bits: Bits = 8,
+    crop_sides: Sequence[int] = (),
 ) -> Prepared:
     """One photo, ready for the networks.
 
@@ -156,6 +157,7 @@ def prepare(
       boxes_per_photo: the best boxes by score that are used.
       with_crops: whether they are cut out.
       bits: of results.
+      crop_sides: at which they are seen, see ``data.transforms.example``.
 
     Raises:
       ValueError: a photo that is none, boxes or scores of another form, hints that cannot be placed.
@@ -181,7 +183,7 @@ def prepare(
         clean.kept,
         used,
         windows,
-        example(Image.fromarray(rgb), windows, kept[cut], side),
+        example(Image.fromarray(rgb), windows, kept[cut], side, crop_sides=crop_sides),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,

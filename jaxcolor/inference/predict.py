@@ -1,7 +1,8 @@
 """What the networks say of prepared photos: colors on the canvas, palettes of objects, hints for other results.
 
 Photos with crops and photos without go through the networks in one call of each kind. Programs are compiled once for
-each rounded number of photos, crops and objects in a call (``rounded_up``), never for a photo's size.
+each rounded number of photos, crops and objects in a call (``rounded_up``), never for a photo's size. Crops of several
+sides (``DataConfig.crop_sides``) are rounded side by side (``places_for``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jaxcolor import color
 from jaxcolor.batch import PADDING, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import ModelConfig
-from jaxcolor.data.collate import collate
+from jaxcolor.data.collate import CropPlaces, collate
 from jaxcolor.hints import (
     OBJECT_SHARE,
     RADIUS_SHARE,
@@ -252,17 +253,21 @@ class Predictor:
     def _inputs(self, photos: Sequence[Prepared], hints: Sequence[PlacedHints]) -> tuple[Batch, BatchHints | None]:
         """Filled up to rounded numbers, so that few shapes are compiled and little of the work is for nothing."""
         side, given = self.config.side, None
-        crops = rounded_up(sum(len(photo.example.scores) for photo in photos))
         examples = [photo.example for photo in photos]
+        sides = [np.array([len(crop) for crop in e.crop_rgb], np.int64) for e in examples]
+        places = places_for(np.concatenate(sides), side)
         filled = [*examples, *[None] * (rounded_up(len(photos)) - len(photos))]
-        batch = collate(filled, device_count=1, capacity=crops, side=side, with_full=True)[0]
+        batch = collate(filled, device_count=1, capacity=places, side=side, with_full=True).batch
         if any(len(placed.xy) for placed in hints):
             full = [hints_on_canvas(placed, photo.size, side) for photo, placed in zip(photos, hints, strict=True)]
-            # In the order of ``collate``, which drops none: photo by photo.
-            crop = [hints_in_boxes(placed, photo.crop_boxes, side) for photo, placed in zip(photos, hints, strict=True)]
             stacked = Hints(*(np.stack(arrays) for arrays in zip(*full, strict=True)))
-            packed = Hints(*(np.concatenate(arrays) for arrays in zip(*crop, strict=True)))
-            given = BatchHints(_filled_up(stacked, len(filled)), _filled_up(packed, crops))
+            crops = []
+            for of_side, count in places:
+                # In the order of ``collate``, which drops none and moves none: photo by photo.
+                each = zip(photos, hints, sides, strict=True)
+                own = [hints_in_boxes(of, photo.crop_boxes[at == of_side], of_side) for photo, of, at in each]
+                crops.append(_filled_up(Hints(*(np.concatenate(arrays) for arrays in zip(*own, strict=True))), count))
+            given = BatchHints(_filled_up(stacked, len(filled)), crops[0], tuple(crops[1:]))
         return batch, given
 
 
@@ -341,6 +346,25 @@ def _packed(boxes: Sequence[Int32[np.ndarray, "_ 4"]]) -> tuple[Int32[np.ndarray
 def _filled_up(hints: Hints, length: int) -> Hints:
     """Pictures without a hint after those that there are."""
     return Hints(*(np.pad(a, [(0, length - len(a)), (0, 0), (0, 0), (0, 0)]) for a in hints))
+
+
+def places_for(sides: Int[np.ndarray, " n"], canvas: int) -> tuple[CropPlaces, ...]:
+    """Places for crops of such sides, the largest first; sides of which there are no crops are left out.
+
+    Few combinations, so that few programs are compiled: the largest side has the numbers of ``rounded_up``, smaller
+    ones powers of two, from those on that cost a quarter of a crop of the largest side. Up to 8 boxes at sides 64, 128
+    and 256 make 84 combinations, and what only fills up costs no more than one and a quarter of the largest crops.
+
+    Args:
+      sides: of the crops.
+      canvas: the side where there are no crops.
+    """
+    largest, *smaller = sorted(set(sides.tolist()), reverse=True) or [canvas]
+    places = [CropPlaces(largest, rounded_up(int((sides == largest).sum())))]
+    for side in smaller:
+        least = max(1, (largest // side) ** 2 // 4)
+        places.append(CropPlaces(side, max(least, 1 << (int((sides == side).sum()) - 1).bit_length())))
+    return tuple(places)
 
 
 def rounded_up(count: int) -> int:

@@ -26,7 +26,7 @@ from jaxcolor.inference.palette import (
     object_palettes,
 )
 from jaxcolor.models.fusion import membership
-from jaxcolor.models.hint_simulation import crop_hints
+from jaxcolor.models.hint_simulation import hints_by_side
 from jaxcolor.models.networks import LabBatch, Networks, Variables, run_full, run_fused, with_hints
 from jaxcolor.models.outputs.classes import Classes
 
@@ -188,7 +188,7 @@ def object_hints(
     place = jnp.maximum(points.owner, 0)
     mask = ((points.owner >= 0) & shown[place])[..., None]
     hints = Hints(jnp.where(mask, ab[place // points.evidence.shape[1]], 0), mask)
-    return BatchHints(hints, crop_hints(hints, lab.level_boxes[:, 0], lab.crop_to_image))
+    return hints_by_side(hints, lab.level_boxes[:, 0], lab.crop_to_image, [crops.ab for crops in lab.crops])
 
 
 def sample(

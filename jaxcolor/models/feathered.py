@@ -12,8 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from jaxcolor import resample
-from jaxcolor.models.fusion import FusionStrategy, FusionWeights, Instances, WeightHead, softmax_weights
+from jaxcolor.models.fusion import (
+    Features,
+    FusionStrategy,
+    FusionWeights,
+    Instances,
+    WeightHead,
+    placed_logit,
+    softmax_weights,
+)
 
 FADE = 0.25
 """Share of a crop's width and height, at each side, over which its weight rises from 0 to 1."""
@@ -28,15 +35,14 @@ class Feathered(FusionStrategy):
     """
 
     @nn.compact
-    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+    def weights(self, full_feature: jax.Array, instance_feature: Features, instances: Instances) -> FusionWeights:
         """Softmax over each photo's instances and the full image, at every pixel."""
         real = jnp.promote_types(full_feature.dtype, jnp.float32)
-        instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
+        instance_logit = placed_logit(WeightHead(self.config, name="instance_head"), instance_feature, instances)
         full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
         height, width = full_logit.shape[1:]
-        placed_logit = resample.paste(instance_logit, instances.boxes, height, width)[..., 0]
-        placed_logit += jnp.log(fade(instances.boxes, height, width).astype(real))
-        return softmax_weights(full_logit, placed_logit, instances.inside, instances.crop_to_image, "masked")
+        instance_logit += jnp.log(fade(instances.boxes, height, width).astype(real))
+        return softmax_weights(full_logit, instance_logit, instances.inside, instances.crop_to_image, "masked")
 
 
 def fade(boxes: Int[jax.Array, "M 4"], height: int, width: int) -> Float[jax.Array, "M {height} {width}"]:

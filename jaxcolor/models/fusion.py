@@ -10,7 +10,7 @@ Another way to weigh is one class: a subclass of ``FusionStrategy``; see ``gated
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
-from jaxcolor.batch import NO_MASKS, Array
+from jaxcolor.batch import NO_MASKS, Array, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models import ops
 from jaxcolor.models.backbone import backbone_class, initializers, parameter_type
@@ -52,6 +52,10 @@ class Instances(NamedTuple):
     """The mask of each crop's object on the crop's grid; K is 0 where nobody reads masks."""
 
 
+Features = tuple[Float[jax.Array, "_m _h _w C"], ...]
+"""Features of the crops of each side, the largest first (``Batch.crops``): one array without ``data.crop_sides``."""
+
+
 class FusionStrategy(nn.Module):
     """How a tap's full-image feature and instance features are weighed; a subclass for each way.
 
@@ -61,12 +65,13 @@ class FusionStrategy(nn.Module):
 
     config: ModelConfig
 
-    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+    def weights(self, full_feature: jax.Array, instance_feature: Features, instances: Instances) -> FusionWeights:
         """Weight maps in at least float32 that sum to 1 over a photo's instances and the full image.
 
         Args:
           full_feature: (B, H, W, C).
-          instance_feature: (M, h, w, C), not yet in their boxes; finite for padding too.
+          instance_feature: (m, h, w, C) of the crops of each side, M in all, not yet in their boxes; finite for padding
+            too. ``placed_logit`` makes a map of them.
           instances: whose they are and where they go. Padding must get weight 0.
         """
         raise NotImplementedError
@@ -74,19 +79,22 @@ class FusionStrategy(nn.Module):
     def __call__(
         self,
         full_feature: Float[jax.Array, "B H W C"],
-        instance_feature: Float[jax.Array, "M h w C"],
+        instance_feature: Float[jax.Array, "M h w C"] | Features,
         crop_to_image: Int[jax.Array, " M"],
         boxes: Int[jax.Array, "M 4"],
         crop_mask: Bool[Array, "K S S"] = NO_MASKS,
     ) -> tuple[Float[jax.Array, "B H W C"], FusionWeights]:
         """The fused feature and the weight maps; ``boxes`` are x0, y0, width, height on this tap's grid.
 
+        Crops of several sides come as one array for each side, in the order of the axis M.
+
         Features of padding crops count for nothing but must be finite, as those of ``networks.run_instance`` are: to
         zero them here would be one more pass over the largest arrays there are.
         """
         inside = resample.inside(boxes, *full_feature.shape[1:3])
-        found = self.weights(full_feature, instance_feature, Instances(crop_to_image, boxes, inside, crop_mask))
-        arguments = (full_feature, found.full, instance_feature, found.instance, crop_to_image, boxes)
+        by_side = instance_feature if isinstance(instance_feature, tuple) else (instance_feature,)
+        found = self.weights(full_feature, by_side, Instances(crop_to_image, boxes, inside, crop_mask))
+        arguments = (full_feature, found.full, by_side, found.instance, crop_to_image, boxes)
         return ops.box_blend(*arguments), found
 
 
@@ -106,24 +114,36 @@ class WeightHead(nn.Module):
         return feature
 
 
+def placed_logit(
+    head: Callable[[jax.Array], jax.Array], features: Features, instances: Instances
+) -> Float[jax.Array, "M H W"]:
+    """What a head says of every instance, resized into its box on the tap's grid, in at least float32; 0 outside."""
+    height, width = instances.inside.shape[1:]
+    placed = []
+    for feature, boxes in zip(features, split_by_side(instances.boxes, features), strict=True):
+        logit = head(feature)
+        logit = logit.astype(jnp.promote_types(feature.dtype, jnp.float32))
+        placed.append(resample.paste(logit, boxes, height, width)[..., 0])
+    return placed[0] if len(placed) == 1 else jnp.concatenate(placed)
+
+
 class Learned(FusionStrategy):
     """The paper's: a softmax over predicted logits, one head for instances and one for the full image."""
 
     @nn.compact
-    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+    def weights(self, full_feature: jax.Array, instance_feature: Features, instances: Instances) -> FusionWeights:
         """Softmax over each photo's instances and the full image, at every pixel."""
         real = jnp.promote_types(full_feature.dtype, jnp.float32)
-        instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
+        instance_logit = placed_logit(WeightHead(self.config, name="instance_head"), instance_feature, instances)
         full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
-        placed_logit = resample.paste(instance_logit, instances.boxes, *full_logit.shape[1:])[..., 0]
         outside = self.config.fusion.outside
-        return softmax_weights(full_logit, placed_logit, instances.inside, instances.crop_to_image, outside)
+        return softmax_weights(full_logit, instance_logit, instances.inside, instances.crop_to_image, outside)
 
 
 class BoxMask(FusionStrategy):
     """Inside boxes the covering instances in equal parts, elsewhere the full image: the paper's ablation."""
 
-    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+    def weights(self, full_feature: jax.Array, instance_feature: Features, instances: Instances) -> FusionWeights:
         """0 and 1, or equal shares."""
         real = jnp.promote_types(full_feature.dtype, jnp.float32)
         return box_mask_weights(instances.inside, instances.crop_to_image, len(full_feature), real)
@@ -132,7 +152,7 @@ class BoxMask(FusionStrategy):
 class TruthMask(FusionStrategy):
     """As ``BoxMask``, inside annotated masks in place of boxes."""
 
-    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+    def weights(self, full_feature: jax.Array, instance_feature: Features, instances: Instances) -> FusionWeights:
         """0 and 1, or equal shares. Raises ConfigError where the batch has no masks."""
         real = jnp.promote_types(full_feature.dtype, jnp.float32)
         inside = inside_masks(instances.crop_mask, instances.boxes, *full_feature.shape[1:3])
@@ -278,7 +298,7 @@ class FusionNetwork(nn.Module):
     def __call__(
         self,
         inputs: Float[jax.Array, "B H W 4"],
-        instance_taps: Mapping[str, jax.Array],
+        instance_taps: Mapping[str, jax.Array | Features],
         crop_to_image: Int[jax.Array, " M"],
         level_boxes: Int[jax.Array, "M L 4"],
         crop_mask: Bool[Array, "K S S"] = NO_MASKS,
@@ -287,7 +307,8 @@ class FusionNetwork(nn.Module):
 
         Args:
           inputs: the full image (``networks.network_input``).
-          instance_taps: features of the M crops from the instance network, by tap.
+          instance_taps: features of the M crops from the instance network, by tap; of crops of several sides one array
+            for each.
           crop_to_image: the photo of each crop, -1 for padding.
           level_boxes: x0, y0, width, height of each crop's box at each level.
           crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.

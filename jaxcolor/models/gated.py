@@ -10,8 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxcolor import resample
-from jaxcolor.models.fusion import FusionStrategy, FusionWeights, Instances, WeightHead
+from jaxcolor.models.fusion import Features, FusionStrategy, FusionWeights, Instances, WeightHead, placed_logit
 from jaxcolor.models.ops.blend import membership, of_own_image, sum_per_image
 
 _CLOSED = 1e-6
@@ -25,15 +24,14 @@ class Gated(FusionStrategy):
     """
 
     @nn.compact
-    def weights(self, full_feature: jax.Array, instance_feature: jax.Array, instances: Instances) -> FusionWeights:
+    def weights(self, full_feature: jax.Array, instance_feature: Features, instances: Instances) -> FusionWeights:
         """Gates, and their shares."""
         real = jnp.promote_types(full_feature.dtype, jnp.float32)
         member = membership(instances.crop_to_image, len(full_feature))
-        instance_logit = WeightHead(self.config, name="instance_head")(instance_feature).astype(real)
+        instance_logit = placed_logit(WeightHead(self.config, name="instance_head"), instance_feature, instances)
         full_logit = WeightHead(self.config, name="full_head")(full_feature).astype(real)[..., 0]
-        placed_logit = resample.paste(instance_logit, instances.boxes, *full_logit.shape[1:])[..., 0]
         counts = instances.inside & member.any(axis=0)[:, None, None]
-        logit = placed_logit - of_own_image(full_logit, member)
+        logit = instance_logit - of_own_image(full_logit, member)
         gate = jnp.where(counts, jax.nn.sigmoid(logit), 0)
         # log(1 - sigmoid(x)) = -softplus(x), summed where the gate counts.
         log_full = -sum_per_image(jnp.where(counts, jax.nn.softplus(logit), 0), member)

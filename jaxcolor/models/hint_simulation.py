@@ -9,14 +9,16 @@ cores), where a training step of stage 1 takes 7.2 TFLOP.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Num
 
+from jaxcolor.batch import Array, split_by_side
 from jaxcolor.config import HintConfig, HintLocation
-from jaxcolor.hints import Hints
+from jaxcolor.hints import BatchHints, Hints
 
 _WORD = 32
 
@@ -99,28 +101,48 @@ def random_points(
     return _reveal(truth, _draw(keys, count, truth.shape[1:3], (patch, patch), location), patch)
 
 
-def crop_hints(hints: Hints, boxes: Num[jax.Array, "M 4"], crop_to_image: Int[jax.Array, " M"]) -> Hints:
+def crop_hints(
+    hints: Hints, boxes: Num[jax.Array, "M 4"], crop_to_image: Int[jax.Array, " M"], side: int | None = None
+) -> Hints:
     """The photos' hints as they lie in crops: cut out and resized by nearest neighbor, as crops are resized.
 
     Args:
       hints: of the photos on the canvas, (B, S, S).
       boxes: x0, y0, width, height of each crop in canvas pixels, whole (``level_boxes[:, 0]``) or not.
       crop_to_image: the photo of each crop, -1 for padding, which gets no hints.
+      side: of the crops; None: the canvas's.
 
     Returns:
-      Hints of the crops, (M, S, S).
+      Hints of the crops, (M, side, side).
     """
     height, width = hints.mask.shape[1:3]
-    rows, columns = _nearest(boxes[:, 1], boxes[:, 3], height), _nearest(boxes[:, 0], boxes[:, 2], width)
+    rows = _nearest(boxes[:, 1], boxes[:, 3], height, side or height)
+    columns = _nearest(boxes[:, 0], boxes[:, 2], width, side or width)
     place = (jnp.maximum(crop_to_image, 0)[:, None, None], rows[:, :, None], columns[:, None, :])
     mask = hints.mask[place] & (crop_to_image >= 0)[:, None, None, None]
     return Hints(jnp.where(mask, hints.ab[place], 0), mask)
 
 
-def _nearest(start: Num[jax.Array, " M"], size: Num[jax.Array, " M"], length: int) -> Int[jax.Array, "M {length}"]:
-    """The canvas pixel in which the center of each of a crop's ``length`` pixels lies, along one axis."""
+def hints_by_side(
+    hints: Hints,
+    boxes: Num[jax.Array, "M 4"],
+    crop_to_image: Int[jax.Array, " M"],
+    crops: Sequence[Array],
+    parts: int = 1,
+) -> BatchHints:
+    """The photos' hints, on them and as they lie in the crops of every side; further arguments as ``split_by_side``."""
+    of_boxes, of_owners = (split_by_side(values, crops, parts) for values in (boxes, crop_to_image))
+    each = zip(of_boxes, of_owners, crops, strict=True)
+    first, *smaller = (crop_hints(hints, own, photo, crop.shape[1]) for own, photo, crop in each)
+    return BatchHints(hints, first, tuple(smaller))
+
+
+def _nearest(
+    start: Num[jax.Array, " M"], size: Num[jax.Array, " M"], length: int, count: int
+) -> Int[jax.Array, "M {count}"]:
+    """The pixel of a canvas of ``length`` in which the center of each of a crop's ``count`` lies, along one axis."""
     real = jnp.promote_types(start.dtype, jnp.float32)
-    within = (jnp.arange(length, dtype=real) + 0.5) * size[:, None].astype(real) / length
+    within = (jnp.arange(count, dtype=real) + 0.5) * size[:, None].astype(real) / count
     return jnp.clip(jnp.floor(start[:, None].astype(real) + within).astype(jnp.int32), 0, length - 1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
-from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch
+from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.hints import EMPTY_MASK, BatchHints, HintMask, Hints, network_hint_channels
 from jaxcolor.models.backbone import Backbone, BackboneOutput, backbone_class, parameter_type
@@ -56,6 +56,13 @@ class LabBatch(NamedTuple):
     crop_to_image: Int[jax.Array, " M"]
     level_boxes: Int[jax.Array, "M L 4"]
     crop_mask: Bool[Array, "M S S"] = NO_MASKS
+    smaller: tuple[Picture, ...] = ()
+    """As ``Batch.smaller_crops``."""
+
+    @property
+    def crops(self) -> tuple[Picture, ...]:
+        """The crops of every side, the largest first."""
+        return (self.crop, *self.smaller)
 
 
 class Prediction(NamedTuple):
@@ -171,6 +178,7 @@ def to_lab(batch: Batch, config: ModelConfig, hints: BatchHints | None = None) -
         jnp.asarray(batch.crop_to_image),
         jnp.asarray(batch.level_boxes),
         jnp.asarray(batch.crop_mask),
+        tuple(picture(crops, config) for crops in batch.smaller_crops),
     )
     return lab if hints is None else with_hints(lab, hints, config)
 
@@ -183,7 +191,8 @@ def with_hints(lab: LabBatch, hints: BatchHints, config: ModelConfig) -> LabBatc
         channels = network_hint_channels(typed, config.hint_mask)
         return shown._replace(inputs=jnp.concatenate([shown.luminance, channels], axis=-1))
 
-    return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop))
+    smaller = tuple(hinted(*each) for each in zip(lab.smaller, hints.smaller, strict=True))
+    return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop), smaller=smaller)
 
 
 def run_full(nets: Networks, variables: Variables, inputs: jax.Array, heads: Heads = None) -> BackboneOutput:
@@ -197,11 +206,18 @@ def run_instance(nets: Networks, variables: Variables, inputs: jax.Array, crop_t
     return cast(BackboneOutput, nets.instance.apply(variables["instance"], inputs))
 
 
+def run_crops(nets: Networks, variables: Variables, lab: LabBatch) -> tuple[BackboneOutput, ...]:
+    """The instance network on the crops of every side: it is convolutional, and runs once for each side."""
+    owners = split_by_side(lab.crop_to_image, [crops.ab for crops in lab.crops])
+    each = zip(lab.crops, owners, strict=True)
+    return tuple(run_instance(nets, variables, crops.inputs, own) for crops, own in each)
+
+
 def run_fusion(
     nets: Networks,
     variables: Variables,
     inputs: jax.Array,
-    instance_taps: Mapping[str, jax.Array],
+    instance_taps: Mapping[str, jax.Array | tuple[jax.Array, ...]],
     crop_to_image: jax.Array,
     level_boxes: jax.Array,
     crop_mask: Array = NO_MASKS,
@@ -213,7 +229,8 @@ def run_fusion(
 
 def run_fused(nets: Networks, variables: Variables, lab: LabBatch) -> FusionOutput:
     """The paper's model on photos and their crops: instance features, fused into the full image's."""
-    taps = run_instance(nets, variables, lab.crop.inputs, lab.crop_to_image).taps
+    found = run_crops(nets, variables, lab)
+    taps = {name: tuple(of_side.taps[name] for of_side in found) for name in found[0].taps}
     return run_fusion(nets, variables, lab.full.inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
 
 

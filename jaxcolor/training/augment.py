@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, UInt8
 
 from jaxcolor import color
-from jaxcolor.batch import Array, Batch
+from jaxcolor.batch import Array, Batch, split_by_side
 from jaxcolor.config import AugmentConfig
 from jaxcolor.models.networks import LabBatch, Picture
 
@@ -41,6 +41,7 @@ def augment_rgb(
     first: Int[jax.Array, ""],
     owners: Int[jax.Array, " M"],
     mix: bool,
+    parts: int = 1,
 ) -> Batch:
     """Jitter of photos and crops, and mixtures of photos.
 
@@ -51,19 +52,27 @@ def augment_rgb(
       first: number of the device's first photo in the whole batch.
       owners: each crop's photo among those of the device.
       mix: whether photos may be mixed: they have no crops in this stage.
+      parts: of an accumulation, as in ``split_by_side``.
     """
-    photos, crops = jnp.asarray(batch.full_rgb), jnp.asarray(batch.crop_rgb)
+    photos, crops = jnp.asarray(batch.full_rgb), [jnp.asarray(of_side) for of_side in batch.crops]
     if config.color_jitter:
         photos = jitter(photos, photo_keys(key, first + jnp.arange(len(photos))), config.color_jitter)
-        crops = jitter(crops, photo_keys(key, first + owners), config.color_jitter)
+        own = split_by_side(owners, crops, parts)
+        each = zip(crops, own, strict=True)
+        crops = [jitter(of_side, photo_keys(key, first + of), config.color_jitter) for of_side, of in each]
     if config.cutmix and mix:
         keys = photo_keys(jax.random.fold_in(key, 1), first + jnp.arange(len(photos)))
         photos = cutmix(photos, keys, config.cutmix)
-    return batch._replace(full_rgb=photos, crop_rgb=crops)
+    return batch._replace(full_rgb=photos, crop_rgb=crops[0], smaller_crops=tuple(crops[1:]))
 
 
 def augment_luminance(
-    batch: LabBatch, key: jax.Array, config: AugmentConfig, first: Int[jax.Array, ""], owners: Int[jax.Array, " M"]
+    batch: LabBatch,
+    key: jax.Array,
+    config: AugmentConfig,
+    first: Int[jax.Array, ""],
+    owners: Int[jax.Array, " M"],
+    parts: int = 1,
 ) -> LabBatch:
     """Some photos, with their crops, become old ones: their L alone, the color to predict stays.
 
@@ -73,6 +82,7 @@ def augment_luminance(
       config: how many and how old.
       first: number of the device's first photo in the whole batch.
       owners: each crop's photo among those of the device.
+      parts: of an accumulation, as in ``split_by_side``.
     """
     if not config.old_photos:
         return batch
@@ -88,7 +98,9 @@ def augment_luminance(
     fold = jax.vmap(jax.random.fold_in)
     x, y, width, height = batch.level_boxes[:, 0].T
     own = fold(fold(crops, x + y * _MOST_SIDE), width + height * _MOST_SIDE)
-    return batch._replace(full=aged(batch.full, photos, photos), crop=aged(batch.crop, crops, own))
+    of_crops, of_grain = (split_by_side(keys, [of.ab for of in batch.crops], parts) for keys in (crops, own))
+    seen = [aged(*each) for each in zip(batch.crops, of_crops, of_grain, strict=True)]
+    return batch._replace(full=aged(batch.full, photos, photos), crop=seen[0], smaller=tuple(seen[1:]))
 
 
 def jitter(photos: UInt8[Array, "B S S 3"], keys: jax.Array, amount: float) -> UInt8[jax.Array, "B S S 3"]:

@@ -130,6 +130,8 @@ def check(config: DataConfig, name: str, stage: StageConfig) -> None:
         raise ConfigError(f"data.cache: {config.cache!r} is for {name}.accumulate 1, not {stage.accumulate}")
     if name != "full" and config.masks:
         raise ConfigError(f"data.cache: {config.cache!r} holds no masks; data.masks must be False")
+    if name != "full" and config.crop_sides:
+        raise ConfigError(f"data.cache: {config.cache!r} cuts all crops at one side; data.crop_sides must be empty")
     if name == "fusion" and config.box_choice == "random_k":
         raise ConfigError(f"data.cache: {config.cache!r} holds the same boxes for every visit, not 'random_k'")
 

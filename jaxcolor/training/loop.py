@@ -272,6 +272,11 @@ def _report_left_out(run: Run, pending: PendingScalars) -> None:
             f"  dropped {counted(pending.dropped_crops, 'crop')} of low score: "
             f"data.max_crops_per_image is {run.config.data.max_crops_per_image}"
         )
+    if pending.moved_crops:
+        run.devices.say(
+            f"  {pending.moved_crops} crops found no place at their own of data.crop_sides and were seen at another: "
+            f"data.crop_shares is {run.config.data.crop_shares or 'empty, equal parts'}"
+        )
     if pending.gray_photos:
         run.devices.say(
             f"  gray photos were seen {counted(pending.gray_photos, 'time')}; data.gray_photos 'skip' leaves them out"

@@ -149,6 +149,7 @@ class PendingScalars:
     Attributes:
       flops: operations of a step on one device, for the MFU; 0: not counted.
       dropped_crops: crops for which the batch had no room, in all steps logged so far.
+      moved_crops: crops that found no place at their own of ``data.crop_sides``, likewise.
       gray_photos: gray photos seen, likewise.
     """
 
@@ -178,6 +179,7 @@ class PendingScalars:
         self._time_left = TimeLeft()
         self.flops = 0
         self.dropped_crops = 0
+        self.moved_crops = 0
         self.gray_photos = 0
         self._rows: list[tuple[int, Scalars, Mapping[str, int]]] = []
         self._since = time.monotonic()
@@ -247,6 +249,7 @@ class PendingScalars:
         shares = self._devices.gather([counts for _, _, counts in self._rows])
         totals = [{name: sum(share[name] for share in step) for name in step[0]} for step in zip(*shares, strict=True)]
         self.dropped_crops += sum(counts["dropped_crops"] for counts in totals)
+        self.moved_crops += sum(counts.get("moved_crops", 0) for counts in totals)
         self.gray_photos += sum(counts["gray_photos"] for counts in totals)
         return totals
 

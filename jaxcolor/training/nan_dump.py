@@ -51,7 +51,9 @@ def dump_state(
     folder.mkdir(parents=True, exist_ok=True)
     process = jax.process_index()
     mark = f"-{process}" if jax.process_count() > 1 else ""
-    _save(folder / f"batch{mark}.npz", loaded.batch._asdict())
+    arrays = loaded.batch._asdict()
+    arrays |= {f"crop_rgb_{crops.shape[1]}": crops for crops in arrays.pop("smaller_crops")}
+    _save(folder / f"batch{mark}.npz", arrays)
     about: dict[str, Any] = {"stage": stage, "step": step, "names": loaded.names, "skipped": loaded.skipped}
     if process:
         write_text(folder / f"dump{mark}.json", json.dumps(about, indent=2) + "\n")

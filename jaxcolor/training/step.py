@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
@@ -13,12 +14,12 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Float
 
-from jaxcolor.batch import Batch
+from jaxcolor.batch import Batch, split_by_side
 from jaxcolor.config import Config, ModelConfig, StageConfig
-from jaxcolor.hints import BatchHints
+from jaxcolor.hints import BatchHints, Hints
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import Backbone, Siggraph17, backbone_class
-from jaxcolor.models.hint_simulation import crop_hints, no_hints, simulate_hints
+from jaxcolor.models.hint_simulation import hints_by_side, no_hints, simulate_hints
 from jaxcolor.models.networks import LabBatch
 from jaxcolor.models.outputs import classes
 from jaxcolor.runtime.parallel import AXIS
@@ -105,8 +106,9 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer, teacher
     def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
         key, first = _augment_key(config, stage, state.step), jax.lax.axis_index(AXIS) * len(batch.is_real)
         owners = jnp.maximum(_photo_of_crop(config, stage, batch.crop_to_image, len(batch.is_real)), 0)
-        batch = augment_rgb(batch, key, config.augment, first, owners, mix=stage.name == "full")
-        lab = augment_luminance(networks.to_lab(batch, config.model), key, config.augment, first, owners)
+        parts = stages.stage_config(config, stage).accumulate
+        batch = augment_rgb(batch, key, config.augment, first, owners, mix=stage.name == "full", parts=parts)
+        lab = augment_luminance(networks.to_lab(batch, config.model), key, config.augment, first, owners, parts)
         if config.hints.enabled:
             lab = networks.with_hints(lab, _simulated_hints(config, stage, lab, state.step), config.model)
         return lab_step(state, frozen, lab)
@@ -152,15 +154,19 @@ def _simulated_hints(config: Config, stage: stages.Stage, batch: LabBatch, step:
     """
     key = jax.random.fold_in(jax.random.key(config.seed), list(stages.STAGES).index(stage.name))
     key = jax.random.fold_in(key, step)
-    shown = batch.crop if stage.name == "instance" else batch.full
-    count = len(shown.ab)
-    hints = simulate_hints(key, shown.ab, config.hints, first=jax.lax.axis_index(AXIS) * count)
-    if stage.name == "full":
-        return BatchHints(hints, no_hints(batch.crop.ab))
+    crops, count = [of_side.ab for of_side in batch.crops], len(batch.full.ab)
+
+    def hints(key: jax.Array, true_ab: jax.Array) -> Hints:
+        return simulate_hints(key, true_ab, config.hints, first=jax.lax.axis_index(AXIS) * len(true_ab))
+
     if stage.name == "instance":
-        return BatchHints(no_hints(batch.full.ab), hints)
+        smaller = tuple(hints(jax.random.fold_in(key, ab.shape[1]), ab) for ab in crops[1:])
+        return BatchHints(no_hints(batch.full.ab), hints(key, crops[0]), smaller)
+    if stage.name == "full":
+        return BatchHints(hints(key, batch.full.ab), no_hints(crops[0]), tuple(map(no_hints, crops[1:])))
     photo = _photo_of_crop(config, stage, batch.crop_to_image, count)
-    return BatchHints(hints, crop_hints(hints, batch.level_boxes[:, 0], photo))
+    parts = stages.stage_config(config, stage).accumulate
+    return hints_by_side(hints(key, batch.full.ab), batch.level_boxes[:, 0], photo, crops, parts)
 
 
 def _photo_of_crop(config: Config, stage: stages.Stage, index: Any, count: int) -> jax.Array:
@@ -238,15 +244,47 @@ def _backbone_losses(
     frozen: Mapping[str, Any],
     batch: LabBatch,
 ) -> Losses:
-    """Stages full and instance: one network, on whole photos or on crops, BatchNorm in training mode."""
-    network, picture = (nets.full, batch.full) if stage.name == "full" else (nets.instance, batch.crop)
-    valid = losses.colorful(picture.ab, config.low_chroma)
-    if stage.name == "instance":
-        valid &= batch.crop_to_image >= 0
+    """Stages full and instance: one network, on whole photos or on crops, BatchNorm in training mode.
+
+    Crops of each side are normalized by themselves, and the running statistics move by the mean over all.
+    """
+    if stage.name == "full":
+        picture = batch.full
+        return _one_side(teacher, config, nets.full, variables, frozen, picture, jnp.ones(len(picture.ab), bool))
+    pictures = batch.crops
+    real = split_by_side(batch.crop_to_image >= 0, [picture.ab for picture in pictures])
+    each_side = zip(pictures, real, strict=True)
+    found = [_one_side(teacher, config, nets.instance, variables, frozen, *of_side) for of_side in each_side]
+    if len(found) == 1:
+        return found[0]
+    counts = jnp.stack([valid.sum() for _, valid, _ in found]).astype(jnp.float32)
+    if config.sync_batch_norm:
+        counts = jax.lax.psum(counts, AXIS)
+    shares = jnp.where(counts.sum() > 0, counts / jnp.maximum(counts.sum(), 1), 1 / len(found))
+    batch_stats = jax.tree.map(
+        lambda *of_sides: sum(share * of for share, of in zip(shares, of_sides, strict=True)), *(s for _, _, s in found)
+    )
+    return jnp.concatenate([each for each, _, _ in found]), jnp.concatenate([v for _, v, _ in found]), batch_stats
+
+
+def _one_side(
+    teacher: ModelConfig | None,
+    config: Config,
+    network: Any,
+    variables: Mapping[str, Any],
+    frozen: Mapping[str, Any],
+    picture: networks.Picture,
+    real: jax.Array,
+) -> Losses:
+    """Pictures of one side through the network that is trained."""
+    valid = losses.colorful(picture.ab, config.low_chroma) & real
     output, changed = network.apply(variables, picture.inputs, train=True, valid=valid, mutable=["batch_stats"])
     batch_stats = cast(Mapping[str, Any], changed).get("batch_stats", {})
+    objective = config.objective
+    if picture.ab.shape[1] < config.model.side:  # small crops are compared as they are
+        objective = dataclasses.replace(objective, perceptual_side=0)
     taught = None if teacher is None else distillation.teach(teacher, config.model, frozen[TEACHER], picture.inputs)
-    each = losses.picture_loss(config.objective, output.outputs, output.ab, picture, frozen.get(VGG16), taught)
+    each = losses.picture_loss(objective, output.outputs, output.ab, picture, frozen.get(VGG16), taught)
     return each, valid, batch_stats
 
 
@@ -261,7 +299,7 @@ def _fusion_losses(
     """Stage fusion: every network in inference mode; low-chroma photos, or those with only such crops, are left out."""
     output = networks.run_fused(nets, {**frozen, "fusion": variables}, batch)
     valid = losses.colorful(batch.full.ab, config.low_chroma)
-    crop_valid = losses.colorful(batch.crop.ab, config.low_chroma)
+    crop_valid = jnp.concatenate([losses.colorful(crops.ab, config.low_chroma) for crops in batch.crops])
     valid &= losses.any_crop(crop_valid, batch.crop_to_image, len(valid))
     each = losses.picture_loss(config.objective, output.outputs, output.ab, batch.full, frozen.get(VGG16))
     return each, valid, variables["batch_stats"]

@@ -57,7 +57,7 @@ def test_packing_keeps_the_best_of_each_device(device_count, per_device, capacit
         )
     )
     examples = [None if s is None else made_up(p, s) for p, s in enumerate(score_lists)]
-    batch, dropped = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
+    batch, dropped, _ = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert batch.crop_rgb.shape == (device_count * capacity, SIDE, SIDE, 3)
     assert batch.is_real.tolist() == [e is not None for e in examples]
     assert batch.full_rgb[:, 0, 0, 0].tolist() == [0 if e is None else p + 1 for p, e in enumerate(examples)]
@@ -77,16 +77,16 @@ def test_packing_keeps_the_best_of_each_device(device_count, per_device, capacit
 def test_boxes_of_one_score_are_dropped_evenly():
     # Annotated boxes all have score 1. Stage fusion leaves out photos without a crop, so none may lose all of its own.
     examples = [made_up(p, [1.0] * count) for p, count in enumerate([9, 2, 6, 1])]
-    batch, dropped = collate(examples, device_count=1, capacity=10, side=SIDE, with_full=True)
+    batch, dropped, _ = collate(examples, device_count=1, capacity=10, side=SIDE, with_full=True)
     assert dropped == 8
     assert unpack(batch, 1) == [[1, 2, 3, 4], [17, 18], [33, 34, 35], [49]]
 
 
 def test_without_crops_or_full_pictures():
-    batch, dropped = collate([made_up(0, []), None], device_count=2, capacity=0, side=SIDE, with_full=False)
-    assert [len(x) for x in batch] == [0, 0, 0, 0, 2, 0]
+    batch, dropped, _ = collate([made_up(0, []), None], device_count=2, capacity=0, side=SIDE, with_full=False)
+    assert [len(x) for x in batch] == [0, 0, 0, 0, 2, 0, 0]
     assert batch.level_boxes.shape == (0, 4, 4)
-    assert [x.dtype for x in batch] == [np.uint8, np.uint8, np.int32, np.int32, bool, bool]
+    assert [x.dtype for x in batch[:6]] == [np.uint8, np.uint8, np.int32, np.int32, bool, bool]
     assert dropped == 0
 
 

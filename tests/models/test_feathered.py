@@ -43,3 +43,16 @@ def test_shares_sum_to_one_and_vanish_at_the_border() -> None:
     alone = np.asarray(weights.instance[1])
     assert alone[2, 1:15].max() < 0.55 * alone[6, 8]
     assert alone[6, 8] > 0.1
+
+
+def test_crops_of_several_sides_are_placed_as_one_side_is() -> None:
+    """Constant features say the same at any side, away from the borders that convolutions pad."""
+    full = jnp.ones((1, 32, 32, 6))
+    index, boxes = jnp.array([0, 0]), jnp.array([[0, 0, 16, 32], [16, 0, 16, 32]])
+    module = fusion_strategy(FEATHERED)
+    crops = jnp.ones((2, 16, 16, 6))
+    (_, plain), tree = module.init_with_output(jax.random.key(0), full, crops, index, boxes)
+    _, found = module.apply(tree, full, (crops[:1], jnp.ones((1, 32, 32, 6))), index, boxes)
+    np.testing.assert_allclose(found.instance[:, 12:20], plain.instance[:, 12:20], atol=1e-5)
+    _, same = module.apply(tree, full, (crops[:1], crops[1:]), index, boxes)
+    np.testing.assert_allclose(same.instance, plain.instance, atol=1e-6)

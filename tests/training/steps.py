@@ -46,7 +46,7 @@ def packed(stage: str, given: Sequence[Example], groups: int) -> Batch:
     if stage == "instance":
         given = [e._replace(crop_rgb=e.crop_rgb[:1], level_boxes=e.level_boxes[:1], scores=e.scores[:1]) for e in given]
     capacity = {"full": 0, "instance": 1, "fusion": 2}[stage] * len(given) // groups
-    batch, _ = collate(given, device_count=groups, capacity=capacity, side=SIDE, with_full=stage != "instance")
+    batch, _, _ = collate(given, device_count=groups, capacity=capacity, side=SIDE, with_full=stage != "instance")
     return batch
 
 

@@ -19,7 +19,7 @@ from jaxcolor.data.transforms import example
 from jaxcolor.data.types import DataError
 from jaxcolor.training import train
 from jaxcolor.training.compatibility import tree_digests
-from jaxcolor.training.device_cache import Held, cache_side, draw, load
+from jaxcolor.training.device_cache import Held, cache_side, check, draw, load
 from tests.small import photo
 from tests.training.runs import ONLY_FULL, stage
 
@@ -220,6 +220,14 @@ def test_accumulation_is_refused(config: Config, tmp_path: Path) -> None:
     parts = dataclasses.replace(config, full=dataclasses.replace(config.full, accumulate=2))
     with pytest.raises(ConfigError, match=r"data\.cache: 'device' is for full\.accumulate 1, not 2"):
         train.train(parts, tmp_path)
+
+
+def test_crops_of_several_sides_are_refused() -> None:
+    data = DataConfig(cache="device", crop_sides=(8, 16))
+    check(data, "full", WHOLE)  # has no crops
+    for name in ("instance", "fusion"):
+        with pytest.raises(ConfigError, match=r"'device' cuts all crops at one side; data\.crop_sides must be empty"):
+            check(data, name, WHOLE)
 
 
 def test_stages_with_crops_run_from_memory_and_resume(tmp_path: Path) -> None:

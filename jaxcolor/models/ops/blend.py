@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import resample
-from jaxcolor.batch import Array
+from jaxcolor.batch import Array, split_by_side
 from jaxcolor.models.ops.implementation import select_implementation, triton_module
 
 
@@ -41,7 +41,7 @@ def of_own_image(values: Float[jax.Array, "B ..."], member: Bool[jax.Array, "B M
 def box_blend(
     full_feature: Float[jax.Array, "B H W C"],
     full_weight: Float[jax.Array, "B H W"],
-    instance_feature: Float[jax.Array, "M h w C"],
+    instance_feature: tuple[Float[jax.Array, "_m _h _w C"], ...],
     instance_weight: Float[jax.Array, "M H W"],
     crop_to_image: Int[jax.Array, " M"],
     boxes: Int[jax.Array, "M 4"],
@@ -51,13 +51,25 @@ def box_blend(
     Args:
       full_feature: of the photos.
       full_weight: its weight at every pixel, at least float32.
-      instance_feature: of the crops; finite for padding too.
+      instance_feature: of the crops of each side, M in all; finite for padding too.
       instance_weight: of the crops, on the canvas; 0 for padding.
       crop_to_image: the photo of each crop, -1 for padding.
       boxes: x0, y0, width, height of each crop on the canvas.
     """
-    arguments = (full_feature, full_weight, instance_feature, instance_weight, crop_to_image, boxes)
-    return implementation_for(instance_feature)(*arguments)
+    if len(instance_feature) == 1:
+        return _blended(full_feature, full_weight, instance_feature[0], instance_weight, crop_to_image, boxes)
+    by_side = [split_by_side(values, instance_feature) for values in (instance_weight, crop_to_image, boxes)]
+    # One side after another is added to what there is, which is rounded to the features' type at the end.
+    blended, weight = full_feature.astype(jnp.promote_types(full_feature.dtype, jnp.float32)), full_weight
+    for arguments in zip(instance_feature, *by_side, strict=True):
+        blended, weight = _blended(blended, weight, *arguments), jnp.ones_like(full_weight)
+    return blended.astype(full_feature.dtype)
+
+
+def _blended(
+    full_feature: jax.Array, full_weight: jax.Array, instance_feature: jax.Array, *rest: jax.Array
+) -> jax.Array:
+    return implementation_for(instance_feature)(full_feature, full_weight, instance_feature, *rest)
 
 
 Blend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
