@@ -11,6 +11,7 @@ from jaxcolor import resample
 from jaxcolor.batch import split_by_side
 from jaxcolor.config import EvalConfig
 from jaxcolor.data.collate import CropPlaces, collate, resized
+from jaxcolor.data.eval_targets import boxes_of_crops
 from jaxcolor.evaluation.controls import crop_donors, other_crops
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.predictors import Checkpoint, Predictors
@@ -66,7 +67,11 @@ def test_an_evaluation_of_crops_of_two_sides(tmp_path_factory: pytest.TempPathFa
     batch = packed(1)
     counts = ((SIDE, 4), (SMALL, 3))
     given = loaded([*map(example, range(len(BOXES)), BOXES), *[None] * (8 - len(BOXES))])
-    given = given._replace(batch=batch, crops_by_side=counts, moved_crops=2)
+    assert given.compared is not None
+    own = boxes_of_crops(batch, [*examples(), *[None] * (8 - len(BOXES))], given.compared.used, 1)
+    given = given._replace(
+        batch=batch, crops_by_side=counts, moved_crops=2, compared=given.compared._replace(crop_boxes=own)
+    )
     devices = Devices.all("shard_map", jax.devices()[:1])
     with quick_compiles(tmp_path_factory.getbasetemp()):
         predictors = Predictors([Checkpoint("", MODEL, weights)], devices, controls=True)
