@@ -36,13 +36,40 @@ def colorizer() -> Colorizer:
 
 
 @pytest.mark.parametrize(
-    ("name", "safe", "vivid"), [("astronaut", 24.41, 21.60), ("rocket", 25.90, 25.40), ("chelsea", 22.24, 23.95)]
+    ("name", "safe", "vivid"), [("astronaut", 24.35, 21.50), ("rocket", 25.95, 25.39), ("chelsea", 22.27, 24.02)]
 )
 def test_colors_of_photographs(colorizer: Colorizer, name: str, safe: float, vivid: float) -> None:
     """PSNR at the photo's own size; the truth's own colors are not read but for their L*."""
     truth = photograph(name)
     for strength, expected in ((0, safe), (0.75, vivid)):
         assert psnr(colorizer(truth, vivid=strength), truth) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe", "vivid"), [("astronaut", 23.61, 22.30), ("rocket", 26.03, 25.28), ("chelsea", 21.71, 23.19)]
+)
+def test_fast_colors_of_photographs(fast: Colorizer, name: str, safe: float, vivid: float) -> None:
+    truth = photograph(name)
+    for strength, expected in ((0, safe), (0.75, vivid)):
+        assert psnr(fast(truth, vivid=strength), truth) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "objects", "fused"), [("astronaut", 3, 24.29), ("rocket", 0, 25.95)])
+def test_they_find_objects_and_look_at_each(colorizer: Colorizer, name: str, objects: int, fused: float) -> None:
+    """By the head that comes with them; where it finds nothing, the full-image network colors alone."""
+    truth = photograph(name)
+    found = colorizer.find_boxes([truth])[0]
+    assert len(found.boxes) == objects
+    result = colorizer(truth, "auto")
+    assert psnr(result, truth) == pytest.approx(fused, abs=0.05)
+    assert np.array_equal(result, colorizer(truth)) == (objects == 0)
+
+
+def test_fast_weights_take_boxes(fast: Colorizer) -> None:
+    assert fast.uses_boxes
+    assert not fast.finds_boxes
+    truth = photograph("rocket")
+    assert psnr(fast(truth, [[20, 20, 200, 200]]), truth) == pytest.approx(26.23, abs=0.05)
 
 
 def test_fast_colors_are_near_the_default_ones(colorizer: Colorizer, fast: Colorizer) -> None:
@@ -74,4 +101,5 @@ def test_all_weights_are_below_40_megabytes() -> None:
 def test_they_are_safe_unless_told_otherwise(colorizer: Colorizer) -> None:
     assert colorizer.vivid == 0
     assert colorizer.has_classes
-    assert not colorizer.uses_boxes
+    assert colorizer.uses_boxes
+    assert colorizer.finds_boxes
