@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from jaxcolor.boxes import DroppedBoxes, best_scores, choose, clean_boxes, level_boxes, mirror_boxes
+from jaxcolor.boxes import (
+    CropContext,
+    DroppedBoxes,
+    best_scores,
+    choose,
+    clean_boxes,
+    crop_boxes,
+    level_boxes,
+    mirror_boxes,
+)
 
 GOLDEN = Path(__file__).parent / "goldens" / "boxes.npz"
 
@@ -207,3 +216,27 @@ def test_mirroring_twice_changes_nothing(photo):
     assert (once[:, 0] >= 0).all()
     assert (once[:, 2] <= width).all()
     np.testing.assert_array_equal(mirror_boxes(once, width), boxes)
+
+
+class TestCropsWithContext:
+    @given(photos_with_boxes())
+    def test_without_context_crops_are_the_boxes(self, photo):
+        size, boxes = photo
+        np.testing.assert_array_equal(crop_boxes(boxes, size, CropContext()), boxes)
+
+    @given(photos_with_boxes(), st.floats(0, 4), st.floats(0, 1))
+    def test_they_hold_their_boxes_and_lie_in_the_photo(self, photo, share, least):
+        size, boxes = photo
+        crops = crop_boxes(boxes, size, CropContext(share, least))
+        # A border that is no whole pixel is rounded, at both ends alike.
+        assert (crops[:, :2] <= boxes[:, :2]).all()
+        assert (crops[:, 2:] >= boxes[:, 2:]).all()
+        assert (crops[:, :2] >= 0).all()
+        assert (crops[:, 2:] <= size).all()
+        wanted = np.minimum(size, np.maximum((boxes[:, 2:] - boxes[:, :2]) * (1 + share), np.array(size) * least))
+        assert (np.abs(crops[:, 2:] - crops[:, :2] - wanted) <= 1).all()
+
+    def test_they_are_centered_and_moved_at_the_photos_border(self):
+        boxes = np.array([[40, 40, 60, 50], [0, 0, 10, 10], [95, 90, 100, 100]], np.int32)
+        crops = crop_boxes(boxes, (100, 100), CropContext(1.0, 0.25))
+        np.testing.assert_array_equal(crops, [[30, 33, 70, 58], [0, 0, 25, 25], [75, 75, 100, 100]])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from jaxcolor import resample
 
@@ -216,3 +217,23 @@ def test_gradient_of_a_paste_is_its_transpose() -> None:
     expected = np.zeros((4, 4))
     expected[1:3, 1:3] = 0.25
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("in_side", "out_side"), [(40, 16), (33, 16), (16, 16), (10, 16), (7, 3)])
+def test_shrinking_is_pillows_bilinear(in_side: int, out_side: int) -> None:
+    pixels = np.random.default_rng(in_side).uniform(0, 255, (in_side, in_side)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(pixels).resize((out_side, out_side), Image.Resampling.BILINEAR))
+    whole = np.array([0.0]), np.array([float(in_side)])
+    rows = resample.shrink_map(*whole, out_side, in_side, np.float64)[0]
+    np.testing.assert_allclose(rows @ pixels @ rows.T, expected, atol=1e-2)
+    np.testing.assert_allclose(rows.sum(axis=1), 1)
+
+
+@settings(max_examples=50)
+@given(st.floats(0, 20), st.floats(0.05, 30), st.integers(1, 24))
+def test_shrinking_reads_nothing_outside_its_window(start: float, size: float, out_side: int) -> None:
+    size = min(size, 24 - start)
+    rows = resample.shrink_map(np.array([start]), np.array([size]), out_side, 24, np.float64)[0]
+    np.testing.assert_allclose(rows.sum(axis=1), 1)
+    sample = np.arange(24)
+    assert (rows[:, (sample + 1 < start) | (sample > start + size)] == 0).all()
