@@ -86,5 +86,5 @@ def test_api_pages_are_made_from_docstrings(site: Path) -> None:
     text = (site / "api" / "coloring.html").read_text(encoding="utf-8")
     for name in ("inference.colorizer.Colorizer.many", "hints.Hint.on_object", "inference.upsample.join"):
         assert f'id="jaxcolor.{name}"' in text
-    assert "Each photo at its own size, its L* kept to 0.5" in text
+    assert "Each photo at its own size, sRGB of" in text
     assert "Alias for field number" not in text
