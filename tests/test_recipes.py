@@ -12,7 +12,7 @@ from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
 from jaxcolor.training import train
 from jaxcolor.training.stages import stages_of
-from jaxcolor.weights import native
+from jaxcolor.weights import native, packaged
 from tests.small import quick_compiles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +39,7 @@ def test_which_there_are() -> None:
         "demo",
         "fast_weights",
         "imagenet",
+        "instances",
         "paper",
         "photos",
         "reference",
@@ -63,7 +64,7 @@ def test_the_manual(name: str) -> None:
             value = getattr(value, part)
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"default_weights", "fast_weights", "two_hues"}))
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"default_weights", "fast_weights", "instances", "two_hues"}))
 def test_the_three_stages(name: str) -> None:
     recipe = config(name)
     assert [stage.name for stage in stages_of(recipe)] == ["full", "instance", "fusion"]
@@ -74,7 +75,15 @@ def test_the_three_stages(name: str) -> None:
     assert recipe.fusion.trained == ("fusion" if name == "paper" else "fusion_and_output")
 
 
-def test_default_weights_are_one_network_so_far() -> None:
+def test_instances_are_those_of_the_packages_weights() -> None:
+    recipe, weights = config("instances"), packaged.load(None).config
+    assert dataclasses.replace(recipe.model, compute_dtype=weights.compute_dtype) == weights
+    assert [stage.name for stage in stages_of(recipe)] == ["instance", "fusion"]
+    assert recipe.instance.steps == 0
+    assert (recipe.objective, recipe.hints) == (config("default_weights").objective, config("default_weights").hints)
+
+
+def test_default_weights_begin_as_one_network() -> None:
     recipe = config("default_weights")
     assert [stage.name for stage in stages_of(recipe)] == ["full"]
     assert (recipe.start_from, recipe.data.cache) == ("vgg16", "device")
