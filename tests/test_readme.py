@@ -95,6 +95,7 @@ COLORING = (
     "jaxcolor colorize runs/demo/photos -w runs/demo/weights.safetensors -o colored",
     "jaxcolor colorize old_photos/ -w coco.safetensors -o colored",
     "jaxcolor convert coco.safetensors small.safetensors --storage int8",
+    "jaxcolor colorize FRAMES_FOLDER --film",
 )
 
 
@@ -103,7 +104,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the README's reader stands: photos, what the demo leaves, weights; the latter of small networks."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copy(demo_photos.FOLDER / "chelsea.jpg", folder / "old.jpg")
-    (folder / "old_photos").mkdir()
+    for name in ("old_photos", "FRAMES_FOLDER"):
+        (folder / name).mkdir()
+    for number in range(2):
+        Image.fromarray(choice.gray_photo(40, 60)).save(folder / "FRAMES_FOLDER" / f"{number}.png")
     Image.fromarray(choice.gray_photo(40, 60)).save(folder / "old_photos" / "1910.png")
     write_photos(demo_config(), folder / "runs" / "demo" / "photos")
     for path in ("runs/demo/weights.safetensors", "coco.safetensors"):
@@ -171,6 +175,13 @@ def python(command: str, *flags: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(command_line, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@runs("jaxcolor train", "jaxcolor eval")
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_the_two_scripts_as_commands(command: str) -> None:
+    """Their own tests run them; here they list what can be set."""
+    assert "--config" in python(f"python -m jaxcolor {command}", "--help")
 
 
 @runs("python -m jaxcolor.ablation", "python benchmarks/demo_seeds.py --seeds 0 1 2 --workdir runs/seeds")

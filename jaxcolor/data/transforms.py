@@ -60,7 +60,7 @@ def _opened(photo: PhotoFile) -> Iterator[Image.Image]:
             begin = file.read(16)
             file.seek(0)
             taken: tuple[str, ...] = _FORMATS
-            if formats.HEIF_IS_READ and formats.is_heif(begin):
+            if formats.HEIF_IS_READ and begin[4:8] == b"ftyp" and formats.is_heif(begin):
                 formats.register_heif()
                 taken = (formats.HEIF,)
             try:
@@ -394,7 +394,7 @@ def _load(image: Image.Image) -> None:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Its pixels in sRGB, transparent parts on white."""
     profile = profile_of(image) if image.info.get("icc_profile") else None
-    if is_wide_gray(image):
+    if image.mode.startswith("I"):  # gray of 12 or 16 bits
         return _from_wide_gray(image, profile)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose white is unknown")

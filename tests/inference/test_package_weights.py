@@ -54,7 +54,7 @@ def test_fast_colors_of_photographs(fast: Colorizer, name: str, safe: float, viv
         assert psnr(fast(truth, vivid=strength), truth) == pytest.approx(expected, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "objects", "fused"), [("astronaut", 3, 24.29), ("rocket", 0, 25.95)])
+@pytest.mark.parametrize(("name", "objects", "fused"), [("chelsea", 1, 22.20), ("rocket", 0, 25.95)])
 def test_they_find_objects_and_look_at_each(colorizer: Colorizer, name: str, objects: int, fused: float) -> None:
     """By the head that comes with them; where it finds nothing, the full-image network colors alone."""
     truth = photograph(name)

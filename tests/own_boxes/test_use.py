@@ -117,11 +117,12 @@ def test_colorize_finds_boxes_where_none_lie_beside(
     given: Given, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count = len(given.colorizer.find_boxes(given.photos[:1])[0].boxes)
-    said = f"{count} boxes found by the weights' own head in 1 of 2 photos; none in 1: full-image network alone"
+    boxes = "1 box" if count == 1 else f"{count} boxes"
+    said = f"{boxes} found by the weights' own head in 1 of 2 photos; none in 1: full-image network alone"
     automatic, full = given.colorizer.many(given.photos, "auto"), given.colorizer.many(given.photos)
     assert colorize(given.weights, folder, tmp_path / "out") == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line for line in lines if "boxes" in line] == [said]
+    assert [line for line in lines if "found by" in line] == [said]
     for written, wanted in zip(pictures(tmp_path / "out"), automatic, strict=True):
         assert np.abs(written.astype(int) - wanted).max() <= 1
 

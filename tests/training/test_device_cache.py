@@ -211,6 +211,7 @@ def test_a_run_of_two_halves_is_the_same_run(config: Config, finished: Any, tmp_
     assert tree_digests(train.train(config, tmp_path)) == tree_digests(finished)
 
 
+@pytest.mark.slow
 def test_pmap_gives_the_same_bits(config: Config, finished: Any, tmp_path: Path) -> None:
     found = train.train(dataclasses.replace(config, mapping="pmap"), tmp_path)
     assert tree_digests(found) == tree_digests(finished)
@@ -230,6 +231,7 @@ def test_crops_of_several_sides_are_refused() -> None:
             check(data, name, WHOLE)
 
 
+@pytest.mark.slow
 def test_stages_with_crops_run_from_memory_and_resume(tmp_path: Path) -> None:
     from tests.training.runs import CONFIG
 
