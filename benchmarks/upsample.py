@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image
 
 from jaxcolor import color
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb
+from jaxcolor.data.formats import PHOTO_SUFFIXES
+from jaxcolor.data.transforms import read_rgb
 from jaxcolor.inference.upsample import join, reduced
 
 CANVAS = 256

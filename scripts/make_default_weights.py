@@ -29,7 +29,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.color import AB_SCALE, SaturationCurve, calibrate_saturation
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_rgb
+from jaxcolor.data.formats import PHOTO_SUFFIXES
+from jaxcolor.data.transforms import read_rgb
 from jaxcolor.evaluation.detection import match, scores_of
 from jaxcolor.evaluation.metrics import lpips
 from jaxcolor.inference.box_finder import BoxFinder

@@ -67,8 +67,11 @@ LATE = {
 }
 """Imports inside of functions that would close a circle at the top of their file."""
 
-LONGEST = 480
-LONG = {"config.py": "every choice of a run is in one file"}
+LONGEST = 430
+LONG = {
+    "config.py": "every choice of a run is in one file",
+    "inference/colorizer.py": "the one public class; two thirds of it are its documentation",
+}
 """Files that may be longer, and why."""
 
 

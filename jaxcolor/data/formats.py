@@ -1,4 +1,4 @@
-"""Formats that are read with an extra, HEIC, and those that are not read, to name them."""
+"""Names and beginnings of the formats that are read, of HEIC, which takes an extra, and of those that are not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ It is no dependency: its wheels hold libheif and libde265 (LGPL 3) and x265 (GPL
 HEIF_SUFFIXES = (".heic", ".heif")
 HEIF_IS_READ = importlib.util.find_spec("pillow_heif") is not None
 INSTALL_HEIF = "pip install 'jaxcolor[heic]'"
+
+_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
+PHOTO_SUFFIXES = (*_SUFFIXES, *HEIF_SUFFIXES) if HEIF_IS_READ else _SUFFIXES
+"""Of files that are taken for photos in folders and archives; what they are follows from their contents."""
+_UNREAD = (".avif", ".jp2", ".j2k", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw", ".eps")
+UNREAD_SUFFIXES = _UNREAD if HEIF_IS_READ else (*_UNREAD, *HEIF_SUFFIXES)
+"""Of photos that are not read; convert them first."""
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _FOREIGN = (

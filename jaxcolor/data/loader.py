@@ -25,7 +25,7 @@ from jaxcolor.config import DataConfig
 from jaxcolor.data.box_selection import NOTHING_SELECTED, random_box, select_boxes
 from jaxcolor.data.collate import CropPlaces, collate, crop_places, crops_by_side, crops_per_device, photos_per_device
 from jaxcolor.data.eval_targets import EvalSize, EvalTarget, EvalTargets, make_target, stack
-from jaxcolor.data.sampler import BalancedSampler, ProcessShare, Sampler, ShuffledSampler
+from jaxcolor.data.sampler import BalancedSampler, CropCount, ProcessShare, Sampler, ShuffledSampler, window_steps
 from jaxcolor.data.transforms import WHOLE, Augment, example, is_gray, random_window
 from jaxcolor.data.types import DataError, Example, Source
 from jaxcolor.runtime.main_guard import check_main_guard
@@ -175,9 +175,9 @@ def train_batches(
     collate = _Collate.of(config, parts, side, share, device_count)
     sampler: Sampler = ShuffledSampler(len(numbers), config.seed)
     if config.batching == "balanced" and parts == "both":
-        crop_count = _CropCount(source, config, numbers)
+        crop_count = CropCount(source, config, numbers)
         group = batch_size // device_count
-        window = _window_steps(config) * batch_size
+        window = window_steps(config) * batch_size
         sampler = BalancedSampler(sampler, crop_count, window=window, group_size=group, seed=config.seed)
     reader = _Reader(
         source, config, sampler, numbers, parts, side, share, collate.capacity, augment, context, replace_bad=True
@@ -260,18 +260,6 @@ def eval_batches(
     places = [batch * size + place for batch in numbers_of_batches for place in range(size)]
     dataset = grain.MapDataset.source(places).map(reader)
     return BatchIterator(dataset.batch(share.local_size, drop_remainder=True, batch_fn=collate), config)
-
-
-class _CropCount:
-    """An upper bound on the crops of a photo, by its number of boxes; for ``BalancedSampler``."""
-
-    def __init__(self, source: Source, config: DataConfig, numbers: Sequence[int]) -> None:
-        self._source = source
-        self._numbers = numbers
-        self._most = config.boxes_per_photo if config.box_choice in ("top_k", "random_k") else sys.maxsize
-
-    def __call__(self, place: int) -> int:
-        return min(self._source.crop_count(self._numbers[place]), self._most)
 
 
 class _Item(NamedTuple):
@@ -434,9 +422,3 @@ class _Collate(NamedTuple):
             crops_by_side(batch, self.places, self.local_devices),
             moved,
         )
-
-
-def _window_steps(config: DataConfig) -> int:
-    if config.balance_window < 1:
-        raise DataError(f"data.balance_window: {config.balance_window} steps are none; at least 1")
-    return config.balance_window

@@ -7,11 +7,15 @@ process, worker and resumed run finds the same photo at the same position.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
+
+from jaxcolor.config import DataConfig
+from jaxcolor.data.types import DataError, Source
 
 _REMEMBERED = 3
 """Epochs or windows kept: threads prefetch past an end while others are still before it."""
@@ -137,3 +141,27 @@ def balance(counts: Int[np.ndarray, " n"], groups: int, rng: np.random.Generator
         if len(members[group]) < size:
             heapq.heappush(fewest, (crops + int(counts[row]), group))
     return np.concatenate([rng.permutation(members[group]) for group in rng.permutation(groups)])
+
+
+class CropCount:
+    """An upper bound on the crops of a photo, by its number of boxes; for ``BalancedSampler``."""
+
+    def __init__(self, source: Source, config: DataConfig, numbers: Sequence[int]) -> None:
+        self._source = source
+        self._numbers = numbers
+        self._most = config.boxes_per_photo if config.box_choice in ("top_k", "random_k") else sys.maxsize
+
+    def __call__(self, place: int) -> int:
+        """Of the photo at a place among those that are used."""
+        return min(self._source.crop_count(self._numbers[place]), self._most)
+
+
+def window_steps(config: DataConfig) -> int:
+    """Steps over which ``BalancedSampler`` deals photos out.
+
+    Raises:
+      DataError: there are none.
+    """
+    if config.balance_window < 1:
+        raise DataError(f"data.balance_window: {config.balance_window} steps are none; at least 1")
+    return config.balance_window

@@ -25,13 +25,6 @@ from jaxcolor.data.types import DataError, Encoded, Example, PhotoFile
 from jaxcolor.data.wide_gray import is_wide_gray, shown_levels, transparent
 from jaxcolor.runtime.errors import one_line
 
-_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
-PHOTO_SUFFIXES = (*_SUFFIXES, *formats.HEIF_SUFFIXES) if formats.HEIF_IS_READ else _SUFFIXES
-"""Of files that are taken for photos in folders and archives; what they are follows from their contents."""
-_UNREAD = (".avif", ".jp2", ".j2k", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw", ".eps")
-UNREAD_SUFFIXES = _UNREAD if formats.HEIF_IS_READ else (*_UNREAD, *formats.HEIF_SUFFIXES)
-"""Of photos that are not read; convert them first."""
-
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 """Pillow's names of what is read. A fixed list: of the other formats some start programs (EPS), and some raise anything
 at all. JPEG covers MPO, whose first picture counts."""

@@ -13,7 +13,8 @@ from PIL import Image
 
 from jaxcolor.data.boxes.base import photo_key
 from jaxcolor.data.boxes.matching import refuse_unmatched
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image
+from jaxcolor.data.formats import PHOTO_SUFFIXES
+from jaxcolor.data.transforms import read_image
 from jaxcolor.runtime.errors import UserError
 
 

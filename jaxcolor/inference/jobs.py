@@ -17,8 +17,8 @@ from jaxcolor.color import Bits, to_8_bits
 from jaxcolor.data.boxes.base import BoxStore, MissingBoxesError, SizedStore, fit_boxes, names_in, same_spelling
 from jaxcolor.data.boxes.matching import check_fits
 from jaxcolor.data.boxes.registry import open_store
-from jaxcolor.data.formats import HEIF_SUFFIXES
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, count_pictures, read_rgb, read_size, read_wide_gray
+from jaxcolor.data.formats import HEIF_SUFFIXES, PHOTO_SUFFIXES
+from jaxcolor.data.transforms import count_pictures, read_rgb, read_size, read_wide_gray
 from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.hints import Hint, PhotoHints, place_hints
 from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning

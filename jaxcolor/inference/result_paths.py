@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxcolor.data.formats import PHOTO_SUFFIXES
 from jaxcolor.data.sources.base import unread_photos
-from jaxcolor.data.transforms import PHOTO_SUFFIXES
 from jaxcolor.runtime.errors import UserError, printable
 
 _SUFFIX = "_color"

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from jaxcolor.color import without_color
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
+from jaxcolor.data.formats import PHOTO_SUFFIXES
+from jaxcolor.data.transforms import read_image, read_size
 from jaxcolor.runtime.atomic import atomic_dir
 from jaxcolor.runtime.text import counted
 from jaxcolor.study.key import GRAY, KEY_NAME, TRUTH, Key, write_key

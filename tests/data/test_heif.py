@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcolor.data import formats, transforms
+from jaxcolor.data import formats
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.data.transforms import count_pictures, read_image, read_size, read_wide_gray
 from jaxcolor.data.types import DataError, Encoded
@@ -41,9 +41,9 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_folders_list_what_can_be_read() -> None:
-    listed = ".heic" in transforms.PHOTO_SUFFIXES
+    listed = ".heic" in formats.PHOTO_SUFFIXES
     assert listed == formats.HEIF_IS_READ
-    assert listed != (".heic" in transforms.UNREAD_SUFFIXES)
+    assert listed != (".heic" in formats.UNREAD_SUFFIXES)
 
 
 def test_pixels_and_size() -> None:

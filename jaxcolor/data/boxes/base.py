@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from jaxcolor.data.transforms import PHOTO_SUFFIXES
+from jaxcolor.data.formats import PHOTO_SUFFIXES
 from jaxcolor.data.types import Boxes, DataError
 
 _NAMED = 3

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxcolor.data import formats
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, UNREAD_SUFFIXES
+from jaxcolor.data.formats import PHOTO_SUFFIXES, UNREAD_SUFFIXES
 from jaxcolor.data.types import DataError, Entry, Names, PhotoFile
 from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.runtime.text import counted

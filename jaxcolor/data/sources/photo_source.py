@@ -17,6 +17,7 @@ from jaxcolor.data.archive import inside_zip
 from jaxcolor.data.boxes.base import BoxStore, MaskedStore, MissingBoxesError, SizedStore, fit_boxes, photo_key
 from jaxcolor.data.boxes.bulk_read import BoxArrays, read_all
 from jaxcolor.data.boxes.matching import describe_unmatched, refuse_shares
+from jaxcolor.data.formats import PHOTO_SUFFIXES
 from jaxcolor.data.sources.base import (
     Identity,
     PhotoSet,
@@ -29,7 +30,7 @@ from jaxcolor.data.sources.base import (
     unread_photos,
 )
 from jaxcolor.data.sources.index import Index, find_index, make_index, write_index
-from jaxcolor.data.transforms import PHOTO_SUFFIXES, read_image, read_size
+from jaxcolor.data.transforms import read_image, read_size
 from jaxcolor.data.types import Boxes, DataError, Entry, Names, Photo, UsableBoxes, no_boxes
 from jaxcolor.runtime.text import counted
 

@@ -7,6 +7,7 @@ from zipfile import ZipInfo
 
 from jaxcolor.data.archive import Archive
 from jaxcolor.data.boxes.base import photo_key
+from jaxcolor.data.formats import PHOTO_SUFFIXES
 from jaxcolor.data.sources.base import (
     Identity,
     check_listed,
@@ -17,7 +18,6 @@ from jaxcolor.data.sources.base import (
     refuse_shared_keys,
     unread_photos,
 )
-from jaxcolor.data.transforms import PHOTO_SUFFIXES
 from jaxcolor.data.types import DataError, Encoded, Entry, Names
 
 _HEADER_BYTES = 1 << 16
