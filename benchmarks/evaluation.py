@@ -4,8 +4,8 @@ Command: ``python benchmarks/evaluation.py`` prints JSON. A made-up batch (``--p
 at the canvas; the systems full and fused with random weights in float32 products of full precision, as ``eval.py``
 runs them. Each part is timed alone: the median over ``--rounds`` calls, waited for, after one that compiles.
 ``colors`` is the networks' work, ``pictures`` makes 8-bit sRGB of their ab; ``basic`` is PSNR and SSIM in their three
-places; every further metric is what it adds to these. ``metrics_share`` is all but the networks, of two systems and
-gray, with all metrics that need no file.
+places; every further metric is what it adds to these; ``objects_*`` are of all systems together. ``metrics_share`` is
+all but the networks, of two systems and gray, with all metrics that need no file.
 """
 
 from __future__ import annotations
@@ -83,21 +83,21 @@ def main() -> None:
     truth = basic.place(batch, compared)
     colors = predict(batch)
     rgb = basic.pictures(truth, colors["fused"])
+    systems = {"gray": rgb, "full": rgb, "fused": rgb}
     parts = {
         "place": seconds(lambda: basic.place(batch, compared).rgb, options.rounds),
         "colors": seconds(lambda: predict(batch), options.rounds),
         "pictures": seconds(lambda: basic.pictures(truth, colors["fused"]), options.rounds),
         "basic": seconds(lambda: basic.score(truth, rgb), options.rounds),
-        "objects_basic": seconds(lambda: basic.score_objects(truth, rgb), options.rounds),
+        "objects_basic": seconds(lambda: basic.score_objects(truth, systems), options.rounds),
     }
     for name in (metric.name for metric in choose(EvalConfig(), options.side).measured if not metric.always):
         one = scorer(name)
         parts[name] = max(0.0, seconds(lambda one=one: one.score(truth, rgb), options.rounds) - parts["basic"])  # type: ignore[misc]
     everything = scorer("all")
     parts["all"] = seconds(lambda: everything.score(truth, rgb), options.rounds)
-    parts["objects_all"] = seconds(lambda: everything.score_objects(truth, rgb), options.rounds)
-    systems = 3
-    measuring = systems * (parts["pictures"] + parts["all"] + parts["objects_all"])
+    parts["objects_all"] = seconds(lambda: everything.score_objects(truth, systems), options.rounds)
+    measuring = len(systems) * (parts["pictures"] + parts["all"]) + parts["objects_all"]
     whole = parts["place"] + parts["colors"] + measuring
     result = {
         "machine": f"{platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -109,7 +109,7 @@ def main() -> None:
         "photos_per_second": round(options.photos / whole, 2),
         "metrics_share": round(measuring / whole, 3),
         "metrics_share_psnr_ssim_only": round(
-            (basic_share := systems * (parts["pictures"] + parts["basic"]))
+            (basic_share := len(systems) * (parts["pictures"] + parts["basic"]))
             / (parts["place"] + parts["colors"] + basic_share),
             3,
         ),

@@ -94,13 +94,12 @@ def pack_boxes(options: argparse.Namespace) -> None:
 
 def verify_boxes(options: argparse.Namespace) -> None:
     """Read ``options.store`` through."""
-    from tqdm import tqdm
-
     from jaxcolor.data.boxes.packed import PackedStore
+    from jaxcolor.runtime.progress import progress
 
     store = PackedStore(options.store)
-    with tqdm(total=len(store), unit="photo", dynamic_ncols=True) as bar:
-        store.verify(bar.update)
+    with progress(len(store), "verify", "photo") as note:
+        store.verify(note)
     print(f"{options.store}: as it was packed: {store.manifest}")
 
 

@@ -40,7 +40,7 @@ def add_colorize(subparsers: Subparsers) -> None:
         help="the boxes; auto: found by the weights' own head (default where none lie beside the photo and the weights "
         "have one); none: the full-image network alone",
     )
-    add_missing_boxes(parser)
+    add_missing_boxes(parser, None)
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
     parser.add_argument(
         "--crop-sides",
@@ -120,6 +120,10 @@ def colorize(options: argparse.Namespace) -> None:
     saving = Saving(options.format, options.quality, Path(options.weights or "default").name)
     if options.film and (len(options.photos) > 1 or options.samples):
         raise UserError("--film: takes one folder of frames, and no --samples")
+    if options.film and options.missing_boxes == "error":
+        raise UserError("--missing-boxes error: a film's frame without an entry has the boxes of the frame before")
+    if options.seed and not options.samples:
+        raise UserError(f"--seed {options.seed}: is of --samples, and none are asked for")
     check_devices()
     with ExitStack() as stack:
         stack.enter_context(compile_cache())
@@ -139,6 +143,7 @@ def colorize(options: argparse.Namespace) -> None:
                 saturation=options.saturation,
                 saving=saving,
                 beside=options.side_by_side,
+                crop_sides=options.crop_sides,
             )
             return
         colorize_files(
@@ -146,7 +151,7 @@ def colorize(options: argparse.Namespace) -> None:
             options.weights,
             options.output,
             boxes=options.boxes,
-            missing_boxes=options.missing_boxes,
+            missing_boxes=options.missing_boxes or "error",
             boxes_per_photo=options.boxes_per_photo,
             batch_size=options.batch,
             replace=options.force,

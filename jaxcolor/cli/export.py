@@ -6,7 +6,7 @@ import argparse
 import errno
 from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers, add_import
+from jaxcolor.cli.parsing import Subparsers, add_import, refuse
 
 
 def add_export(subparsers: Subparsers) -> None:
@@ -34,6 +34,16 @@ def add_export(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--vivid", metavar="T", type=float, help="as for colorize (default: as the weights say)")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    refuse(
+        parser,
+        {
+            "--crop-sides": "its crops have one side, the canvas's",
+            "--boxes": "it takes crops and their boxes as inputs",
+            "--hints": "it takes none",
+            "--saturation": "multiply the ab* that it gives",
+            "--samples": "it gives one result",
+        },
+    )
     add_import(parser)
     parser.set_defaults(run=export)
 

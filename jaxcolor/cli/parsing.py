@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,12 +83,30 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def add_missing_boxes(parser: argparse.ArgumentParser) -> None:
-    """``--missing-boxes``."""
+def refuse(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> None:
+    """Options of ``jaxcolor colorize`` that another command cannot have: refused by one line that says why.
+
+    Args:
+      parser: of the command.
+      options: option -> the reason, or what to do.
+    """
+    for option, reason in options.items():
+        parser.add_argument(option, action=_Refused, nargs="?", const=reason, help=argparse.SUPPRESS)
+
+
+class _Refused(argparse.Action):
+    """Ends the process with the reason, its ``const``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.exit(2, f"{parser.prog}: {self.option_strings[0]}: not here: {self.const}\n")
+
+
+def add_missing_boxes(parser: argparse.ArgumentParser, default: str | None = "error") -> None:
+    """``--missing-boxes``; ``default`` None tells whether it was given, and means ``error``."""
     parser.add_argument(
         "--missing-boxes",
         choices=("error", "none"),
-        default="error",
+        default=default,
         help="data.missing_boxes: what a photo without an entry means, an error or no boxes (default: error)",
     )
 

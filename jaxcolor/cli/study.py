@@ -135,7 +135,8 @@ def make_study(options: argparse.Namespace) -> None:
         least_ms=options.least_ms,
         most_zoom=options.most_zoom,
     )
-    with tqdm(unit="photo", dynamic_ncols=True, delay=0.5) as bar:  # what is refused is one line, without a bar
+    # What is refused is one line, without a bar; so are logs.
+    with tqdm(unit="photo", dynamic_ncols=True, delay=0.5, disable=None) as bar:
         made = make.make_study(
             make.named_folders(options.systems),
             options.output,

@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from jaxcolor.cli.parsing import Subparsers, add_import
+from jaxcolor.cli.parsing import Subparsers, add_import, refuse
 
 _NEEDED = ("starlette", "uvicorn", "python_multipart")
 
@@ -29,6 +29,18 @@ def add_web(subparsers: Subparsers) -> None:
     parser.add_argument("--port", metavar="N", type=_port, default=8765, help="port; 0: a free one (default: 8765)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
     parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="first boxes used (default: 8)")
+    refuse(
+        parser,
+        {
+            "--crop-sides": "it sees crops at one side and keeps their features, so that small ones would save little",
+            "--boxes": "draw them there, or open a session that has them",
+            "--hints": "open the file there as a session",
+            "--vivid": "it has a slider",
+            "--saturation": "it has a slider",
+            "--samples": "it has a button",
+            "--format": "it asks when a picture is saved",
+        },
+    )
     add_import(parser)
     parser.set_defaults(run=web)
 

@@ -54,6 +54,8 @@ def register_heif() -> None:
 
 def unidentified(begin: bytes) -> str:
     """What to say of a file that begins so, and is none of those that are read."""
+    if not begin:
+        return "the file is empty"
     if is_heif(begin):
         if HEIF_IS_READ:
             return "cannot identify image file: HEIC that is damaged, or whose kind of pixels is not read"

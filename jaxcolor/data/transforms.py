@@ -68,7 +68,8 @@ def _opened(photo: PhotoFile) -> Iterator[Image.Image]:
     except MemoryError as error:
         raise DataError(f"{where}: cannot read this photo: not enough memory") from error
     except Exception as error:  # Pillow raises nearly anything on broken files; one photo must not end a job
-        raise DataError(f"{where}: cannot read this photo: {one_line(error)}") from error
+        reason = getattr(error, "strerror", None) or one_line(error)  # without errno and the name again
+        raise DataError(f"{where}: cannot read this photo: {reason}") from error
 
 
 def _open_regular(path: Path) -> BinaryIO:

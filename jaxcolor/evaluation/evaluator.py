@@ -157,10 +157,10 @@ class Evaluator:
         colors = self.predictors(batch)
         pictures = self.pictures(loaded, targets, truth, colors)
         scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
-        objects = {name: self.scorer.score_objects(truth, rgb) for name, rgb in pictures.items()}
+        alone = self.predictors.has_instance and truth.objects
+        instance = (colors["full"], self.predictors.instance(batch)) if alone else None
+        objects = self.scorer.score_objects(truth, pictures, instance)
         undefined = self._undefined(loaded, batch)
-        if self.predictors.has_instance and truth.objects:
-            objects[INSTANCE] = self.scorer.score_instances(truth, colors["full"], self.predictors.instance(batch))
         for name, lost in undefined.items():
             scores[name] = {m: np.where(lost, np.nan, v) for m, v in scores[name].items()}
             of_lost = lost[truth.object_rows]

@@ -6,7 +6,7 @@ Every program is compiled once: pictures lie on canvases of one size, objects co
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from jaxcolor.data.eval_targets import EvalTargets
 from jaxcolor.evaluation import metrics
 from jaxcolor.evaluation.controls import crop_of_object, photo_of_crop
 from jaxcolor.evaluation.metrics import Metric, inception, registry
+from jaxcolor.evaluation.predictors import INSTANCE
 from jaxcolor.models.fusion import membership
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
@@ -29,8 +30,8 @@ from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 Scores = dict[str, jax.Array]
 """Metric -> one value for each photo, or object."""
 
-OBJECTS_PER_GROUP = 16
-"""Objects that a device measures at once."""
+OBJECTS_PER_GROUP = 8
+"""Objects that a device measures at once, each under every system."""
 
 
 class Choice(NamedTuple):
@@ -141,21 +142,27 @@ def _function(metric: Metric, networks: Any) -> Callable[..., jax.Array]:
     return metric.function if metric.load is None else functools.partial(metric.function, networks[metric.name])
 
 
-def _cut(rgb: UInt8[jax.Array, "K H W 3"], boxes: Int[jax.Array, "K 4"], side: int) -> UInt8[jax.Array, "K S S 3"]:
-    """A box of each picture, resized bilinearly to a square and rounded to 8 bit."""
-    return jnp.round(resample.crop(rgb.astype(jnp.float32), boxes, side, side)).astype(jnp.uint8)
+def _cut(
+    pictures: Sequence[UInt8[jax.Array, "K H W 3"]], boxes: Int[jax.Array, "K 4"], side: int
+) -> UInt8[jax.Array, "K N S S 3"]:
+    """A box of each of N pictures, resized bilinearly to a square and rounded to 8 bit."""
+    rgb = jnp.stack(pictures).astype(jnp.float32)
+    cut = jax.vmap(lambda each: resample.crop(each, boxes, side, side), out_axes=1)(rgb)
+    return jnp.round(cut).astype(jnp.uint8)
 
 
 def _score_objects(
-    choice: Choice,
-    networks: Any,
-    prediction: UInt8[jax.Array, "K H W 3"],
-    truth: UInt8[jax.Array, "K H W 3"],
-    boxes: Int[jax.Array, "K 4"],
+    choice: Choice, networks: Any, cut: UInt8[jax.Array, "K N S S 3"], truth: UInt8[jax.Array, "K 1 S S 3"]
 ) -> Scores:
-    """Each object cut out of both pictures of its photo; (K,)."""
-    cut, true = (_cut(rgb, boxes, choice.object_side) for rgb in (prediction, truth))
-    return {m.name: _function(m, networks)(cut, true, size=None) for m in choice.measured if m.of_objects}
+    """Objects cut out of the pictures of N systems, against those of the true photos; (K, N).
+
+    Systems are an axis of ``vmap``: what depends on the truth alone, such as its features in LPIPS, is computed once.
+    """
+
+    def measured(rgb: UInt8[jax.Array, "K S S 3"]) -> Scores:
+        return {m.name: _function(m, networks)(rgb, truth[:, 0], size=None) for m in choice.measured if m.of_objects}
+
+    return jax.vmap(measured, in_axes=1, out_axes=1)(cut)
 
 
 def _instance_pictures(
@@ -177,8 +184,9 @@ class _Programs(NamedTuple):
 
     shown: Callable[..., Any]
     score: Callable[..., Any]
+    cut_objects: Callable[..., Any]
+    cut_with_instance: Callable[..., Any]
     score_objects: Callable[..., Any]
-    score_instances: Callable[..., Any]
     of_truth: Callable[..., Any]
     features: Callable[..., Any]
 
@@ -194,15 +202,18 @@ def _compiled(choice: Choice, devices: Devices) -> _Programs:
         objects = _objects(boxes, photo, truth.shape[0], truth.shape[1])
         return (score(choice, networks, prediction, truth, size, objects),)
 
-    def score_objects(networks, prediction, truth, photo, boxes):  # type: ignore[no-untyped-def]
-        row = jnp.maximum(photo, 0)
-        return (_score_objects(choice, networks, prediction[row], truth[row], boxes),)
+    # Cut out by a program of its own: in one with the metrics XLA would cut anew at each of their many reads.
+    def cut_objects(predictions, truth, photo, boxes):  # type: ignore[no-untyped-def]
+        row, side = jnp.maximum(photo, 0), choice.object_side
+        return _cut([rgb[row] for rgb in predictions], boxes, side), _cut([truth[row]], boxes, side)
 
-    def score_instances(networks, full_ab, crop_ab, windows, truth, size, photo, boxes, crop):  # type: ignore[no-untyped-def]
-        row, place = jnp.maximum(photo, 0), jnp.maximum(crop, 0)
+    def cut_with_instance(predictions, truth, photo, boxes, crop, full_ab, crop_ab, windows, size):  # type: ignore[no-untyped-def]
+        row, place, side = jnp.maximum(photo, 0), jnp.maximum(crop, 0), choice.object_side
         rgb = _instance_pictures(truth[row], size[row], full_ab[row], crop_ab[place], windows[place])
-        found = _score_objects(choice, networks, rgb, truth[row], boxes)
-        return ({name: jnp.where(crop >= 0, values, jnp.nan) for name, values in found.items()},)
+        return _cut([*(rgb[row] for rgb in predictions), rgb], boxes, side), _cut([truth[row]], boxes, side)
+
+    def score_objects(networks, cut, truth):  # type: ignore[no-untyped-def]
+        return (_score_objects(choice, networks, cut, truth),)
 
     def of_truth(truth, size):  # type: ignore[no-untyped-def]
         measured = [metric for metric in choice.measured if metric.of_truth]
@@ -219,8 +230,9 @@ def _compiled(choice: Choice, devices: Devices) -> _Programs:
     return _Programs(
         shown=compiled(shown, 3),
         score=compiled(score_pictures, 5, networks=True),
-        score_objects=compiled(score_objects, 4, networks=True),
-        score_instances=compiled(score_instances, 8, networks=True),
+        cut_objects=compiled(cut_objects, 4, results=2),
+        cut_with_instance=compiled(cut_with_instance, 9, results=2),
+        score_objects=compiled(score_objects, 2, networks=True),
         of_truth=compiled(of_truth, 2, results=2),
         features=compiled(features, 2, networks=True),
     )
@@ -349,35 +361,36 @@ class Scorer:
         found, chroma = self._programs.of_truth(truth.rgb, truth.size)
         return dict(self._host(found)), self._host(chroma)
 
-    def score_objects(self, truth: Truth, rgb: Any) -> dict[str, np.ndarray]:
-        """Metric -> one value for each of ``object_rows``."""
-        program = functools.partial(self._programs.score_objects, self._networks, rgb, truth.rgb)
-        return self._of_groups(truth, lambda group: program(group.photo, group.boxes))
-
-    def score_instances(self, truth: Truth, full_ab: Any, crop_ab: Any) -> dict[str, np.ndarray]:
-        """What the instance network alone says about each of ``object_rows``; NaN for objects that no crop shows.
-
-        The ab of the object's crop is pasted where the crop was cut, with the full-image network's around it, and
-        measured inside the object's box as under every other system.
+    def score_objects(
+        self, truth: Truth, pictures: Mapping[str, Any], instance: tuple[Any, Any] | None = None
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """System -> metric -> one value for each of ``object_rows``.
 
         Args:
           truth: of the batch.
-          full_ab: of the full-image network, (B, S, S, 2), on the devices.
-          crop_ab: of the instance network, (M, S, S, 2), on the devices.
+          pictures: system -> pictures, as ``score`` takes them.
+          instance: ab of the full-image network (B, S, S, 2) and of the instance network (M, S, S, 2), on the devices,
+            to measure what the latter alone says: the ab of an object's crop is pasted where the crop was cut, with the
+            full-image network's around it. NaN for objects that no crop shows.
         """
-        arguments = (self._networks, full_ab, crop_ab, truth.crop_windows, truth.rgb, truth.size)
-        program = functools.partial(self._programs.score_instances, *arguments)
-        return self._of_groups(truth, lambda group: program(*group))
-
-    def _of_groups(self, truth: Truth, program: Callable[[ObjectGroup], Any]) -> dict[str, np.ndarray]:
-        if not truth.objects:
-            return {name: np.zeros(0) for name in self.choice.of_objects}
+        systems = (*pictures, *([INSTANCE] if instance is not None else []))
+        programs, found = self._programs, []
         with jax.default_matmul_precision("highest"):
-            found = [self._host(program(group)[0]) for group in truth.objects]
-        return {
-            name: np.concatenate([group[name] for group in found])[truth.object_places]
-            for name in self.choice.of_objects
-        }
+            for group in truth.objects:
+                own = (tuple(pictures.values()), truth.rgb, group.photo, group.boxes)
+                if instance is None:
+                    cut = programs.cut_objects(*own)
+                else:
+                    cut = programs.cut_with_instance(*own, group.crop, *instance, truth.crop_windows, truth.size)
+                found.append(self._host(programs.score_objects(self._networks, *cut)[0]))
+        places = truth.object_places
+        none = {name: np.zeros((0, len(systems))) for name in self.choice.of_objects}
+        joined = {name: np.concatenate([group[name] for group in found or [none]])[places] for name in none}
+        scores = {system: {name: values[:, i] for name, values in joined.items()} for i, system in enumerate(systems)}
+        if instance is not None and found:
+            shown = np.concatenate([self._host(group.crop) for group in truth.objects])[places] >= 0
+            scores[INSTANCE] = {name: np.where(shown, v, np.nan) for name, v in scores[INSTANCE].items()}
+        return scores
 
     def features(self, truth: Truth, rgb: Any) -> Float[np.ndarray, "B 2048"]:
         """What FID compares."""

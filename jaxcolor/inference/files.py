@@ -158,7 +158,10 @@ def colorize_files(
     if useful and colorizer.finds_boxes and (boxes is None or boxes == AUTO):
         jobs = [job._replace(find=is_to_be_found(job, boxes == AUTO)) for job in jobs]
     without = sum(job.boxes is None and not job.find for job in jobs)
-    if colorizer.uses_boxes and without and boxes != "none":
+    if colorizer.uses_boxes and without == len(jobs) and boxes is None:
+        none = "no boxes lie beside the photos, and these weights find none by themselves"
+        print(f"{none}: full-image network alone (docs/boxes.md)", file=sys.stderr)
+    elif colorizer.uses_boxes and without and boxes != "none":
         have = f"{without} of {counted(len(paths), 'photo')} {'has' if without == 1 else 'have'}"
         print(f"{have} no entry for boxes: full-image network alone", file=sys.stderr)
     for folder in {job.output.parent for job in jobs}:
@@ -233,17 +236,14 @@ def _not_done(
 ) -> dict[Path, Path]:
     """The photos that have no result yet; says how many have, and whether some are of other settings."""
     done = {photo: result for photo, result in paths.items() if _is_done(result, samples, beside)}
+    other = [result for result in done.values() if not is_made_with(result, settings)]
     if done:
         place = "colored" if output is None else f"in {output}"
-        are = "is" if len(done) == 1 else "are"
-        there = f"{len(done)} of {counted(len(paths), 'photo')} {are} {place} already"
+        there = f"{len(done)} of {counted(len(paths), 'photo')} {'is' if len(done) == 1 else 'are'} {place} already"
+        if other:
+            which = f"{len(other)} of these pictures, such as {printable(str(other[0]))},"
+            there += f", {which} made with other weights, boxes or settings (such as --vivid)"
         print(f"{there}: skipped; --force colors them again", file=sys.stderr)
-    other = [result for result in done.values() if not is_made_with(result, settings)]
-    if other:
-        one = printable(str(other[0]))
-        which = f"{one} was" if len(other) == 1 else f"{len(other)} of these pictures, such as {one}, were"
-        kept = f"kept as {'it is' if len(other) == 1 else 'they are'}; --force makes what is asked for now"
-        print(f"warning: {which} made with other weights, boxes or settings (such as --vivid): {kept}", file=sys.stderr)
     return {photo: result for photo, result in paths.items() if photo not in done}
 
 

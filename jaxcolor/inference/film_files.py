@@ -94,6 +94,7 @@ def colorize_film(
     saturation: float = 1.0,
     saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
     beside: bool = False,
+    crop_sides: Sequence[int] = (),
     settings: FilmConfig = FilmConfig(),  # noqa: B008
 ) -> None:
     """Color the frames of a film into a folder, in the order of the numbers in their names.
@@ -116,6 +117,7 @@ def colorize_film(
       saturation: factor of the chroma.
       saving: format and quality of the results.
       beside: the frame without colors and the result in one picture besides.
+      crop_sides: see ``Colorizer``.
       settings: how frames are steadied.
 
     Raises:
@@ -139,6 +141,7 @@ def colorize_film(
         vivid=strength,
         saturation=saturation,
         film=json.dumps(dataclasses.asdict(settings), sort_keys=True),
+        **({"crop_sides": ",".join(map(str, crop_sides))} if crop_sides else {}),
     )
     saving = saving._replace(settings=made)
     results = list(paths.values())
@@ -155,7 +158,7 @@ def colorize_film(
             (place / STATE).unlink(missing_ok=True)
             return
     colorizer = Colorizer.from_pretrained(
-        weights, boxes_per_photo, vivid=strength, saturation=saturation, bits=saving.bits
+        weights, boxes_per_photo, vivid=strength, saturation=saturation, bits=saving.bits, crop_sides=crop_sides
     )
     jobs = _jobs(paths, colorizer, boxes, hinted, packaged.described(weights))
     place.mkdir(parents=True, exist_ok=True)
@@ -257,7 +260,7 @@ def _strength(hinted: Mapping[Path, PhotoHints], vivid: float | None, where: Pat
 
 
 def _check_made(results: Sequence[Path], there: Sequence[bool], made: str) -> None:
-    """Refuse to add to a film that was colored otherwise: it would jump. Of pictures but PNG the state alone tells."""
+    """Refuse to add to a film that was colored otherwise: it would jump. The state tells as well as pictures do."""
     state = results[0].parent / STATE
     other = [path for path, is_there in zip(results, there, strict=True) if is_there and not is_made_with(path, made)]
     if any(there) and not other:

@@ -13,6 +13,8 @@ from jaxcolor.weights import packaged
 
 KEY = "jaxcolor"
 """Of the PNG's text."""
+_XMP_TAG = 700
+"""Of TIFF."""
 
 
 def made_with(weights: str | Path | None, hints: Path | None, **settings: str | int | float | None) -> str:
@@ -30,12 +32,18 @@ def _digest(path: Path) -> str | None:
         return None
 
 
+def digest(line: str) -> str:
+    """What stands for it where there is little room."""
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
 def is_made_with(path: Path, line: str) -> bool:
-    """Whether a picture says that it was made so; only its header is read. Pictures but PNG say nothing, and pass."""
-    if path.suffix != ".png":
-        return True
+    """Whether a picture says that it was made so, a PNG by its text, others by the digest in XMP; no pixel is read."""
     try:
-        with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
-            return image.info.get(KEY) == line
+        with open_regular(path) as file, Image.open(file, formats=("PNG", "JPEG", "WEBP", "TIFF")) as image:
+            if image.format == "PNG":
+                return image.info.get(KEY) == line
+            xmp = image.getexif().get(_XMP_TAG) if image.format == "TIFF" else image.info.get("xmp")
+            return isinstance(xmp, bytes) and digest(line).encode() in xmp
     except Exception:  # whatever a damaged picture, or one of somebody else's, makes Pillow raise
         return False

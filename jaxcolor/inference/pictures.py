@@ -105,7 +105,7 @@ class Saving(NamedTuple):
     weights: str = ""
     """Named in the metadata."""
     settings: str = ""
-    """From ``made_with``, kept in the texts of a PNG."""
+    """From ``made_with``, kept in the texts of a PNG, and their digest in the XMP of others."""
 
     def check(self) -> None:
         """Whether there is such a format, and the quality fits it.
@@ -205,14 +205,15 @@ def encode(
       What of the metadata could not be kept, ``EXIF`` or ``XMP``.
     """
     lost = list(metadata.lost)
-    xmp, whole = annotated(metadata.xmp, saving.weights)
+    settings_kept = "" if saving.format == "png" or not saving.settings else made_with.digest(saving.settings)
+    xmp, whole = annotated(metadata.xmp, saving.weights, settings_kept)
     if not whole:
         lost.append("XMP")
     exif = None if metadata.exif is None else metadata.exif.sized(rgb.shape[1], rgb.shape[0])
     settings: dict[str, Any] = {"icc_profile": srgb_profile()}
     if saving.format == "jpeg":
         if len(xmp) > _MOST_JPEG:
-            xmp, _ = annotated(None, saving.weights)
+            xmp, _ = annotated(None, saving.weights, settings_kept)
             lost.append("XMP")
         if exif is not None and len(exif.tobytes()) > _MOST_JPEG:
             exif = None

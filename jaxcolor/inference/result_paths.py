@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxcolor.data.formats import PHOTO_SUFFIXES
 from jaxcolor.data.sources.base import unread_photos
 from jaxcolor.runtime.errors import UserError, printable
+from jaxcolor.runtime.text import counted
 
 _SUFFIX = "_color"
 """Of results beside the photos, and of their folders."""
@@ -22,6 +24,8 @@ def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> d
 
     Without an output folder, the result of a photo is ``<stem>_color.png`` beside it, and those of a folder go into
     ``<folder>_color`` beside the folder. What looks like such a result, and whose photo is given too, is left out.
+    Photos of one folder that differ in their ending alone keep it: ``a.jpg.png`` and ``a.tif.png``; a photo that is
+    given twice counts once.
 
     Args:
       photos: photos and folders of photos.
@@ -29,17 +33,24 @@ def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> d
       suffix: of the results.
 
     Raises:
-      UserError: no such photo or folder, no photo in it, two photos that would share a result, or an output folder
-        that holds one of the photos: a result could take the place of an original.
+      UserError: no such photo or folder, no photo in it, photos of two folders that would share a result, or an output
+        folder that holds one of the photos: a result could take the place of an original.
     """
-    given = _without_results([(photo, path) for path in photos for photo in _expand(path)])
+    given = list({photo: (photo, path) for path in photos for photo in _expand(path)}.values())
+    given = _without_results(given)
+    named = Counter(photo.with_suffix("") for photo, _ in given)
+    alike = [photo for photo, _ in given if named[photo.with_suffix("")] > 1]
+    if alike:
+        which = f"{counted(len(alike), 'photo')} share their names but for the ending, such as {alike[0]}"
+        print(printable(f"{which}: the results keep it, as {alike[0].name}{suffix}"), file=sys.stderr)
     taken: dict[Path, Path] = {}
     folders: set[Path] = set()
     for photo, path in given:
+        stem = photo.name if photo in alike else photo.stem
         if output is None and photo == path:
-            result = photo.with_name(f"{photo.stem}{_SUFFIX}{suffix}")
+            result = photo.with_name(f"{stem}{_SUFFIX}{suffix}")
         else:
-            result = (output or _beside(path, _SUFFIX)) / f"{photo.stem}{suffix}"
+            result = (output or _beside(path, _SUFFIX)) / f"{stem}{suffix}"
             folders.add(result.parent)
         if result in taken:
             raise UserError(f"{taken[result]} and {photo} would both become {result}; rename one")
@@ -58,7 +69,7 @@ def plan(photos: Sequence[Path], output: Path | None, suffix: str = ".png") -> d
 
 def _without_results(given: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     """Photos without the results of earlier runs beside them: ``old_color.png``, where ``old.jpg`` is given too."""
-    known = {(photo.parent, photo.stem) for photo, _ in given}
+    known = {(photo.parent, name) for photo, _ in given for name in (photo.stem, photo.name)}
     kept = [each for each in given if not _is_result(each[0], known)]
     if len(kept) < len(given):
         left_out = len(given) - len(kept)
@@ -115,6 +126,14 @@ def _expand(path: Path) -> list[Path]:
         raise UserError(f"{path}: no photos here ({', '.join(PHOTO_SUFFIXES)}{unread and f'; {unread}'})")
     if unread:
         print(printable(f"{path}: files left out: {unread}"), file=sys.stderr)
+    inside = sorted(
+        p.name for p in files if p.is_dir() and any(c.suffix.lower() in PHOTO_SUFFIXES for c in p.iterdir())
+    )
+    if inside:
+        which = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+        one = len(inside) == 1
+        line = f"{counted(len(inside), 'folder')} in it {'has' if one else 'have'} photos too: {which}"
+        print(printable(f"{path}: {line}; not entered, give {'it' if one else 'them'} as well"), file=sys.stderr)
     return found
 
 

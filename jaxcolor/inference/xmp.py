@@ -18,6 +18,7 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _MM = "http://ns.adobe.com/xap/1.0/mm/"
 _EVENT = "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#"
+_OWN = "urn:jaxcolor:xmp"
 _UNTRUE = {
     "http://ns.adobe.com/tiff/1.0/": {
         "Orientation",
@@ -32,6 +33,7 @@ _UNTRUE = {
     "http://ns.adobe.com/photoshop/1.0/": {"ICCProfile", "ColorMode"},
     "http://ns.adobe.com/xap/1.0/": {"Thumbnails"},
     _IPTC: {"DigitalSourceType"},
+    _OWN: {"settings"},
 }
 """Properties of the photo's pixels, which are not the result's."""
 _MOST_BYTES = 1 << 20
@@ -40,12 +42,13 @@ _BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
 _END = '\n<?xpacket end="w"?>'
 
 
-def annotated(xmp: bytes | None, weights: str) -> tuple[bytes, bool]:
+def annotated(xmp: bytes | None, weights: str, settings: str = "") -> tuple[bytes, bool]:
     """The photo's XMP with a note that its colors are inferred.
 
     Args:
       xmp: of the photo, if it has any.
       weights: that the colors are from; named in the history.
+      settings: kept as the property ``settings`` of our own namespace, if there are any.
 
     Returns:
       The packet, and whether all of the photo's could be read.
@@ -56,7 +59,7 @@ def annotated(xmp: bytes | None, weights: str) -> tuple[bytes, bool]:
     rdf = document.getElementsByTagNameNS(_RDF, "RDF")[0]
     for description in _descriptions(rdf):
         _drop_untrue(description)
-    _annotate(document, rdf, weights)
+    _annotate(document, rdf, weights, settings)
     root = document.documentElement
     assert root is not None
     return (_BEGIN + root.toxml() + _END).encode(), whole
@@ -88,7 +91,7 @@ def _drop_untrue(description: minidom.Element) -> None:
             description.removeChild(child)
 
 
-def _annotate(document: minidom.Document, rdf: minidom.Element, weights: str) -> None:
+def _annotate(document: minidom.Document, rdf: minidom.Element, weights: str, settings: str) -> None:
     prefix = rdf.prefix or "rdf"
     note = document.createElementNS(_RDF, f"{prefix}:Description")
     for name, value in (
@@ -98,6 +101,7 @@ def _annotate(document: minidom.Document, rdf: minidom.Element, weights: str) ->
         ("xmlns:stEvt", _EVENT),
         (f"{prefix}:about", _about(rdf)),
         ("Iptc4xmpExt:DigitalSourceType", SOURCE_TYPE),
+        *((("xmlns:jaxcolor", _OWN), ("jaxcolor:settings", settings)) if settings else ()),
     ):
         note.setAttribute(name, value)
     step = document.createElementNS(_RDF, f"{prefix}:li")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxcolor.evaluation import published
 from jaxcolor.evaluation.metrics.psnr import PSNR_CAP
 from jaxcolor.evaluation.objects import Objects
 from jaxcolor.evaluation.predictors import CONTROLS, SYSTEMS
@@ -264,8 +265,19 @@ def test_published_rows_stand_beside_comparable_protocols_only(other: dict[str, 
     for comparable in (metrics, as_in_the_paper(metrics)):
         again = tables(comparable)[-1]
         assert (again.title, again.rows) == ("As DDColor's authors measured", ())
-        assert [cell.text for cell in again.published[1].cells] == ["23.38", "27.45", "\N{EN DASH}", "\N{EN DASH}"]
+        assert [column.title for column in again.columns][3::4] == ["PSNR, COCO-Stuff", "PSNR, val5k"]
+        cells = {row.title: [cell.text for cell in row.cells] for row in again.published}
+        assert cells["Su et al. 2020 (published)"][3::4] == ["23.38", "23.28"]
+        assert cells["CT2 (published)"][:4] == ["\N{EN DASH}"] * 4  # a dash there too
         assert any("The paper's PSNR is on another scale" in note for note in footnotes(comparable))
+
+
+@pytest.mark.parametrize(("place", "truth"), [(0, 38.24), (1, 38.21)], ids=["COCO-Stuff", "val5k"])
+def test_colorfulness_that_was_measured_again_leads_to_one_truth(place: int, truth: float) -> None:
+    rows = [both[place] for both in published.MEASURED_AGAIN.values() if both[place].colorfulness is not None]
+    assert len(rows) >= 7
+    for row in rows:
+        assert row.delta_colorfulness == pytest.approx(abs(row.colorfulness - truth), abs=1e-6)
 
 
 def test_nothing_is_published_of_other_photos() -> None:

@@ -324,7 +324,7 @@ class TestCommand:
         boxes = (tmp_path / "photos_bbox").rename(tmp_path / "elsewhere")
         photo_a = photos / "a.png"
         assert self.run(weights, tmp_path / "full", photo_a) == 0
-        assert "1 of 1 photo has no entry for boxes" in capsys.readouterr().err
+        assert "these weights find none by themselves: full-image network alone" in capsys.readouterr().err
         assert self.run(weights, tmp_path / "fused", photo_a, "--boxes", boxes) == 0
         full, fused = ((tmp_path / kind / "a.png").read_bytes() for kind in ("full", "fused"))
         assert full != fused
@@ -351,7 +351,9 @@ class TestCommand:
         (out / "a.png").write_text("mine")
         assert self.run(weights, out, photos / "b.jpg", photos / "a.png") == 0
         captured = capsys.readouterr()
-        assert f"1 of 2 photos is in {out} already: skipped; --force colors them again" in captured.err
+        mine = f"1 of these pictures, such as {out / 'a.png'}, made with other weights, boxes or settings"
+        said = f"1 of 2 photos is in {out} already, {mine} (such as --vivid): skipped; --force colors them again"
+        assert said in captured.err
         assert captured.out == f"1 photo colored into {out}\n"
         assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png"]
         assert (out / "a.png").read_text() == "mine"
@@ -370,7 +372,6 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["photos/a.png", "photos/b.jpg", "photos/a.png"], "would both become out/a.png; rename one"),
             (["photos/a.png", "other/a.jpg"], "photos/a.png and other/a.jpg would both become out/a.png; rename one"),
             (["photos", "no_such.png"], "no_such.png: no such photo or folder"),
             (

@@ -10,6 +10,7 @@ import pytest
 
 from jaxcolor import Colorizer, Hint
 from jaxcolor.boxes import CropContext
+from jaxcolor.cli import main
 from jaxcolor.cli.parsing import whole_numbers
 from jaxcolor.data.collate import CropPlaces
 from jaxcolor.inference.photos import Prepared, prepare
@@ -127,3 +128,11 @@ def test_sides_on_the_command_line() -> None:
     for wrong in ("", "64,", "-8", "8.5", "²"):
         with pytest.raises(argparse.ArgumentTypeError, match="whole numbers"):
             whole_numbers(wrong)
+
+
+@pytest.mark.parametrize("command", [["web"], ["export", "-w", "w", "-o", "o"]])
+def test_commands_that_cannot_have_them_say_why(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--crop-sides", "64,128"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"jaxcolor {command[0]}: --crop-sides: not here: ")

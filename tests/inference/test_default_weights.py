@@ -14,6 +14,7 @@ from jaxcolor.cli import main
 from jaxcolor.config import ModelConfig
 from jaxcolor.inference import predict
 from jaxcolor.inference.colorizer import UnusedBoxesWarning
+from jaxcolor.inference.result_paths import plan
 from jaxcolor.weights import native, packaged
 from jaxcolor.weights.reference import WeightsError
 from tests.small import gray, photo, quick_compiles, variables
@@ -150,9 +151,30 @@ def test_no_original_is_replaced(
     assert colorize("photos", "photos_color", *force) == 1
     assert "photos_color: holds the photo photos_color/a.png, and originals are never" in capsys.readouterr().err
     assert (other / "a.png").read_bytes() == b"an original"
-    (photos / "a.jpg").write_bytes((photos / "b.jpg").read_bytes())
-    assert colorize("photos/a.png", "photos/a.jpg", *force) == 1
-    assert "photos/a.png and photos/a.jpg would both become photos/a_color.png; rename one" in capsys.readouterr().err
+
+
+def test_photos_that_differ_in_their_ending_alone_keep_it(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also a photo given twice counts once, and results of either kind are known again."""
+    monkeypatch.chdir(photos.parent)
+    given = [photos / "a.png", photos / "a.jpg", photos / "b.jpg", photos / "a.png"]
+    given[1].write_bytes((photos / "b.jpg").read_bytes())
+    results = [path.name for path in plan(given, None).values()]
+    assert results == ["a.png_color.png", "a.jpg_color.png", "b_color.png"]
+    (photos / results[0]).write_bytes(b"")
+    (photos / "2019").mkdir()
+    (photos / "2019" / "d.jpg").write_bytes(b"")
+    assert [path.name for path in plan([photos], Path("out"), ".jpg").values()] == [
+        "a.jpg.jpg",
+        "a.png.jpg",
+        "b.jpg",
+        "c.jpg",
+    ]
+    said = capsys.readouterr().err
+    assert f"2 photos share their names but for the ending, such as {photos / 'a.png'}: the results keep it" in said
+    assert "left out: 1 file that is a result" in said
+    assert "1 folder in it has photos too: 2019; not entered, give it as well" in said
 
 
 class TestFullImageNetworkAlone:

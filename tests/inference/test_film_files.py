@@ -210,6 +210,7 @@ class TestRefused:
         return line.removeprefix("jaxcolor colorize: ")
 
     def test_what_is_no_folder_of_frames(self, frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.said(capsys, frames, "--missing-boxes=error").startswith("--missing-boxes error: a film's frame")
         (frames / "film.mp4").write_bytes(b"")
         photo = frames / "f7.png"
         assert self.said(capsys, photo) == f"--film {photo}: takes one folder of frames"

@@ -3,7 +3,7 @@
 import io
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from jaxcolor.cli import main
 from jaxcolor.data.types import Encoded
+from jaxcolor.inference.made_with import is_made_with
 from jaxcolor.inference.pictures import (
     SUFFIXES,
     ExifTags,
@@ -163,6 +164,18 @@ def test_xmp_that_cannot_be_read_is_replaced(xmp: bytes) -> None:
     made, whole = annotated(xmp, "w")
     assert not whole
     assert made == annotated(None, "w")[0]
+
+
+@pytest.mark.parametrize("form", get_args(PictureFormat))
+def test_a_result_says_with_what_it_was_made(form: PictureFormat, tmp_path: Path) -> None:
+    """Also one of a photo that is a result itself, whose settings are not its own."""
+    file = tmp_path / "picture"
+    rgb = np.zeros((4, 5, 3), np.uint16 if form == "tiff16" else np.uint8)
+    first, second = '{"vivid": 0.1}', '{"vivid": 0.2}'
+    encode(file, rgb, Saving(form, settings=first))
+    assert [is_made_with(file, line) for line in (first, second, "")] == [True, False, False]
+    encode(file, rgb, Saving(form, settings=second), read_metadata(file))
+    assert [is_made_with(file, line) for line in (first, second)] == [False, True]
 
 
 def test_a_history_goes_on() -> None:

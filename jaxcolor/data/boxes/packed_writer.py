@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxcolor.data.array_records import array_record
 from jaxcolor.data.boxes.base import SizedStore
@@ -36,6 +35,7 @@ from jaxcolor.data.types import Boxes, DataError
 from jaxcolor.runtime.atomic import put_folder, unique_partial_path
 from jaxcolor.runtime.errors import UserError, one_line
 from jaxcolor.runtime.file_lock import file_lock
+from jaxcolor.runtime.progress import progress
 
 _LOCK = "lock"
 RECORDS_PER_SHARD = 1 << 18
@@ -254,8 +254,8 @@ def pack_store(
         note=store.note,
         replace=replace,
     )
-    with writer, tqdm(total=len(store), unit="photo", dynamic_ncols=True) as bar:
+    with writer, progress(len(store), "pack", "photo") as note:
         for key in store.keys():  # noqa: SIM118  (a store is no mapping)
             writer.add(key, store.read(key), store.photo_size(key) if isinstance(store, SizedStore) else None)
-            bar.update()
+            note(1)
     return PackedStore(output)

@@ -18,6 +18,7 @@ from jaxcolor.data.tools.box_statistics import best, measure, table
 from jaxcolor.data.types import DataError, UsableBoxes, usable_boxes
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.contact_sheet import draw_boxes, tile_grid
+from jaxcolor.runtime.progress import progress
 
 TILE = 240
 """Longest side of a photo on the contact sheet, in pixels."""
@@ -55,8 +56,8 @@ def show(
     for path, suffix in ((sheet_path, ".png"), (page_path, ".html")):
         _check_place(path, suffix, replace)
     source = open_source(dataclasses.replace(config, bad_photos="skip"))
-    with tqdm(total=len(source), unit="photo", dynamic_ncols=True) as bar:
-        statistics = measure(source, boxes_per_photo, progress=bar.update, left_out=_left_out)
+    with progress(len(source), "measure", "photo") as note:
+        statistics = measure(source, boxes_per_photo, progress=lambda: note(1), left_out=_left_out)
     print(source.describe())
     print(table(statistics, boxes_per_photo, batch_size))
     if sheet_path is None and page_path is None:

@@ -284,20 +284,25 @@ def distance(
     Raises:
       ValueError: such a canvas.
     """
-    count = first.shape[0]
-    both = (jnp.concatenate([first, second]) - jnp.array(SHIFT)) / jnp.array(SCALE)
-    taps = _taps(params, net, _Map(both, None if size is None else jnp.concatenate([size, size])).masked())
+    # Each by itself, not as one batch: under ``vmap`` over first alone the second is computed once.
+    taps, others = (
+        _taps(params, net, _Map((rgb - jnp.array(SHIFT)) / jnp.array(SCALE), size).masked()) for rgb in (first, second)
+    )
     if min(min(tap.feature.shape[1:3]) for tap in taps) < 1:
         raise ValueError(f"LPIPS with {net}: nothing is left of pictures of {first.shape[1]}x{first.shape[2]} pixels")
-    total = jnp.zeros(count)
-    for tap, head in zip(taps, params["heads"], strict=True):
-        norm = jnp.sqrt(jnp.square(tap.feature).sum(axis=-1, keepdims=True))
-        unit = tap.feature / (norm + EPSILON)
+    total = jnp.zeros(first.shape[0])
+    for tap, other, head in zip(taps, others, params["heads"], strict=True):
         # A plain sum: a product with the head as a matrix would run in reduced precision.
-        values = (jnp.square(unit[:count] - unit[count:]) * head).sum(axis=-1)
-        mask = None if tap.size is None else extent_mask(tap.size[:count], *values.shape[1:])
+        values = (jnp.square(_unit(tap.feature) - _unit(other.feature)) * head).sum(axis=-1)
+        mask = None if tap.size is None else extent_mask(tap.size, *values.shape[1:])
         total = total + masked_mean(values, mask)
     return total
+
+
+def _unit(feature: Float[jax.Array, "B h w C"]) -> Float[jax.Array, "B h w C"]:
+    """Feature vectors of length 1."""
+    norm = jnp.sqrt(jnp.square(feature).sum(axis=-1, keepdims=True))
+    return feature / (norm + EPSILON)
 
 
 @functools.cache

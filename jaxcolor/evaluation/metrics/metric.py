@@ -46,7 +46,8 @@ class Metric:
       group: title of its table.
       region: pixels that count.
       always: measured whatever the config names.
-      of_objects: measured of each object by itself too; objects are resized to the model's canvas.
+      of_objects: measured of each object by itself too; objects are resized to the model's canvas. ``function`` is
+        then mapped over systems by ``jax.vmap``, against one truth.
       of_truth: measured of the true photo too; then the differences ``delta_<name>`` (mean over photos) and
         ``delta_of_mean_<name>`` are tabulated.
       load: makes the parameters, a pytree of arrays, from the file that ``needs`` names (None without one); raises a

@@ -37,10 +37,16 @@ def _gaussian() -> list[float]:
 
 
 def _window_means(x: Float[jax.Array, "B H W C"], weights: Sequence[float]) -> Float[jax.Array, "B h w C"]:
-    """Weighted mean of every whole window; the weights are those of its rows and of its columns."""
-    height, width = (side - len(weights) + 1 for side in x.shape[1:3])
+    """Weighted mean of every whole window; the weights are those of its rows and of its columns.
+
+    Columns and channels share an axis, along which a CPU takes several values at a time; of three channels it cannot.
+    """
+    batch, rows, columns, channels = x.shape
+    height, width = (side - len(weights) + 1 for side in (rows, columns))
+    x = x.reshape(batch, rows, columns * channels)
     x = functools.reduce(jnp.add, [w * x[:, i : i + height] for i, w in enumerate(weights)])
-    return functools.reduce(jnp.add, [w * x[:, :, i : i + width] for i, w in enumerate(weights)])
+    x = functools.reduce(jnp.add, [w * x[:, :, i * channels : (i + width) * channels] for i, w in enumerate(weights)])
+    return x.reshape(batch, height, width, channels)
 
 
 def _similarity(
