@@ -37,7 +37,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "colorfulness": {"objective": ObjectiveConfig(colorfulness=1.0)},
     "hints": {"hints": HintConfig(enabled=True)},
 }
-"""The reference's smooth L1 (a Huber loss) alone, and with one thing more each; hints are no loss, but cost a step too."""
+"""The reference's smooth L1 (a Huber loss) alone, and with one thing more each; hints are no loss, but cost too."""
 
 BASE = "regression"
 CALLS = 3
@@ -89,7 +89,7 @@ class Program:
         self.batch = devices.split(batch)
         began = time.perf_counter()
         kinds = (REPLICATED, REPLICATED, SPLIT)
-        step = devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
+        step: Any = devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
         self.step = step.lower(self.state, self.frozen, self.batch).compile()
         self.compile_seconds = time.perf_counter() - began
         memory = self.step.memory_analysis()

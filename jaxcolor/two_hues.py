@@ -28,7 +28,14 @@ from jaxcolor.data.transforms import example
 from jaxcolor.data.types import usable_boxes
 from jaxcolor.evaluation import diversity
 from jaxcolor.hints import BatchHints, Hints
-from jaxcolor.inference.palette import Palette, background_masks, box_masks, draw_object_colors, object_palettes
+from jaxcolor.inference.palette import (
+    Palette,
+    background_masks,
+    box_masks,
+    draw_object_colors,
+    middle_weights,
+    object_palettes,
+)
 from jaxcolor.models import networks
 from jaxcolor.models.hint_simulation import no_hints
 from jaxcolor.runtime.contact_sheet import tile_grid
@@ -67,8 +74,8 @@ class Measured(NamedTuple):
 def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config: ModelConfig, count: int) -> Colored:
     """The mean and ``count`` samples of every photo, by two calls of the full-image network.
 
-    The class distribution of each object's box and of what no box covers becomes a palette; one color of each is drawn
-    and given as a hint at a few points, and the regression head does the rest.
+    The class distribution of the middle of each object's box and of what no box covers becomes a palette; one color of
+    each is drawn and given as a hint at a few points, and the regression head does the rest.
 
     Args:
       key: of the draws.
@@ -83,12 +90,8 @@ def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config
     logits = plain.outputs["classes"].frequencies
     cells = logits.shape[1]
     outer = box_masks(lab.level_boxes[:, _CELL_LEVEL], cells)
-    masks = jnp.concatenate(
-        [
-            box_masks(_inner(lab.level_boxes[:, _CELL_LEVEL]), cells),
-            background_masks(outer, lab.crop_to_image, images),
-        ]
-    )
+    background = background_masks(outer, lab.crop_to_image, images)
+    masks = jnp.concatenate([middle_weights(lab.level_boxes[:, 0], side, cells), background])
     owner = jnp.concatenate([lab.crop_to_image, jnp.arange(images)])
     level = lab.full.luminance[:, :: side // cells, :: side // cells, 0]
     palette = object_palettes(logits, masks, owner, level)
@@ -109,13 +112,6 @@ def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config
     ab = networks.run_full(nets, variables, hinted.inputs, ("regression",)).ab
     results = _rgb8(hinted.luminance, ab).reshape(count + 1, images, side, side, 3)
     return Colored(_rgb8(lab.full.luminance, plain.ab), results[:-1], results[-1], palette)
-
-
-def _inner(boxes: Int[jax.Array, "M 4"]) -> Int[jax.Array, "M 4"]:
-    """The middle of boxes x0, y0, width, height: their corners are background."""
-    start, size = boxes[:, :2], boxes[:, 2:]
-    margin = (size + 1) // 3  # rounded up: a coarse grid, too, must leave cells out
-    return jnp.concatenate([start + margin, jnp.maximum(size - 2 * margin, 1)], axis=1)
 
 
 def _object_points(boxes: Int[jax.Array, "M 4"], side: int) -> Float[jax.Array, "M S S"]:
