@@ -142,7 +142,10 @@ def measure(config: Config, variables: networks.Variables, key: jax.Array | None
     ``psnr_…`` are of the squared error of object pixels, averaged over photos before the logarithm, as the scenes'
     arithmetic is: ``gray`` (the best single answer), ``mean`` (the regression), the ``first``, ``best`` and ``worst``
     of each photo's samples, and ``given`` (the true colors as hints). ``coverage`` and ``calibration_error`` are those
-    of the objects' palettes (``evaluation.diversity``); ``first_probability`` is their first color's, 0.5 at best.
+    of the objects' palettes (``evaluation.diversity``), of the shares of the pixels that the palettes read, and
+    ``calibration_error_objects`` that of the one color that an object has most of: soft edges, which fade into gray,
+    and background beside a small object have shares, but never happen. ``first_probability`` is the first colors',
+    0.5 at best.
 
     Args:
       config: of the run; its ``eval.data`` are scenes.
@@ -167,16 +170,18 @@ def measure(config: Config, variables: networks.Variables, key: jax.Array | None
         real = np.flatnonzero(batch.crop_to_image >= 0)
         true_ab = _true_ab(truth, objects, batch.crop_to_image[real])
         palette = colored.palette
-        palettes.append((palette.ab[real], palette.probability[real], palette.valid[real], true_ab))
+        shares = _color_shares(palette, batch, config.model.side, real)
+        palettes.append((palette.ab[real], palette.probability[real], palette.valid[real], true_ab, shares))
         rows += [[*results[:-1, row], truth[row]] for row in range(min(len(scenes), SHOWN - len(rows)))]
-    ab, probability, valid, true_ab = (np.concatenate(values) for values in zip(*palettes, strict=True))
+    ab, probability, valid, true_ab, shares = (np.concatenate(values) for values in zip(*palettes, strict=True))
     covered = diversity.palette_coverage(ab, valid, true_ab)
-    calibration = diversity.reliability(probability, diversity.happened(ab, valid, true_ab))
+    outcomes = {"": shares, "_objects": diversity.happened(ab, valid, true_ab)}
+    calibration = {of: diversity.reliability(probability, outcome) for of, outcome in outcomes.items()}
     mean = {name: float(np.concatenate(values).mean()) for name, values in errors.items()}
     metrics = {f"psnr_{name}": round(10 * math.log10(255**2 / error), 3) for name, error in mean.items()}
     metrics |= {
         "coverage": round(float(covered.mean()), 4),
-        "calibration_error": round(calibration.expected_error, 4),
+        **{f"calibration_error{of}": round(found.expected_error, 4) for of, found in calibration.items()},
         "first_probability": round(float(probability[:, 0].mean()), 4),
         "objects": len(covered),
         "photos": count,
@@ -226,6 +231,15 @@ def _true_ab(
     ab = np.asarray(color.normalize_lab(color.rgb_to_lab(color.unit_rgb(truth)))[1])
     number = np.arange(len(owner)) - np.searchsorted(owner, owner)
     return diversity.true_modes(ab[owner], (objects[owner] == number[:, None, None]).astype(np.float32))
+
+
+def _color_shares(palette: Palette, batch: Batch, side: int, crops: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M K"]:
+    """The shares of the objects' pixels by color, at the class head's own pixels, as the palettes weigh them."""
+    cells = side >> _CELL_LEVEL
+    weights = np.asarray(middle_weights(jnp.asarray(batch.level_boxes[crops, 0]), side, cells))
+    lab = color.rgb_to_lab(color.unit_rgb(batch.full_rgb[:, :: side // cells, :: side // cells]))
+    ab = np.asarray(color.normalize_lab(lab)[1])[batch.crop_to_image[crops]]
+    return diversity.color_shares(palette.ab[crops], palette.valid[crops], ab, weights)
 
 
 def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "S S 3"]]], enlarge: int = 2) -> Image.Image:

@@ -52,7 +52,7 @@ class Diversity(NamedTuple):
     probability: Float[np.ndarray, "N C"]
     """Of each color of the palette."""
     happened: Float[np.ndarray, "N C"]
-    """1 for the color nearest to that of the object, 0 for others; NaN: no such color."""
+    """Share of the object's pixels that are nearest to each color; NaN: no such color."""
     pictures: tuple[SampledPhoto, ...] = ()
 
     def summary(self, caps: Mapping[str, float]) -> dict[str, Any]:
@@ -171,9 +171,9 @@ def sample_rows(measured: SampleScores, batch: Batch, devices: Devices) -> list[
     owner = photo_of_crop(batch, devices.local_count)
     crops = np.flatnonzero(owner >= 0)
     ab, valid, weights = (np.asarray(x)[crops] for x in (palettes.palette_ab, palettes.valid, palettes.weights))
-    true_ab = diversity.true_modes(np.asarray(palettes.true_ab)[owner[crops]], weights)
-    covered = diversity.palette_coverage(ab, valid, true_ab)
-    happened = diversity.happened(ab, valid, true_ab)
+    photo_ab = np.asarray(palettes.true_ab)[owner[crops]]
+    covered = diversity.palette_coverage(ab, valid, diversity.true_modes(photo_ab, weights))
+    happened = diversity.color_shares(ab, valid, photo_ab, weights)
     probability = np.clip(np.asarray(palettes.probability)[crops].astype(np.float64), 0, 1)
 
     def row(photo: int) -> dict[str, Any]:
