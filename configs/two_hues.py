@@ -3,10 +3,9 @@
 Command: ``python train.py --config configs/two_hues.py --workdir runs/two_hues``.
 Hardware: 2 CPU cores.
 Hours: measured, 0.2 with both cores shared by others; 3 minutes 31 seconds of CPU time.
-Numbers: measured, seed 0, PSNR of object pixels: gray 19.1, regression 17.6, best of 4 samples 17.2, with true colors
-as hints 24.4 dB; palette coverage 45%, calibration error 11%. Hints are followed; the palettes are not learned yet.
-With 12,000 steps (2.5 minutes on one NVIDIA H200): regression 18.0, best of 4 samples 21.7, hints 33.7 dB; coverage
-68%, calibration error 14%.
+Numbers: measured, seed 0, PSNR of object pixels: gray 19.1, regression 17.6, with true colors as hints 24.4 dB: hints
+are followed; the palettes are not learned yet (docs/color_choice.md). With 10,000 steps of 24 on one NVIDIA H200, 2
+minutes: regression 17.5, best of 4 samples 25.3, hints 34.7 dB; palette coverage 100%, calibration error 3.5%.
 
 Stage full alone: the patterns are coarse, so the canvas shows an object's class. The canvas is 32 x 32, so that many
 steps are cheap.

@@ -28,7 +28,14 @@ from jaxcolor.data.transforms import example
 from jaxcolor.data.types import usable_boxes
 from jaxcolor.evaluation import diversity
 from jaxcolor.hints import BatchHints, Hints
-from jaxcolor.inference.palette import Palette, background_masks, box_masks, draw_object_colors, object_palettes
+from jaxcolor.inference.palette import (
+    Palette,
+    background_masks,
+    box_masks,
+    draw_object_colors,
+    middle_weights,
+    object_palettes,
+)
 from jaxcolor.models import networks
 from jaxcolor.models.hint_simulation import no_hints
 from jaxcolor.runtime.contact_sheet import tile_grid
@@ -67,8 +74,8 @@ class Measured(NamedTuple):
 def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config: ModelConfig, count: int) -> Colored:
     """The mean and ``count`` samples of every photo, by two calls of the full-image network.
 
-    The class distribution of each object's box and of what no box covers becomes a palette; one color of each is drawn
-    and given as a hint at a few points, and the regression head does the rest.
+    The class distribution of the middle of each object's box and of what no box covers becomes a palette; one color of
+    each is drawn and given as a hint at a few points, and the regression head does the rest.
 
     Args:
       key: of the draws.
@@ -83,12 +90,8 @@ def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config
     logits = plain.outputs["classes"].frequencies
     cells = logits.shape[1]
     outer = box_masks(lab.level_boxes[:, _CELL_LEVEL], cells)
-    masks = jnp.concatenate(
-        [
-            box_masks(_inner(lab.level_boxes[:, _CELL_LEVEL]), cells),
-            background_masks(outer, lab.crop_to_image, images),
-        ]
-    )
+    background = background_masks(outer, lab.crop_to_image, images)
+    masks = jnp.concatenate([middle_weights(lab.level_boxes[:, 0], side, cells), background])
     owner = jnp.concatenate([lab.crop_to_image, jnp.arange(images)])
     level = lab.full.luminance[:, :: side // cells, :: side // cells, 0]
     palette = object_palettes(logits, masks, owner, level)
@@ -109,13 +112,6 @@ def colorize(key: jax.Array, variables: networks.Variables, batch: Batch, config
     ab = networks.run_full(nets, variables, hinted.inputs, ("regression",)).ab
     results = _rgb8(hinted.luminance, ab).reshape(count + 1, images, side, side, 3)
     return Colored(_rgb8(lab.full.luminance, plain.ab), results[:-1], results[-1], palette)
-
-
-def _inner(boxes: Int[jax.Array, "M 4"]) -> Int[jax.Array, "M 4"]:
-    """The middle of boxes x0, y0, width, height: their corners are background."""
-    start, size = boxes[:, :2], boxes[:, 2:]
-    margin = (size + 1) // 3  # rounded up: a coarse grid, too, must leave cells out
-    return jnp.concatenate([start + margin, jnp.maximum(size - 2 * margin, 1)], axis=1)
 
 
 def _object_points(boxes: Int[jax.Array, "M 4"], side: int) -> Float[jax.Array, "M S S"]:
@@ -146,7 +142,10 @@ def measure(config: Config, variables: networks.Variables, key: jax.Array | None
     ``psnr_…`` are of the squared error of object pixels, averaged over photos before the logarithm, as the scenes'
     arithmetic is: ``gray`` (the best single answer), ``mean`` (the regression), the ``first``, ``best`` and ``worst``
     of each photo's samples, and ``given`` (the true colors as hints). ``coverage`` and ``calibration_error`` are those
-    of the objects' palettes (``evaluation.diversity``); ``first_probability`` is their first color's, 0.5 at best.
+    of the objects' palettes (``evaluation.diversity``), of the shares of the pixels that the palettes read, and
+    ``calibration_error_objects`` that of the one color that an object has most of: soft edges, which fade into gray,
+    and background beside a small object have shares, but never happen. ``first_probability`` is the first colors',
+    0.5 at best.
 
     Args:
       config: of the run; its ``eval.data`` are scenes.
@@ -171,16 +170,18 @@ def measure(config: Config, variables: networks.Variables, key: jax.Array | None
         real = np.flatnonzero(batch.crop_to_image >= 0)
         true_ab = _true_ab(truth, objects, batch.crop_to_image[real])
         palette = colored.palette
-        palettes.append((palette.ab[real], palette.probability[real], palette.valid[real], true_ab))
+        shares = _color_shares(palette, batch, config.model.side, real)
+        palettes.append((palette.ab[real], palette.probability[real], palette.valid[real], true_ab, shares))
         rows += [[*results[:-1, row], truth[row]] for row in range(min(len(scenes), SHOWN - len(rows)))]
-    ab, probability, valid, true_ab = (np.concatenate(values) for values in zip(*palettes, strict=True))
+    ab, probability, valid, true_ab, shares = (np.concatenate(values) for values in zip(*palettes, strict=True))
     covered = diversity.palette_coverage(ab, valid, true_ab)
-    calibration = diversity.reliability(probability, diversity.happened(ab, valid, true_ab))
+    outcomes = {"": shares, "_objects": diversity.happened(ab, valid, true_ab)}
+    calibration = {of: diversity.reliability(probability, outcome) for of, outcome in outcomes.items()}
     mean = {name: float(np.concatenate(values).mean()) for name, values in errors.items()}
     metrics = {f"psnr_{name}": round(10 * math.log10(255**2 / error), 3) for name, error in mean.items()}
     metrics |= {
         "coverage": round(float(covered.mean()), 4),
-        "calibration_error": round(calibration.expected_error, 4),
+        **{f"calibration_error{of}": round(found.expected_error, 4) for of, found in calibration.items()},
         "first_probability": round(float(probability[:, 0].mean()), 4),
         "objects": len(covered),
         "photos": count,
@@ -230,6 +231,15 @@ def _true_ab(
     ab = np.asarray(color.normalize_lab(color.rgb_to_lab(color.unit_rgb(truth)))[1])
     number = np.arange(len(owner)) - np.searchsorted(owner, owner)
     return diversity.true_modes(ab[owner], (objects[owner] == number[:, None, None]).astype(np.float32))
+
+
+def _color_shares(palette: Palette, batch: Batch, side: int, crops: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M K"]:
+    """The shares of the objects' pixels by color, at the class head's own pixels, as the palettes weigh them."""
+    cells = side >> _CELL_LEVEL
+    weights = np.asarray(middle_weights(jnp.asarray(batch.level_boxes[crops, 0]), side, cells))
+    lab = color.rgb_to_lab(color.unit_rgb(batch.full_rgb[:, :: side // cells, :: side // cells]))
+    ab = np.asarray(color.normalize_lab(lab)[1])[batch.crop_to_image[crops]]
+    return diversity.color_shares(palette.ab[crops], palette.valid[crops], ab, weights)
 
 
 def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "S S 3"]]], enlarge: int = 2) -> Image.Image:

@@ -48,11 +48,11 @@ class Diversity(NamedTuple):
     photo: Int[np.ndarray, " N"]
     """The photo of each box, by its place among the results'."""
     covered: Float[np.ndarray, " N"]
-    """1 where the palette has the color that most of the box has, else 0."""
+    """1 where the palette has the color that most of the object has, else 0."""
     probability: Float[np.ndarray, "N C"]
     """Of each color of the palette."""
     happened: Float[np.ndarray, "N C"]
-    """1 for the color nearest to that of the box, 0 for others; NaN: no such color."""
+    """Share of the object's pixels that are nearest to each color; NaN: no such color."""
     pictures: tuple[SampledPhoto, ...] = ()
 
     def summary(self, caps: Mapping[str, float]) -> dict[str, Any]:
@@ -125,7 +125,9 @@ def sample_scores(
 
     Distances come from the metrics' own programs, one sample in the place of the truth: nothing more is compiled.
     """
-    found = predictors.sampled(batch, numbers, count)
+    boxes, size = (devices.fetch(part, SPLIT) for part in (truth.boxes, truth.size))
+    owner = photo_of_crop(batch, devices.local_count)
+    found = predictors.sampled(batch, canvas_boxes(boxes, size, owner, batch.full_rgb.shape[1]), numbers, count)
     pictures = tuple(scorer.pictures(truth, ab) for ab in found.ab)
     measured = [scorer.score(truth, rgb) for rgb in pictures]
     pairs = [scorer.score(truth._replace(rgb=a), b) for a, b in itertools.combinations(pictures, 2)]
@@ -139,6 +141,24 @@ def sample_scores(
     )
 
 
+def canvas_boxes(
+    boxes: Int[np.ndarray, "M 4"], size: Int[np.ndarray, "B 2"], owner: Int[np.ndarray, " M"], side: int
+) -> Int[np.ndarray, "M 4"]:
+    """Boxes in pixels of the comparison, in canvas pixels: x0, y0, width, height, each at least 1; zeros for padding.
+
+    Args:
+      boxes: of the crops' objects: x0, y0, width, height.
+      size: height and width of each photo in the comparison.
+      owner: the photo of each crop; -1: padding.
+      side: of the canvas.
+    """
+    scale = side / size[np.maximum(owner, 0), ::-1]
+    start = np.minimum(np.rint(boxes[:, :2] * scale), side - 1)
+    end = np.minimum(np.rint((boxes[:, :2] + boxes[:, 2:]) * scale), side)
+    found = np.concatenate([start, np.maximum(end - start, 1)], axis=1).astype(np.int32)
+    return np.where((owner >= 0)[:, None], found, 0)
+
+
 def best_of_metrics(scorer: Scorer) -> dict[str, bool]:
     """PSNR and the perceptual metrics that are measured -> whether higher is better."""
     chosen = [metric for metric in scorer.choice.measured if metric.name == "psnr" or metric.load is not None]
@@ -150,10 +170,10 @@ def sample_rows(measured: SampleScores, batch: Batch, devices: Devices) -> list[
     palettes = measured.palettes
     owner = photo_of_crop(batch, devices.local_count)
     crops = np.flatnonzero(owner >= 0)
-    ab, valid, masks = (np.asarray(x)[crops] for x in (palettes.palette_ab, palettes.valid, palettes.masks))
-    true_ab = diversity.true_modes(np.asarray(palettes.true_ab)[owner[crops]], masks)
-    covered = diversity.palette_coverage(ab, valid, true_ab)
-    happened = diversity.happened(ab, valid, true_ab)
+    ab, valid, weights = (np.asarray(x)[crops] for x in (palettes.palette_ab, palettes.valid, palettes.weights))
+    photo_ab = np.asarray(palettes.true_ab)[owner[crops]]
+    covered = diversity.palette_coverage(ab, valid, diversity.true_modes(photo_ab, weights))
+    happened = diversity.color_shares(ab, valid, photo_ab, weights)
     probability = np.clip(np.asarray(palettes.probability)[crops].astype(np.float64), 0, 1)
 
     def row(photo: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ PictureDistance = Callable[[Any, Any], Any]
 
 
 class Reliability(NamedTuple):
-    """How often what was given a probability happens, by probability."""
+    """How often, or to which share, what was given a probability happens, by probability."""
 
     edges: Float[np.ndarray, " bins+1"]
     """Of the bins, equally wide from 0 to 1; a probability on an edge is in the bin above it."""
@@ -36,7 +36,7 @@ class Reliability(NamedTuple):
     probability: Float[np.ndarray, " bins"]
     """Mean of those in the bin; NaN in an empty one."""
     frequency: Float[np.ndarray, " bins"]
-    """Share that happened; NaN in an empty one."""
+    """Mean outcome; NaN in an empty one."""
     expected_error: float
     """Expected calibration error: mean over all events of |frequency - probability| of their bin; NaN without any."""
 
@@ -134,7 +134,7 @@ def palette_coverage(
 def happened(
     palette_ab: Float[np.ndarray, "N K 2"], valid: Bool[np.ndarray, "N K"], true_ab: Float[np.ndarray, "N 2"]
 ) -> Float[np.ndarray, "N K"]:
-    """1 for the palette's color nearest to the ground truth, 0 for the others: what its probability is of.
+    """1 for the palette's color nearest to the ground truth, 0 for the others.
 
     A color's probability is the mass of all bins nearest to it (``ab_distribution.modes``), so the truth counts for
     exactly one color of a palette, however far it is. NaN for colors that are not valid and where the truth is NaN.
@@ -145,6 +145,34 @@ def happened(
     return np.where(known, nearest, np.nan)
 
 
+def color_shares(
+    palette_ab: Float[np.ndarray, "N K 2"],
+    valid: Bool[np.ndarray, "N K"],
+    ab: Float[np.ndarray, "N h w 2"],
+    weights: Float[np.ndarray, "N h w"],
+) -> Float[np.ndarray, "N K"]:
+    """Which share of each object's pixels is nearest to each color of its palette: what its probability is of.
+
+    A palette's probability is the mean over the object's pixels of that of the bins nearest to a color, so it is
+    calibrated for this share exactly where the pixels' distributions are. Of an object of one color the share is 1 or
+    0 (``happened``); a shirt with trousers has two colors for certain, neither of which "happens" half of the time.
+
+    Args:
+      palette_ab: normalized.
+      valid: which colors there are.
+      ab: the truth, normalized, of each object's own photo.
+      weights: of each pixel in the palette, at least 0.
+
+    Returns:
+      Sums to 1 over the colors of an object; NaN for colors that are not valid and for objects without weight.
+    """
+    distance = np.where(valid[:, None, None], ab_plane_distance(ab[:, :, :, None], palette_ab[:, None, None]), np.inf)
+    nearest = distance.argmin(axis=-1)[..., None] == np.arange(valid.shape[1])
+    total = weights.sum(axis=(1, 2))[:, None]
+    share = (weights[..., None] * nearest).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
+    return np.where(valid & (total > 0), share, np.nan)
+
+
 def reliability(
     probability: Float[np.ndarray, "*shape"], outcome: Float[np.ndarray, "*shape"], bins: int = RELIABILITY_BINS
 ) -> Reliability:
@@ -152,7 +180,7 @@ def reliability(
 
     Args:
       probability: of each event, 0 to 1.
-      outcome: 1 if it happened, else 0; NaN: the event does not count (``happened``).
+      outcome: 1 if it happened, else 0, or a share between; NaN: does not count (``happened``, ``color_shares``).
       bins: how many, equally wide.
 
     Raises:

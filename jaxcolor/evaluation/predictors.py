@@ -191,24 +191,24 @@ class Sampled(NamedTuple):
     palette_ab: Float[jax.Array, "M K 2"]
     probability: Float[jax.Array, "M K"]
     valid: Bool[jax.Array, "M K"]
-    masks: Float[jax.Array, "M h w"]
-    """Each crop's box on the grid of the class head."""
+    weights: Float[jax.Array, "M h w"]
+    """How much each cell of the class head's grid counts for each crop's object."""
     true_ab: Float[jax.Array, "B h w 2"]
     """Of the photos, on that grid."""
 
 
 @functools.lru_cache(maxsize=4)
 def _compiled_sample(model: ModelConfig, devices: Devices, count: int) -> Callable[..., Any]:
-    def sample(variables: Variables, batch: Batch, numbers: jax.Array) -> tuple[Sampled]:
+    def sample(variables: Variables, batch: Batch, boxes: jax.Array, numbers: jax.Array) -> tuple[Sampled]:
         lab = to_lab(batch, model)
         key = jax.random.key(SAMPLE_SEED)
-        found = sampling.sample(build(model), variables, lab, key, count, numbers=numbers)
-        crops, stride = batch.crop_to_image.shape[0], lab.full.ab.shape[1] // found.objects.masks.shape[1]
+        found = sampling.sample(build(model), variables, lab, boxes, key, count, numbers=numbers)
+        crops, stride = batch.crop_to_image.shape[0], lab.full.ab.shape[1] // found.objects.weights.shape[1]
         ab, probability, valid = (x[:crops] for x in found.palettes[1:])
         true_ab = lab.full.ab[:, ::stride, ::stride]
-        return (Sampled(tuple(found.ab), ab, probability, valid, found.objects.masks[:crops], true_ab),)
+        return (Sampled(tuple(found.ab), ab, probability, valid, found.objects.weights[:crops], true_ab),)
 
-    return devices.map(sample, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+    return devices.map(sample, in_specs=(REPLICATED, SPLIT, SPLIT, SPLIT), out_specs=(SPLIT,))
 
 
 @functools.lru_cache(maxsize=4)
@@ -310,12 +310,18 @@ class Predictors:
             (colors,) = _compiled_hinted(checkpoint.model, self._devices)(variables, own, hints)
         return dict(colors)
 
-    def sampled(self, batch: Batch, numbers: Int[np.ndarray, " B"], count: int) -> Sampled:
-        """Results drawn by the nameless checkpoint, which must have a class head; arguments as of ``hinted``."""
+    def sampled(
+        self, batch: Batch, boxes: Int[np.ndarray, "M 4"], numbers: Int[np.ndarray, " B"], count: int
+    ) -> Sampled:
+        """Results drawn by the nameless checkpoint, which must have a class head; other arguments as of ``hinted``.
+
+        ``boxes``: x0, y0, width, height of each crop's box in canvas pixels.
+        """
         checkpoint, variables = self._studied()
         function = _compiled_sample(checkpoint.model, self._devices, count)
         with jax.default_matmul_precision("highest"):
-            (found,) = function(variables, self._devices.split(batch), self._devices.split(numbers.astype(np.int32)))
+            own = (self._devices.split(part) for part in (batch, boxes.astype(np.int32), numbers.astype(np.int32)))
+            (found,) = function(variables, *own)
         sampled: Sampled = found
         return sampled
 

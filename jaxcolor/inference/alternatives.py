@@ -1,8 +1,8 @@
-"""Which color each object of a result has, and the points of it at which that color is given as a hint; on the device.
+"""Which color each object of a result has, and the points at which that color is given as a hint; on the device.
 
-An object is a box less the smaller boxes that lie on it; what no box covers, the background, is one more object of its
-photo. One mode of its palette is drawn for each, so results differ object by object; the regression, given the points,
-makes each coherent.
+A box's palette is that of its middle; its points lie where no smaller box lies on it. What no box covers, the
+background, is one more object of its photo. One color of its palette is drawn for each, so results differ object by
+object; the regression, given the points, makes each coherent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color
 from jaxcolor.color import AB_SCALE
-from jaxcolor.inference.palette import background_masks, box_masks, draw_object_colors, object_palettes
+from jaxcolor.inference.palette import (
+    background_masks,
+    box_masks,
+    draw_object_colors,
+    grid_boxes,
+    middle_weights,
+    object_palettes,
+)
 from jaxcolor.models.outputs import ab_distribution
 
 POINTS = 5
@@ -48,6 +55,7 @@ def alternatives(
     luminance: Float[jax.Array, "B h w"],
     boxes: Int[jax.Array, "M 4"],
     box_to_image: Int[jax.Array, " M"],
+    side: int,
     count: int,
 ) -> Alternatives:
     """Different combinations of the objects' colors, the most probable first (``palette.draw_object_colors``).
@@ -56,25 +64,29 @@ def alternatives(
       key: from ``jax.random.key``.
       logits: of how frequent colors are.
       luminance: normalized L on the same grid.
-      boxes: x0, y0, width, height in cells of that grid.
+      boxes: x0, y0, width, height in canvas pixels.
       box_to_image: the photo of each box; -1: padding.
+      side: of the canvas, static.
       count: C, static.
     """
-    images, side = logits.shape[:2]
-    whole = box_masks(boxes, side)
-    masks = jnp.concatenate([front_masks(whole, box_to_image), background_masks(whole, box_to_image, images)])
+    images, cells = logits.shape[:2]
+    on_grid = grid_boxes(boxes, side // cells)
+    whole = box_masks(on_grid, cells)
+    background = background_masks(whole, box_to_image, images)
+    masks = jnp.concatenate([front_masks(whole, box_to_image), background])
     owner = jnp.concatenate([box_to_image, jnp.arange(images, dtype=box_to_image.dtype)])
-    palettes = object_palettes(logits, masks, owner, luminance)
+    weights = jnp.concatenate([middle_weights(boxes, side, cells), background])
+    palettes = object_palettes(logits, weights, owner, luminance)
     draws = draw_object_colors(key, palettes, owner, images, count)
     # A color that none of the object's pixels finds likely is put where the window wants it.
     support = color_support(logits, owner, palettes.ab) + 1e-6
-    window = jnp.concatenate([_center_window(boxes, side), jnp.ones((images, side, side), jnp.float32)])
+    window = jnp.concatenate([_center_window(on_grid, cells), jnp.ones((images, cells, cells), jnp.float32)])
     weight = jnp.where((owner >= 0)[:, None, None, None], support * (masks * window)[:, None], 0)
     spacing = _SPACING * jnp.sqrt(masks.sum(axis=(1, 2)))
-    cells, shown = jax.vmap(jax.vmap(_spread_points, (0, None)))(weight, spacing)
+    points, shown = jax.vmap(jax.vmap(_spread_points, (0, None)))(weight, spacing)
     objects = jnp.arange(len(owner))
     shown = shown & palettes.valid[..., None]
-    return Alternatives(draws.ab, cells[objects, draws.choice], shown[objects, draws.choice], draws.valid)
+    return Alternatives(draws.ab, points[objects, draws.choice], shown[objects, draws.choice], draws.valid)
 
 
 def front_masks(masks: Float[jax.Array, "M h w"], crop_to_image: Int[jax.Array, " M"]) -> Float[jax.Array, "M h w"]:

@@ -295,9 +295,9 @@ class Colorizer:
     ) -> list[Palettes]:
         """The plausible colors of each box and of clicked points, with their probabilities, in sRGB.
 
-        A few well separated modes of the class head's distribution over the object, the rebalancing of its training
-        undone: a color of probability 0.3 is meant to be right for three objects of ten. One call of the networks for
-        photos with boxes and one for those without.
+        A few well separated colors that cover as much as they can of the class head's distribution in the middle of the
+        box, the rebalancing of its training undone: a color of probability 0.3 is meant to be that of three of ten
+        pixels there. One call of the networks for photos with boxes and one for those without.
 
         Args:
           photos: see ``many``.

@@ -23,6 +23,9 @@ Pooling = Literal["mixture", "geometric"]
 PALETTE_COLORS = 4
 """How many colors a palette has at most."""
 
+MIDDLE = 0.1
+"""Standard deviation of the window through which a box is read, as a share of its sides (``middle_weights``)."""
+
 _GAMUT_TOLERANCE = 0.25
 """How far, in units of Lab, a color may move when it is clipped to sRGB."""
 _BISECTIONS = 12
@@ -143,6 +146,40 @@ def box_masks(boxes: Int[jax.Array, "N 4"], side: int) -> Float[jax.Array, "N {s
         (cells >= boxes[:, i, None]) & (cells < (boxes[:, i] + boxes[:, i + 2])[:, None]) for i in range(2)
     )
     return (rows[:, :, None] & columns[:, None, :]).astype(jnp.float32)
+
+
+def grid_boxes(boxes: Int[jax.Array, "N 4"], stride: int) -> Int[jax.Array, "N 4"]:
+    """Boxes x0, y0, width, height of the canvas in cells of ``stride`` pixels, as a level of ``Batch.level_boxes``."""
+    start, end = boxes[:, :2] // stride, (boxes[:, :2] + boxes[:, 2:]) // stride
+    return jnp.concatenate([start, jnp.maximum(end - start, jnp.minimum(boxes[:, 2:], 1))], axis=1)
+
+
+def middle_weights(boxes: Int[jax.Array, "N 4"], side: int, cells: int) -> Float[jax.Array, "N {cells} {cells}"]:
+    """How much each cell says about the object in a box: a Gaussian window (``MIDDLE``) around the box's middle.
+
+    A box's edges and corners show what is behind its object; its middle shows the object most often. The window lies on
+    the canvas's pixels. A cell stands for one of them, the first of its block, since features are reduced by taking
+    every other pixel and so are the targets of the class head's loss; a pixel between cells has the interpolated
+    distribution of those around it. So a box that no cell's own pixel lies in has weights too.
+
+    Args:
+      boxes: x0, y0, width, height in canvas pixels; of width and height 0: padding, without weight.
+      side: of the canvas, in pixels.
+      cells: of the grid, along each axis; a divisor of ``side``.
+    """
+    pixel = jnp.arange(side)
+    at = jnp.minimum(pixel * (cells / side), cells - 1)  # the last pixels lie beyond the last cell's own
+    nearby = jnp.maximum(1 - jnp.abs(at[:, None] - jnp.arange(cells)), 0)
+
+    def along(axis: int) -> jax.Array:
+        start, size = boxes[:, axis, None], boxes[:, axis + 2, None]
+        place = (pixel + 0.5 - start) / jnp.maximum(size, 1)
+        window = jnp.where(
+            (pixel >= start) & (pixel < start + size), jnp.exp(-jnp.square((place - 0.5) / MIDDLE) / 2), 0
+        )
+        return jnp.matmul(window, nearby, precision=jax.lax.Precision.HIGHEST)
+
+    return along(1)[:, :, None] * along(0)[:, None, :]
 
 
 def background_masks(

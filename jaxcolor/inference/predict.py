@@ -31,7 +31,7 @@ from jaxcolor.hints import (
     hints_on_canvas,
 )
 from jaxcolor.inference.alternatives import Alternatives, alternatives
-from jaxcolor.inference.palette import Palette, box_masks, object_palettes
+from jaxcolor.inference.palette import Palette, middle_weights, object_palettes
 from jaxcolor.inference.photos import Prepared
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, has_classes
@@ -40,7 +40,8 @@ from jaxcolor.runtime.compile_options import prediction_options, shardings
 from jaxcolor.runtime.errors import UserError
 
 _POINT_CELLS = 3
-"""Side of the square around a clicked point whose distribution is read, in cells of the class head's grid."""
+"""Side of the square around a clicked point whose distribution is read, most of it from its middle, in cells of the
+class head's grid."""
 
 
 class Colors(NamedTuple):
@@ -131,8 +132,8 @@ def _palette_function(config: ModelConfig) -> Callable[..., Palette]:
         fused: bool,
     ) -> Palette:
         found = _distribution(nets, variables, batch, hints, fused)
-        masks = box_masks(boxes, found.logits.shape[1])
-        return object_palettes(found.logits, masks, box_to_image, found.luminance)
+        weights = middle_weights(boxes, config.side, found.logits.shape[1])
+        return object_palettes(found.logits, weights, box_to_image, found.luminance)
 
     return palettes
 
@@ -152,7 +153,7 @@ def _alternatives_function(config: ModelConfig) -> Callable[..., Alternatives]:
         count: int,
     ) -> Alternatives:
         found = _distribution(nets, variables, batch, hints, fused)
-        return alternatives(key, *found, boxes, box_to_image, count)
+        return alternatives(key, *found, boxes, box_to_image, config.side, count)
 
     return draw
 
@@ -197,15 +198,15 @@ class Predictor:
     ) -> list[list[ObjectColors]]:
         """The colors of each photo's usable boxes, all of them, and then of its points (x, y in pixels)."""
         self._need_classes()
-        cells = [
+        places = [
             np.concatenate(
-                [box_cells(photo.boxes, photo.size, self.config), point_cells(of_photo, photo.size, self.config)]
+                [canvas_boxes(photo.boxes, photo.size, self.config), point_boxes(of_photo, photo.size, self.config)]
             )
             for photo, of_photo in zip(photos, points, strict=True)
         ]
         found: list[list[ObjectColors]] = [[] for _ in photos]
         for fused, rows in _kinds(photos):
-            boxes, owner = _packed([cells[i] for i in rows])
+            boxes, owner = _packed([places[i] for i in rows])
             if not (owner >= 0).any():
                 continue
             inputs = self._inputs([photos[i] for i in rows], [photos[i].hints for i in rows])
@@ -223,7 +224,7 @@ class Predictor:
         found: list[list[PlacedHints]] = [[] for _ in photos]
         for fused, rows in _kinds(photos):
             kind = [photos[i] for i in rows]
-            boxes, owner = _packed([box_cells(photo.boxes[photo.used], photo.size, self.config) for photo in kind])
+            boxes, owner = _packed([canvas_boxes(photo.boxes[photo.used], photo.size, self.config) for photo in kind])
             inputs = self._inputs(kind, [photo.hints for photo in kind])
             drawn = self._alternatives(key, self.variables, *inputs, boxes, owner, fused=fused, count=count)
             drawn = jax.device_get(drawn)
@@ -276,19 +277,22 @@ def grid_side(config: ModelConfig) -> int:
     return config.side >> int(OUTPUTS.get(CLASS_HEAD).level)
 
 
-def box_cells(boxes: Int32[np.ndarray, "N 4"], size: tuple[int, int], config: ModelConfig) -> Int32[np.ndarray, "N 4"]:
-    """x0, y0, width, height of a photo's boxes on the class head's grid."""
-    return level_boxes(boxes, size, config.side)[:, OUTPUTS.get(CLASS_HEAD).level]
+def canvas_boxes(
+    boxes: Int32[np.ndarray, "N 4"], size: tuple[int, int], config: ModelConfig
+) -> Int32[np.ndarray, "N 4"]:
+    """x0, y0, width, height of a photo's boxes in canvas pixels."""
+    return level_boxes(boxes, size, config.side, levels=1)[:, 0]
 
 
-def point_cells(
+def point_boxes(
     points: Float[np.ndarray, "N 2"], size: tuple[int, int], config: ModelConfig
 ) -> Int32[np.ndarray, "N 4"]:
-    """The squares around points of a photo on the class head's grid."""
-    side = grid_side(config)
-    cell = np.minimum(np.floor(points / np.array(size) * side), side - 1)
-    start, end = np.maximum(cell - _POINT_CELLS // 2, 0), np.minimum(cell + _POINT_CELLS // 2 + 1, side)
-    return np.concatenate([start, end - start], axis=1).astype(np.int32)
+    """The squares around points of a photo, in canvas pixels; smaller where the canvas ends, around the point still."""
+    side = config.side
+    pixel = np.minimum(np.floor(points / np.array(size) * side), side - 1)
+    reach = _POINT_CELLS * (side // grid_side(config)) // 2
+    reach = np.minimum(reach, np.minimum(pixel, side - 1 - pixel))
+    return np.concatenate([pixel - reach, 2 * reach + 1], axis=1).astype(np.int32)
 
 
 def sample_hints(

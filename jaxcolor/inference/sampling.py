@@ -1,8 +1,8 @@
 """Several plausible results of each photo: one color is drawn for each object, given as hints, and the rest regressed.
 
 Pure functions over the networks, with static shapes; a batch's photos, crops and objects at once, one call of the
-networks for the palettes and one for each result. An object is a crop's box, or a photo's background: what none of its
-boxes covers. Objects lie on one axis of N = M + B, the M crops first.
+networks for the palettes and one for each result. An object is a crop's box (not its crop, which may show more around
+it), or a photo's background: what none of its boxes covers. Objects lie on one axis of N = M + B, the M crops first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from jaxcolor.inference.palette import (
     background_masks,
     box_masks,
     draw_object_colors,
+    grid_boxes,
+    middle_weights,
     object_palettes,
 )
 from jaxcolor.models.fusion import membership
@@ -52,8 +54,8 @@ class Colored(NamedTuple):
 class Objects(NamedTuple):
     """The crops' boxes and the photos' backgrounds."""
 
-    masks: Float[jax.Array, "N h w"]
-    """On the grid of the class head, 0 or 1."""
+    weights: Float[jax.Array, "N h w"]
+    """How much each cell of the class head's grid counts: the middle of a box, all of a background."""
     crop_to_image: Int[jax.Array, " N"]
     """The photo of each; -1: padding."""
     boxes: Int[jax.Array, "N 4"]
@@ -97,15 +99,23 @@ def colored(nets: Networks, variables: Variables, lab: LabBatch) -> Colored:
     return jax.tree.map(lambda with_crops, without: jnp.where(has_crops, with_crops, without), fused, found)
 
 
-def batch_objects(lab: LabBatch) -> Objects:
-    """The crops of a batch and, after them, the background of each of its photos."""
+def batch_objects(lab: LabBatch, boxes: Int[jax.Array, "M 4"]) -> Objects:
+    """The boxes of a batch's crops and, after them, the background of each of its photos.
+
+    Args:
+      lab: the batch.
+      boxes: x0, y0, width, height of each crop's box in canvas pixels. ``lab.level_boxes`` says where the crops lie,
+        which is the same without ``model.crop_context`` only.
+    """
     images, side = lab.full.ab.shape[:2]
-    masks = box_masks(lab.level_boxes[:, Classes.level], side // 2**Classes.level)
-    whole = jnp.tile(jnp.array([0, 0, side, side], lab.level_boxes.dtype), (images, 1))
+    stride = 2**Classes.level
+    masks = box_masks(grid_boxes(boxes, stride), side // stride)
+    whole = jnp.tile(jnp.array([0, 0, side, side], boxes.dtype), (images, 1))
+    background = background_masks(masks, lab.crop_to_image, images)
     return Objects(
-        jnp.concatenate([masks, background_masks(masks, lab.crop_to_image, images)]),
+        jnp.concatenate([middle_weights(boxes, side, side // stride), background]),
         jnp.concatenate([lab.crop_to_image, jnp.arange(images, dtype=lab.crop_to_image.dtype)]),
-        jnp.concatenate([lab.level_boxes[:, 0], whole]),
+        jnp.concatenate([boxes, whole]),
     )
 
 
@@ -115,7 +125,7 @@ def batch_palettes(
     """The plausible colors of every object of a batch, at most ``count`` each."""
     stride = lab.full.ab.shape[1] // frequencies.shape[1]
     luminance = lab.full.luminance[:, ::stride, ::stride, 0]
-    return object_palettes(frequencies, objects.masks, objects.crop_to_image, luminance, count)
+    return object_palettes(frequencies, objects.weights, objects.crop_to_image, luminance, count)
 
 
 def place_points(
@@ -195,6 +205,7 @@ def sample(
     nets: Networks,
     variables: Variables,
     lab: LabBatch,
+    boxes: Int[jax.Array, "M 4"],
     key: jax.Array,
     count: int,
     *,
@@ -207,12 +218,13 @@ def sample(
       nets: with the output head ``classes``.
       variables: all three trees, or ``full`` alone.
       lab: the batch; hints that it has are seen by the palettes, and give way to those of the samples.
+      boxes: of the crops' objects, see ``batch_objects``.
       key: of the draws.
       count: C, static.
       numbers: of the photos, so that a photo's results do not depend on its batch; None: its row.
       colors: of a palette at most, static.
     """
-    objects = batch_objects(lab)
+    objects = batch_objects(lab, boxes)
     frequencies = colored(nets, variables, lab).frequencies
     palettes = batch_palettes(frequencies, lab, objects, colors)
     draws = draw_object_colors(key, palettes, objects.crop_to_image, lab.full.ab.shape[0], count, numbers)

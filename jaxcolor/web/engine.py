@@ -27,8 +27,8 @@ from jaxcolor.config import ModelConfig
 from jaxcolor.hints import Hint, Hints, PlacedHints, hints_in_boxes, hints_on_canvas, network_hint_channels, place_hints
 from jaxcolor.inference.alternatives import alternatives
 from jaxcolor.inference.colorizer import Colorizer
-from jaxcolor.inference.palette import box_masks, object_palettes
-from jaxcolor.inference.predict import ObjectColors, box_cells, grid_side, point_cells, rounded_up, sample_hints
+from jaxcolor.inference.palette import middle_weights, object_palettes
+from jaxcolor.inference.predict import ObjectColors, canvas_boxes, grid_side, point_boxes, rounded_up, sample_hints
 from jaxcolor.inference.upsample import join
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, mix_vivid
@@ -164,16 +164,16 @@ class Engine:
             usable = clean_boxes(state.rows[at : at + 1], None, upload.size).boxes
             if not len(usable):
                 raise UserError(f"the box of object {at} has no pixel in the photo")
-            cells = box_cells(usable, upload.size, self.config)
+            place = canvas_boxes(usable, upload.size, self.config)
         else:
             if not (0 <= at[0] < upload.size[0] and 0 <= at[1] < upload.size[1]):
                 raise UserError(
                     f"point {at[0]:g}, {at[1]:g} lies outside the photo, {upload.size[0]} x {upload.size[1]}"
                 )
-            cells = point_cells(np.array([at]), upload.size, self.config)
+            place = point_boxes(np.array([at]), upload.size, self.config)
         found = self._distribution(upload, state)
-        masks = box_masks(jnp.asarray(cells), found.logits.shape[1])
-        palette = jax.device_get(object_palettes(found.logits, masks, jnp.zeros(1, jnp.int32), found.luminance))
+        weights = middle_weights(jnp.asarray(place), self.config.side, found.logits.shape[1])
+        palette = jax.device_get(object_palettes(found.logits, weights, jnp.zeros(1, jnp.int32), found.luminance))
         there = palette.valid[0]
         rgb = color.quantize_rgb(palette.rgb[0, there])
         return ObjectColors(rgb, palette.probability[0, there], palette.ab[0, there])
@@ -191,9 +191,10 @@ class Engine:
         found = self._distribution(upload, state)
         boxes = self._placed(upload, state).boxes
         filling = rounded_up(len(boxes)) - len(boxes)
-        cells = np.pad(box_cells(boxes, upload.size, self.config), [(0, filling), (0, 0)])
+        places = np.pad(canvas_boxes(boxes, upload.size, self.config), [(0, filling), (0, 0)])
         owner = np.pad(np.zeros(len(boxes), np.int32), (0, filling), constant_values=PADDING)
-        drawn = jax.device_get(_draw(jax.random.key(seed), found.logits, found.luminance, cells, owner, count=count))
+        key, side = jax.random.key(seed), self.config.side
+        drawn = jax.device_get(_draw(key, found.logits, found.luminance, places, owner, side=side, count=count))
         objects = np.concatenate([[len(owner)], np.arange(len(boxes))])
         none = PlacedHints(np.zeros((0, 2)), np.zeros(0), np.zeros((0, 2), np.float32))
         results = []
@@ -317,11 +318,18 @@ def _fused(
     return _found(nets.full.config, inputs, found.ab, found.outputs)
 
 
-@functools.partial(jax.jit, static_argnames="count")
+@functools.partial(jax.jit, static_argnames=("side", "count"))
 def _draw(
-    key: jax.Array, logits: jax.Array, luminance: jax.Array, cells: jax.Array, owner: jax.Array, *, count: int
+    key: jax.Array,
+    logits: jax.Array,
+    luminance: jax.Array,
+    boxes: jax.Array,
+    owner: jax.Array,
+    *,
+    side: int,
+    count: int,
 ) -> Any:
-    return alternatives(key, logits, luminance, cells, owner, count)
+    return alternatives(key, logits, luminance, boxes, owner, side, count)
 
 
 def _written(placed: PlacedHints) -> tuple[Hint, ...]:

@@ -14,7 +14,7 @@ from jaxcolor import resample
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ConfigError, EvalConfig
 from jaxcolor.evaluation import diversity
-from jaxcolor.evaluation.color_choice import Diversity, SampledPhoto, photo_numbers
+from jaxcolor.evaluation.color_choice import Diversity, SampledPhoto, canvas_boxes, photo_numbers
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.predictors import CONTROLS, HINT_SEED, Checkpoint, Predictors, check_names
 from jaxcolor.evaluation.report.page import write_report
@@ -155,7 +155,7 @@ def test_what_is_said_of_samples(results: Results) -> None:
     assert found.photo.tolist() == [0, 2, 2, 3, 3, 3, 4]
     given = np.where(np.isnan(found.happened), 0, found.probability)
     np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-4)
-    assert (np.nansum(found.happened, axis=1) == 1).all()
+    np.testing.assert_allclose(np.nansum(found.happened, axis=1), 1, atol=1e-6)
     summary = results.to_metrics()["diversity"]
     first, best = (of["mean"] for of in summary["best_of"]["psnr"])
     assert first == pytest.approx(found.scores["psnr"][0].mean())
@@ -187,6 +187,14 @@ def test_without_a_class_head_nothing_is_drawn() -> None:
     assert predictors.systems == ("full",)
     named = Predictors([Checkpoint("old", CLASSES, {"full": {}})], place, False)
     assert Evaluator(named, evaluator.scorer, place, hint_points=(0,), samples=4).hint_points == ()
+
+
+def test_boxes_of_the_comparison_on_the_canvas() -> None:
+    boxes = np.array([[10, 20, 30, 40], [100, 60, 1, 1], [199, 99, 1, 1], [0, 0, 0, 0]])
+    found = canvas_boxes(boxes, np.array([[100, 200], [32, 32]]), np.array([0, 0, 0, -1]), 32)
+    assert found.tolist() == [[2, 6, 4, 13], [16, 19, 1, 1], [31, 31, 1, 1], [0, 0, 0, 0]]
+    same = canvas_boxes(boxes[:1], np.array([[100, 200], [64, 64]]), np.array([1]), 64)
+    assert same.tolist() == [[10, 20, 30, 40]]
 
 
 def test_photo_numbers() -> None:

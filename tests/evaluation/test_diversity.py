@@ -76,6 +76,28 @@ class TestCoverage:
         unknown = diversity.happened(self.PALETTE, self.VALID, np.full((2, 2), np.nan))
         assert np.isnan(unknown).all()
 
+    def test_shares_of_colors_equal_a_loop_over_pixels(self) -> None:
+        rng = np.random.default_rng(3)
+        palette, ab = rng.uniform(-1, 1, (3, 4, 2)), rng.uniform(-1, 1, (3, 5, 6, 2))
+        valid = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]], bool)
+        weights = rng.uniform(0, 1, (3, 5, 6))
+        weights[2] = 0
+        found = diversity.color_shares(palette, valid, ab, weights)
+        for n in range(2):
+            shares = np.zeros(4)
+            for pixel, weight in zip(ab[n].reshape(-1, 2), weights[n].ravel(), strict=True):
+                near = min(np.flatnonzero(valid[n]), key=lambda k: np.hypot(*(pixel - palette[n, k])))
+                shares[near] += weight / weights[n].sum()
+            np.testing.assert_allclose(found[n], np.where(valid[n], shares, np.nan), atol=1e-9)
+        assert np.isnan(found[2]).all()
+
+    def test_shares_of_an_object_of_one_color_are_what_happened(self) -> None:
+        palette = np.array([[[0.3, 0.1], [-0.3, -0.1]]])
+        ab = np.full((1, 4, 4, 2), [-0.25, 0.0])
+        valid = np.ones((1, 2), bool)
+        shares = diversity.color_shares(palette, valid, ab, np.ones((1, 4, 4)))
+        np.testing.assert_array_equal(shares, diversity.happened(palette, valid, ab[:, 0, 0]))
+
     def test_true_modes(self) -> None:
         """Most of an object is of one color; its mean would be another; what lies outside does not count."""
         ab = np.zeros((3, 8, 8, 2))

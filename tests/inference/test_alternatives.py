@@ -31,8 +31,8 @@ def test_points_lie_apart_in_the_object_where_its_color_is_plausible() -> None:
     logits = np.broadcast_to(bumps((1, GREEN)), (1, 16, 16, 529)).copy()
     logits[0, :8] = bumps((0.6, RED), (0.4, BLUE))  # the upper half
     boxes = jnp.array([[2, 2, 12, 12], [0, 0, 0, 0]])
-    draw = jax.jit(alternatives.alternatives, static_argnames="count")
-    found = draw(jax.random.key(0), jnp.asarray(logits), jnp.zeros((1, 16, 16)), boxes, jnp.array([0, -1]), count=4)
+    draw = jax.jit(alternatives.alternatives, static_argnames=("side", "count"), static_argnums=5)
+    found = draw(jax.random.key(0), jnp.asarray(logits), jnp.zeros((1, 16, 16)), boxes, jnp.array([0, -1]), 16, count=4)
     np.testing.assert_array_equal(found.valid[:, 0], True)
     assert not found.shown[:, 1].any()  # padding
     seen = set()

@@ -140,6 +140,43 @@ def test_masks_of_boxes_and_background() -> None:
     np.testing.assert_array_equal(background[1], 1 - expected.max(axis=0))
 
 
+class TestMiddleWeights:
+    BOXES = np.array([[3, 5, 20, 9], [30, 30, 2, 2], [13, 0, 1, 1], [0, 0, 32, 32], [0, 0, 0, 0]])
+
+    def test_equal_to_interpolating_at_every_pixel_of_the_box(self) -> None:
+        """The pooled value of a field on the grid is the window's mean of the field, interpolated pixel by pixel."""
+        side, cells = 32, 8
+        weights = np.asarray(palette.middle_weights(jnp.asarray(self.BOXES), side, cells))
+        field = np.random.default_rng(0).normal(size=(cells, cells))
+        for (x, y, width, height), weight in zip(self.BOXES[:4].tolist(), weights, strict=False):
+            total = value = 0.0
+            for row, column in itertools.product(range(y, y + height), range(x, x + width)):
+                away = ((column + 0.5 - x) / width - 0.5) ** 2 + ((row + 0.5 - y) / height - 0.5) ** 2
+                share = np.exp(-away / (2 * palette.MIDDLE**2))
+                r, c = min(row / 4, cells - 1), min(column / 4, cells - 1)
+                low_r, low_c = min(int(r), cells - 2), min(int(c), cells - 2)
+                by_row = field[low_r : low_r + 2].T @ [1 - (r - low_r), r - low_r]
+                value += share * (by_row[low_c : low_c + 2] @ [1 - (c - low_c), c - low_c])
+                total += share
+            assert (weight * field).sum() / weight.sum() == pytest.approx(value / total, abs=1e-4)
+
+    def test_padding_has_none_and_every_box_some(self) -> None:
+        sums = np.asarray(palette.middle_weights(jnp.asarray(self.BOXES), 32, 8)).sum(axis=(1, 2))
+        assert (sums[:4] > 1e-3).all()
+        assert sums[4] == 0
+
+    def test_a_triangle_in_its_box_hardly_shows_what_is_behind(self) -> None:
+        """Half of a triangle's box is background."""
+        side, (x, y, size) = 64, (21, 13, 30)
+        rows, columns = np.mgrid[:side, :side]
+        inside = (rows < y + size) & (np.abs(columns + 0.5 - x - size / 2) < (rows + 0.5 - y) / 2)
+        shown = inside[::4, ::4]  # at the grid's own pixels
+        weights = np.asarray(palette.middle_weights(jnp.array([[x, y, size, size]]), side, 16))[0]
+        box = np.asarray(palette.box_masks(palette.grid_boxes(jnp.array([[x, y, size, size]]), 4), 16))[0]
+        assert (box * shown).sum() / box.sum() < 0.6
+        assert (weights * shown).sum() / weights.sum() > 0.95
+
+
 def palettes(*probabilities: tuple[float, ...]) -> Palette:
     """Rows of probabilities; colors that name their object and place."""
     probability = np.asarray(probabilities, np.float32)

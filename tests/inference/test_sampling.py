@@ -42,7 +42,7 @@ def variables() -> dict[str, Any]:
 def run(variables: dict[str, Any], of: Batch, numbers: tuple[int, ...]) -> sampling.Samples:
     function = jax.jit(
         lambda v, b, n: sampling.sample(
-            networks.build(MODEL), v, networks.to_lab(b, MODEL), jax.random.key(3), 3, numbers=n
+            networks.build(MODEL), v, networks.to_lab(b, MODEL), b.level_boxes[:, 0], jax.random.key(3), 3, numbers=n
         )
     )
     return jax.device_get(function(variables, of, jnp.asarray(numbers)))
@@ -97,7 +97,7 @@ def distribution(warm: np.ndarray) -> jax.Array:
 
 def test_objects_show_their_colors_in_their_boxes_and_smaller_ones_on_top() -> None:
     lab = lab_batch(batch())
-    objects = sampling.batch_objects(lab)
+    objects = sampling.batch_objects(lab, lab.level_boxes[:, 0])
     assert objects.crop_to_image.tolist() == [0, 0, 2, -1, -1, 0, 1, 2]
     assert objects.boxes[5:].tolist() == [[0, 0, SIDE, SIDE]] * 3
     frequencies = distribution(np.full((3, 8, 8), 0.5))
@@ -124,9 +124,21 @@ def test_objects_show_their_colors_in_their_boxes_and_smaller_ones_on_top() -> N
     assert not np.asarray(hints.crop.mask[3:]).any()
 
 
+def test_objects_are_boxes_not_what_their_crops_show() -> None:
+    """Crops with context reach beyond the boxes: palettes and background go by the boxes."""
+    lab = lab_batch(batch((2,), capacity=1))  # its crop: x from 20, y from 8
+    objects = sampling.batch_objects(lab, jnp.array([[24, 16, 8, 8]]))
+    weights = np.asarray(objects.weights)
+    assert np.argwhere(weights[0] > 0.05 * weights[0].max()).min(axis=0).tolist() == [4, 6]
+    background = np.ones((8, 8))
+    background[4:6, 6:8] = 0
+    np.testing.assert_array_equal(weights[1], background)
+    assert objects.boxes[0].tolist() == [24, 16, 8, 8]
+
+
 def test_a_color_is_shown_where_it_is_plausible() -> None:
     lab = lab_batch(batch((1,), capacity=1))
-    objects = sampling.batch_objects(lab)
+    objects = sampling.batch_objects(lab, lab.level_boxes[:, 0])
     warm = np.zeros((1, 8, 8))
     warm[:, 4:] = 1  # the lower half of the background
     points = PLACE(distribution(warm), lab, objects, palettes(2, WARM, COLD))
@@ -139,7 +151,7 @@ def test_a_color_is_shown_where_it_is_plausible() -> None:
 
 def test_a_color_that_fits_nowhere_is_shown_where_it_fits_best() -> None:
     lab = lab_batch(batch((1,), capacity=1))
-    objects = sampling.batch_objects(lab)
+    objects = sampling.batch_objects(lab, lab.level_boxes[:, 0])
     warm = np.zeros((1, 8, 8))
     warm[0, 0, 3:5] = 1e-3  # none of the points lies here, but next to them
     warm[0, 1, 1] = 1e-4

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,10 @@ MODE_SIGMA = 10.0
 MODE_DISTANCE = 30.0
 """Least distance of two modes in units of ab*: clearly another color, not another shade."""
 LEAST_PROBABILITY = 0.01
-"""Least mass of a mode: below it lies the noise of a softmax, not a plausible color."""
+"""Least mass within half of ``MODE_DISTANCE`` of a mode: below it lies a softmax's noise, not a plausible color."""
+SHADES = 0.75
+"""So far around a mode, as a share of ``MODE_DISTANCE``, lie shades of its color, which make no other mode: of a sharp
+peak, as wide as the bins and the soft targets make it, less than ``LEAST_PROBABILITY`` lies beyond."""
 
 _LAST = BINS_PER_AXIS - 1
 _MAX_COUNT = np.iinfo(np.int32).max
@@ -45,7 +48,7 @@ class PriorError(UserError):
 
 
 class Modes(NamedTuple):
-    """Well separated peaks of distributions over bins, the most probable first; ``*shape`` is that of the batch."""
+    """Well separated colors of distributions over bins, the most probable first; ``*shape`` is that of the batch."""
 
     ab: Float[jax.Array, "*shape K 2"]
     """Normalized; 0 where not ``valid``."""
@@ -218,19 +221,21 @@ def modes(
     sigma: float = MODE_SIGMA,
     least: float = LEAST_PROBABILITY,
 ) -> Modes:
-    """At most ``count`` well separated modes of each distribution over bins.
+    """At most ``count`` well separated colors that cover as much as they can of each distribution over bins.
 
-    Greedy non-maximum suppression on the ab plane: the highest local maximum (of 3 x 3 bins) of the smoothed
-    distribution that is at least ``min_distance`` from those chosen before. A mode's color is the mean of what lies
-    nearer to it than to other modes and within ``min_distance`` / 2; its probability is the mass of all bins that are
-    nearest to that color. Peaks with less than ``least`` of the mass go to their neighbors.
+    Greedy maximum coverage on the ab plane (after Nemhauser et al. 1978): the peak of the smoothed distribution; then,
+    with its shades (``SHADES``) taken away, the peak of what is left that is at least ``min_distance`` from those
+    before; and so on. Of separate peaks it finds each. It asks for no local maximum after the first: a network's
+    distribution over photographs is one broad peak near gray whose slopes hold all the vivid colors, each of them
+    plausible. A color is the mean of what was left within ``min_distance`` / 2 of its peak; its probability is the mass
+    of all bins that are nearest to it, so probabilities that are calibrated for bins are so for colors.
 
     Args:
       probabilities: at least 0; scaled to a sum of 1 (all 0: no mode is valid).
       count: K, static.
-      min_distance: in units of ab*.
+      min_distance: in units of ab*, between bins; the colors' means can be a little nearer.
       sigma: standard deviation of the smoothing, in units of ab*.
-      least: mass below which a peak is no mode; the heaviest always is one.
+      least: mass of which a color is the mean, except for the first color; where there is less, no more are sought.
     """
     flat = probabilities.astype(jnp.float32).reshape(-1, BINS)
     found = jax.vmap(functools.partial(_modes, count=count, min_distance=min_distance, sigma=sigma, least=least))(flat)
@@ -242,38 +247,29 @@ def _modes(weight: Float[jax.Array, " 529"], count: int, min_distance: float, si
     total = weight.sum()
     weight = weight / jnp.where(total > 0, total, 1)
     kernel = jnp.asarray(_gaussian(sigma), jnp.float32)
-    plane = weight.reshape(BINS_PER_AXIS, BINS_PER_AXIS)
-    smooth = jnp.einsum("ia,ab,jb->ij", kernel, plane, kernel, precision=jax.lax.Precision.HIGHEST)
-    around = jax.lax.reduce_window(smooth, -jnp.inf, jax.lax.max, (3, 3), (1, 1), "SAME")
-    candidate = ((smooth >= around) & (smooth > 0)).reshape(BINS)
-    smooth = smooth.reshape(BINS)
     centers = jnp.asarray(_centers())
 
-    def choose(left: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        peak = jnp.argmax(jnp.where(left, smooth, -1))
+    def choose(state: tuple[jax.Array, jax.Array, jax.Array], _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        left, allowed, more = state
+        plane = left.reshape(BINS_PER_AXIS, BINS_PER_AXIS)
+        smooth = jnp.einsum("ia,ab,jb->ij", kernel, plane, kernel, precision=jax.lax.Precision.HIGHEST)
+        peak = jnp.argmax(jnp.where(allowed, smooth.reshape(BINS), -1))
         distance = _distance(centers, centers[peak])
+        own = jnp.where(distance <= min_distance / 2, left, 0)
+        mass = own.sum()
+        # Smoothing can put a peak between bins of which none is near enough.
+        ab = jnp.where(mass > 0, own @ centers / jnp.where(mass > 0, mass, 1), centers[peak])
+        first = allowed.all()
+        more &= allowed[peak] & (first | (mass >= least)) & (smooth.max() > 0)
         # A mode suppresses itself even at min_distance 0.
-        return left & (distance >= min_distance) & (distance > 0), (peak, left.any())
+        left = jnp.where(distance <= SHADES * min_distance, 0, left)
+        return (left, allowed & (distance >= min_distance) & (distance > 0), more), (ab, more)
 
-    _, (peaks, found) = jax.lax.scan(choose, candidate, None, length=count)
-
-    def assigned(
-        ab: Float[jax.Array, "K 2"], valid: Bool[jax.Array, " K"]
-    ) -> tuple[Float[jax.Array, "K 529"], Float[jax.Array, "K 529"]]:
-        """What of the distribution is nearest to each color, and its distance from it."""
-        distance = jnp.where(valid[:, None], _distance(ab[:, None], centers), jnp.inf)
-        own = (jnp.argmin(distance, axis=0) == jnp.arange(count)[:, None]) & valid[:, None]
-        return jnp.where(own, weight, 0), distance
-
-    mass = assigned(centers[peaks], found)[0].sum(axis=1)
-    valid = found & ((mass >= least) | (mass >= mass.max()))
-    own, distance = assigned(centers[peaks], valid)
-    local = jnp.where(distance <= min_distance / 2, own, 0)
-    mass = local.sum(axis=1, keepdims=True)
-    # Smoothing can put a peak between bins of which none is near enough.
-    mean = (local[..., None] * centers).sum(axis=1) / jnp.where(mass > 0, mass, 1)
-    ab = jnp.where(mass > 0, mean, centers[peaks])
-    probability = assigned(ab, valid)[0].sum(axis=1)
+    start = (weight, jnp.ones(BINS, bool), jnp.array(True))
+    _, (ab, valid) = jax.lax.scan(choose, start, None, length=count)
+    nearest = jnp.argmin(jnp.where(valid[:, None], _distance(ab[:, None], centers), jnp.inf), axis=0)
+    own = (nearest == jnp.arange(count)[:, None]) & valid[:, None]
+    probability = jnp.where(own, weight, 0).sum(axis=1)
 
     order = jnp.argsort(jnp.where(valid, -probability, jnp.inf), stable=True)
     return Modes((jnp.where(valid[:, None], ab, 0) / AB_SCALE)[order], probability[order], valid[order])
