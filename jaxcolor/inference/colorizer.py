@@ -29,6 +29,7 @@ from jaxcolor.inference.photos import (
     read_photo,
 )
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
+from jaxcolor.inference.session import Session, Sessions
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
@@ -188,8 +189,13 @@ class Colorizer:
         return self._box_head is not None
 
     @functools.cached_property
-    def _finder(self) -> BoxFinder:
-        return BoxFinder(self.config, self.variables, self._box_head, on_device=True)
+    def finder(self) -> BoxFinder:
+        """The weights' own head on the features of the tree ``full``, which are shared.
+
+        Raises:
+          WeightsError: they have no head.
+        """
+        return BoxFinder(self.config, self.variables, self._box_head, on_device=True, keep=True)
 
     def find_boxes(self, photos: Sequence[PhotoInput], threshold: float | None = None) -> list[Boxes]:
         """The objects of each photo, best first, in its pixels, by the head of the weights (``models.box_head``).
@@ -203,7 +209,27 @@ class Colorizer:
           UserError: a file that cannot be read; weights without such a head.
         """
         check_photos(photos)
-        return self._finder([read_photo(photo) for photo in photos], threshold)
+        if not len(photos):
+            return []
+        boxes, self._predictor.seen = self.finder.find([read_photo(photo) for photo in photos], threshold)
+        return boxes
+
+    def session(self, photo: PhotoInput) -> Session:
+        """One photo to be colored again and again while its boxes and hints change: see ``inference.session``.
+
+        A result costs what changed since earlier ones. Crops are seen at the canvas's side, whatever ``crop_sides`` is.
+
+        Raises:
+          ValueError, UserError: see ``many``.
+        """
+        (prepared,) = self._prepare([photo], None, None, None)
+        canvas = prepared.example.full_rgb
+        assert canvas is not None  # ``prepare`` makes it
+        return Session(self._sessions, object(), canvas, prepared.size, lambda: prepared.rgb, prepared)
+
+    @functools.cached_property
+    def _sessions(self) -> Sessions:
+        return Sessions(self)
 
     def __call__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -15,8 +16,8 @@ from jaxcolor import color
 from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.hints import EMPTY_MASK, BatchHints, HintMask, Hints, network_hint_channels
-from jaxcolor.models.backbone import Backbone, BackboneOutput, backbone_class, parameter_type
-from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
+from jaxcolor.models.backbone import NOTHING_KNOWN, Backbone, BackboneOutput, backbone_class, parameter_type
+from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, fused_taps, membership
 
 TREES = ("full", "instance", "fusion")
 """The trees of variables: the reference's GComp, G and GF."""
@@ -32,6 +33,8 @@ class Networks(NamedTuple):
     full: Backbone
     instance: Backbone
     fusion: FusionNetwork
+    shared: tuple[str, ...] = ()
+    """Taps that the fusion network is handed from the full-image network (``shared_taps``)."""
 
 
 class Picture(NamedTuple):
@@ -78,8 +81,8 @@ class Prediction(NamedTuple):
     """Weight maps by tap."""
 
 
-def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
-    """The networks of a config; ``axis_name`` synchronizes BatchNorm in training.
+def build(config: ModelConfig, axis_name: str | None = None, shared: tuple[str, ...] = ()) -> Networks:
+    """The networks of a config; ``axis_name`` synchronizes BatchNorm in training; ``shared`` as in ``Networks``.
 
     Raises:
       ConfigError: ``compute_dtype`` is float64 but JAX is not allowed to compute in it.
@@ -92,7 +95,36 @@ def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
         full=kind(config, full_heads, axis_name),
         instance=kind(config, config.outputs, axis_name),
         fusion=FusionNetwork(config),
+        shared=shared,
     )
+
+
+def shared_taps(variables: Variables, config: ModelConfig) -> tuple[str, ...]:
+    """Taps at which the full-image and the fusion network compute the same: there one can serve the other.
+
+    The encoder's before the first that is fused, where the two trees have the very same arrays in it, as weights whose
+    fusion network was trained in its decoder alone (``weights.aliases``). Decided from the variables once, before any
+    program is compiled: equal numbers in different arrays are not looked for.
+
+    Args:
+      variables: as read or ``frozen``, where trees that share an array have the same object.
+      config: of the model.
+    """
+    if not {"full", "fusion"} <= set(variables):
+        return ()
+    kind, fused = backbone_class(config), fused_taps(config)
+    later = {*kind.decoder_layers, *kind.output_layers}
+
+    def encoder(tree: Mapping[str, Any]) -> dict[Any, Any]:
+        leaves = jax.tree_util.tree_leaves_with_path(dict(tree))
+        return {path: leaf for path, leaf in leaves if path[0].key not in later}
+
+    for collection, of_full in variables["full"].items():
+        ours, theirs = encoder(of_full), encoder(variables["fusion"][collection].get("trunk", {}))
+        if ours.keys() != theirs.keys() or any(leaf is not theirs[path] for path, leaf in ours.items()):
+            return ()
+    same = itertools.takewhile(lambda tap: tap.part == "encoder" and tap.name not in fused, kind.taps)
+    return tuple(tap.name for tap in same)
 
 
 def init(config: ModelConfig, seed: int) -> dict[str, Any]:
@@ -195,9 +227,15 @@ def with_hints(lab: LabBatch, hints: BatchHints, config: ModelConfig) -> LabBatc
     return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop), smaller=smaller)
 
 
-def run_full(nets: Networks, variables: Variables, inputs: jax.Array, heads: Heads = None) -> BackboneOutput:
-    """The full-image network in inference mode; ``heads`` as in ``Backbone``."""
-    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, heads=heads))
+def run_full(
+    nets: Networks,
+    variables: Variables,
+    inputs: jax.Array,
+    heads: Heads = None,
+    known: Mapping[str, jax.Array] = NOTHING_KNOWN,
+) -> BackboneOutput:
+    """The full-image network in inference mode; ``heads`` and ``known`` as in ``Backbone``."""
+    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, heads=heads, known=known))
 
 
 def run_instance(nets: Networks, variables: Variables, inputs: jax.Array, crop_to_image: jax.Array) -> BackboneOutput:
@@ -221,17 +259,26 @@ def run_fusion(
     crop_to_image: jax.Array,
     level_boxes: jax.Array,
     crop_mask: Array = NO_MASKS,
+    full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN,
 ) -> FusionOutput:
-    """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them)."""
-    arguments = (inputs, instance_taps, crop_to_image, level_boxes, crop_mask)
+    """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them).
+
+    ``full_taps`` are the full-image network's of the same inputs, as far as they are known; those in ``nets.shared``
+    are not computed again.
+    """
+    known = {name: full_taps[name] for name in nets.shared if name in full_taps}
+    arguments = (inputs, instance_taps, crop_to_image, level_boxes, crop_mask, known)
     return cast(FusionOutput, nets.fusion.apply(variables["fusion"], *arguments))
 
 
-def run_fused(nets: Networks, variables: Variables, lab: LabBatch) -> FusionOutput:
-    """The paper's model on photos and their crops: instance features, fused into the full image's."""
+def run_fused(
+    nets: Networks, variables: Variables, lab: LabBatch, full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN
+) -> FusionOutput:
+    """The paper's model on photos and their crops: instance features, fused into the full image's (``run_fusion``)."""
     found = run_crops(nets, variables, lab)
     taps = {name: tuple(of_side.taps[name] for of_side in found) for name in found[0].taps}
-    return run_fusion(nets, variables, lab.full.inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
+    crops = (taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
+    return run_fusion(nets, variables, lab.full.inputs, *crops, full_taps)
 
 
 def predict(nets: Networks, variables: Variables, batch: Batch, hints: BatchHints | None = None) -> Prediction:
@@ -244,8 +291,9 @@ def predict(nets: Networks, variables: Variables, batch: Batch, hints: BatchHint
       hints: colors that are given, on photos and crops.
     """
     lab = to_lab(batch, nets.full.config, hints)
-    full_ab = run_full(nets, variables, lab.full.inputs).ab
-    output = run_fused(nets, variables, lab)
+    full = run_full(nets, variables, lab.full.inputs)
+    output = run_fused(nets, variables, lab, full.taps)
+    full_ab = full.ab
     has_boxes = membership(lab.crop_to_image, full_ab.shape[0]).any(axis=1)
     ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
     return Prediction(ab, full_ab, output.ab, output.fusion_weights)
