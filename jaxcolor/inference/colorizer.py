@@ -78,6 +78,7 @@ class Colorizer:
         saturation_curve: SaturationCurve | None = None,
         bits: Bits = 8,
         crop_sides: Sequence[int] = (),
+        share_crops: bool = False,
         box_head: BoxHeadWeights | None = None,
     ) -> None:
         """Put the variables on the default device.
@@ -96,6 +97,7 @@ class Colorizer:
           bits: of each channel of results. 16: uint16, and the L* of 16-bit gray is kept without rounding it to 8.
           crop_sides: at which crops are seen, each at the smallest that holds it (``DataConfig.crop_sides``):
             ``(64, 128, 256)`` takes about half the time; empty: all at the canvas's side.
+          share_crops: whether one crop may serve several boxes that lie close together (``boxes.shared_windows``).
           box_head: finds objects on the features of the tree ``full``; without one, ``boxes="auto"`` cannot be had.
 
         Raises:
@@ -117,6 +119,7 @@ class Colorizer:
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.crop_sides = tuple(crop_sides)
+        self.share_crops = share_crops
         self.upsampling: Upsampling = upsampling
         self.saturation = float(saturation)
         self.vivid = float(vivid)
@@ -139,6 +142,7 @@ class Colorizer:
         vivid: Real | None = None,
         bits: Bits = 8,
         crop_sides: Sequence[int] = (),
+        share_crops: bool = False,
     ) -> Colorizer:
         """A colorizer with weights of the package or of a file; further arguments as those of the class.
 
@@ -153,6 +157,7 @@ class Colorizer:
           vivid: None: as the file's field ``decode`` says.
           bits: see the class.
           crop_sides: see the class.
+          share_crops: see the class.
 
         Raises:
           OSError, WeightsError: the file cannot be read, is none of ours, or this installation has no such weights.
@@ -170,6 +175,7 @@ class Colorizer:
             saturation_curve=loaded.saturation_curve,
             bits=bits,
             crop_sides=crop_sides,
+            share_crops=share_crops,
             box_head=loaded.box_head,
         )
 
@@ -466,6 +472,7 @@ class Colorizer:
             with_crops=self.uses_boxes,
             bits=self.bits,
             crop_sides=self.crop_sides,
+            share_crops=self.share_crops,
         )
         message = dropped_message(prepared)
         if message:

@@ -21,12 +21,12 @@ from jaxtyping import Float, Int32, UInt8
 from PIL import Image
 
 from jaxcolor.batch import PADDING
-from jaxcolor.boxes import clean_boxes, crop_boxes, level_boxes
+from jaxcolor.boxes import clean_boxes, level_boxes
 from jaxcolor.config import ModelConfig
 from jaxcolor.data.types import Boxes
 from jaxcolor.hints import Hint, Hints, PlacedHints, hints_in_boxes, hints_on_canvas, network_hint_channels, place_hints
 from jaxcolor.inference.colored import Colored
-from jaxcolor.inference.photos import Prepared
+from jaxcolor.inference.photos import Prepared, windows
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, mix_vivid
 from jaxcolor.models.fusion import fused_taps
@@ -194,7 +194,8 @@ class Session:
         hints = hints_on_canvas(objects.hints, self.size, own.config.side)
         arguments = (variables, self._canvas, hints, self._encoded(hints))
         if own.colorizer.uses_boxes and len(objects.boxes):
-            cut = crop_boxes(objects.boxes, self.size, own.config.context)
+            scores = np.ones(len(objects.boxes), np.float32)
+            cut, _ = windows(objects.boxes, scores, self.size, own.config.context, own.colorizer.share_crops)
             taps = self._crops(cut, objects.hints)
             count = next(capacity for capacity in (*CAPACITIES, len(cut)) if capacity >= len(cut))
             filling = count - len(cut)

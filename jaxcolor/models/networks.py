@@ -168,7 +168,7 @@ def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:
         if path[-1].key != "kernel":
             return host
         if id(leaf) not in kernels:
-            kernels[id(leaf)] = host.astype(dtype)
+            kernels[id(leaf)] = host.astype(dtype, copy=False)
         return kernels[id(leaf)]
 
     return cast(dict[str, Any], jax.tree_util.tree_map_with_path(converted, dict(variables)))
