@@ -7,7 +7,7 @@ before. Median over ``--rounds`` rounds, each waited for at its end, after two t
 convolutions' and matrix products' operations a second against a large matrix product in the same run and type.
 ``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
 programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch, but for
-those with boxes of COCO's sizes (``predict_8_by_size``, ``cpu_predict_1``, ``cpu_predict_1_by_size``).
+those with boxes of COCO's sizes (``predict_8_by_size``, ``cpu_predict_1``, and so on).
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Row:
     crop_sides: tuple[int, ...] = ()
     """Boxes of COCO's sizes, seen at these sides; none: boxes anywhere, all seen at the canvas's side."""
     packaged: bool = False
-    """With the settings of the package's weights, and boxes of COCO's sizes, cut out as ``Colorizer`` does."""
+    """With the settings of the package's weights, and boxes of COCO's sizes, cut out with their context."""
+    share_crops: bool = False
+    """As ``Colorizer``'s."""
 
 
 def _graphs(row: Row) -> Row:
@@ -93,6 +95,7 @@ ROWS = {
     "predict_8_by_size": Row("predict", 8, boxes=8, crop_sides=(64, 128, 256)),
     "predict_16_by_size": Row("predict", 16, boxes=8, calls=3, crop_sides=(64, 128, 256)),
     "cpu_predict_1": Row("predict", 1, boxes=8, calls=1, packaged=True),
+    "cpu_predict_1_shared": Row("predict", 1, boxes=8, calls=1, packaged=True, share_crops=True),
     "cpu_predict_1_by_size": Row("predict", 1, boxes=8, calls=1, crop_sides=(64, 128, 256)),
     "cpu_predict_1_all_256": Row("predict", 1, boxes=8, calls=1),
     "cpu_predict_1_without": Row("predict", 1, calls=1),
@@ -152,7 +155,7 @@ def _of_coco_sizes(row: Row, rng: np.random.Generator) -> Batch:
     boxes = [coco_boxes(rng, row.boxes) for _ in range(row.photos)]
     if row.packaged:
         scores, context = np.ones(row.boxes, np.float32), _settings(row, "float32").context
-        boxes = [windows(of_photo, scores, COCO_SIZE, context, share=True)[0] for of_photo in boxes]
+        boxes = [windows(of_photo, scores, COCO_SIZE, context, row.share_crops)[0] for of_photo in boxes]
     sides = [crop_sides(of_photo, row.crop_sides or (SIDE,)) for of_photo in boxes]
     examples = [
         Example(
