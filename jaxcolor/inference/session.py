@@ -36,8 +36,9 @@ from jaxcolor.runtime.compile_options import prediction_options
 if TYPE_CHECKING:
     from jaxcolor.inference.colorizer import Colorizer
 
-CAPACITIES = (1, 4, 8)
-"""Crops of one program of the fusion network: few, so that none is compiled while a person waits (``warm_up``)."""
+CAPACITIES = (1, 2, 3, 4, 6, 8)
+"""Crops of one program of the fusion network: few, so that none is compiled while a person waits (``warm_up``), and not
+many more than there are."""
 CROP_BYTES = 1 << 30
 """Of crops' features that are kept: eleven at full width in float32."""
 PHOTO_BYTES = 160 << 20

@@ -192,11 +192,11 @@ def test_names_can_be_written_anywhere(name: str, clean: str) -> None:
 
 def test_warming_up_compiles_what_a_photo_needs(colorizer: Colorizer, photo: np.ndarray) -> None:
     engine = Engine(colorizer)
-    assert len(list(engine.warm_up())) == 5
+    assert len(list(engine.warm_up())) == 8
     own = engine._sessions
     programs = (own.encoder, own.full, own.instance, own.fused)
     compiled = [program._cache_size() for program in programs]
-    assert compiled == [1, 1, 1, 3]
+    assert compiled == [1, 1, 1, 6]
     upload = engine.uploads.add("old.png", encoded(photo))
     for boxes in ((), BOXES[:1], BOXES[:2], BOXES, BOXES * 2):
         engine.look(upload, State(boxes, (RED,)))
