@@ -95,6 +95,18 @@ def test_what_did_not_change_is_not_computed_again(engine: Engine, upload: Uploa
     assert counts() == (6, 2, 4)  # undone
 
 
+def test_a_session_of_the_colorizer(colorizer: Colorizer, photo: np.ndarray) -> None:
+    session, own = colorizer.session(photo), colorizer._sessions
+    before = own.crops_computed, own.photos_computed
+    for boxes, hints, crops, photos in ((BOXES, (), 3, 1), (BOXES, (RED,), 5, 2), (None, (RED,), 5, 2)):
+        found = session(boxes, hints, saturation=1.2)
+        expected = colorizer(photo, boxes, hints=hints, saturation=1.2)
+        assert np.abs(found.astype(int) - expected).max() <= 1
+        assert (own.crops_computed - before[0], own.photos_computed - before[1]) == (crops, photos)
+    with pytest.raises(ValueError, match="boxes are"):
+        session([1, 2, 3])
+
+
 def test_caches_are_bounded(engine: Engine, upload: Upload, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = (engine._looks, engine._distributions, engine._sessions.crops, engine._sessions.photos)
     for cache in kept:
