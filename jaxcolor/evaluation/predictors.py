@@ -31,10 +31,10 @@ from jaxcolor.models.networks import (
     run_crops,
     run_full,
     run_fused,
-    shared_taps,
     to_lab,
 )
 from jaxcolor.models.outputs import ab_distribution
+from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
@@ -86,7 +86,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """Taps that one network hands to the other (``networks.shared_taps``)."""
+        """Taps that one network hands to the other (``models.shared_taps``)."""
         return shared_taps(self.variables, self.model)
 
     @property

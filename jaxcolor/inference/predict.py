@@ -36,6 +36,7 @@ from jaxcolor.inference.photos import Prepared
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import NOTHING_KNOWN
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, has_classes
+from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.registries import OUTPUTS
 from jaxcolor.runtime.compile_options import prediction_options, shardings
 from jaxcolor.runtime.errors import UserError
@@ -78,7 +79,7 @@ def color_function(config: ModelConfig, shared: tuple[str, ...] = ()) -> Callabl
     """A function of the three trees, a batch and its hints, what is known of it, and of two flags that are static.
 
     ``full_taps``: the full-image network's of the same photos and hints, as far as they were computed before;
-    ``shared`` says which the fusion network takes (``networks.shared_taps``). ``fused``: the dual-branch model,
+    ``shared`` says which the fusion network takes (``models.shared_taps``). ``fused``: the dual-branch model,
     otherwise the full-image network alone. ``annealed``: the class head's color too.
     """
     nets = networks.build(config, shared=shared)
@@ -199,7 +200,7 @@ class Predictor:
         default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
         self.variables = _put_once(kept, default)
         options = prediction_options(cuda_graphs)
-        self.shared = networks.shared_taps(kept, config)
+        self.shared = shared_taps(kept, config)
         self.seen: Seen | None = None
         self._colors = jax.jit(
             color_function(config, self.shared), static_argnames=("fused", "annealed"), compiler_options=options

@@ -1,7 +1,7 @@
 """One photo again and again while its boxes and hints change: only what changed is computed.
 
 The networks run in steps. The full image's encoder depends on the photo and its hints: it is kept by these, and serves
-the search for objects, the full-image network and, where their weights agree (``networks.shared_taps``), the fusion
+the search for objects, the full-image network and, where their weights agree (``models.shared_taps``), the fusion
 network. A crop's features depend on the crop and on the hints in it alone: a box that moves costs the instance network
 once, whatever the other boxes are. Crops run one by one, so that there is one program for any number: on a processor a
 batch of crops takes as long.
@@ -30,6 +30,7 @@ from jaxcolor.inference.photos import Prepared, windows
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, mix_vivid
 from jaxcolor.models.fusion import fused_taps
+from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.runtime.byte_cache import ByteCache
 from jaxcolor.runtime.compile_options import prediction_options
 
@@ -85,7 +86,7 @@ class Sessions:
         self.crops: ByteCache[Any, Taps] = ByteCache(crop_bytes)
         self.photos: ByteCache[Any, Taps] = ByteCache(photo_bytes)
         self.crops_computed = self.photos_computed = 0
-        nets = networks.build(self.config, shared=networks.shared_taps(colorizer.variables, self.config))
+        nets = networks.build(self.config, shared=shared_taps(colorizer.variables, self.config))
         options = prediction_options(False)
         self.encoder, self.full, self.instance, self.fused = (
             jax.jit(functools.partial(step, nets), compiler_options=options)

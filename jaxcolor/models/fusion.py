@@ -313,7 +313,7 @@ class FusionNetwork(nn.Module):
           crop_to_image: the photo of each crop, -1 for padding.
           level_boxes: x0, y0, width, height of each crop's box at each level.
           crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.
-          known: taps of the full image that were computed elsewhere (``networks.shared_taps``); none of them is fused.
+          known: taps of the full image that were computed elsewhere (``models.shared_taps``); none of them is fused.
         """
         kind = backbone_class(self.config)
         levels = {t.name: t.level for t in kind.taps}

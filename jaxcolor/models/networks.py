@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -17,7 +16,7 @@ from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.hints import EMPTY_MASK, BatchHints, HintMask, Hints, network_hint_channels
 from jaxcolor.models.backbone import NOTHING_KNOWN, Backbone, BackboneOutput, backbone_class, parameter_type
-from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, fused_taps, membership
+from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
 
 TREES = ("full", "instance", "fusion")
 """The trees of variables: the reference's GComp, G and GF."""
@@ -34,7 +33,7 @@ class Networks(NamedTuple):
     instance: Backbone
     fusion: FusionNetwork
     shared: tuple[str, ...] = ()
-    """Taps that the fusion network is handed from the full-image network (``shared_taps``)."""
+    """Taps that the fusion network is handed from the full-image network (``models.shared_taps``)."""
 
 
 class Picture(NamedTuple):
@@ -97,34 +96,6 @@ def build(config: ModelConfig, axis_name: str | None = None, shared: tuple[str, 
         fusion=FusionNetwork(config),
         shared=shared,
     )
-
-
-def shared_taps(variables: Variables, config: ModelConfig) -> tuple[str, ...]:
-    """Taps at which the full-image and the fusion network compute the same: there one can serve the other.
-
-    The encoder's before the first that is fused, where the two trees have the very same arrays in it, as weights whose
-    fusion network was trained in its decoder alone (``weights.aliases``). Decided from the variables once, before any
-    program is compiled: equal numbers in different arrays are not looked for.
-
-    Args:
-      variables: as read or ``frozen``, where trees that share an array have the same object.
-      config: of the model.
-    """
-    if not {"full", "fusion"} <= set(variables):
-        return ()
-    kind, fused = backbone_class(config), fused_taps(config)
-    later = {*kind.decoder_layers, *kind.output_layers}
-
-    def encoder(tree: Mapping[str, Any]) -> dict[Any, Any]:
-        leaves = jax.tree_util.tree_leaves_with_path(dict(tree))
-        return {path: leaf for path, leaf in leaves if path[0].key not in later}
-
-    for collection, of_full in variables["full"].items():
-        ours, theirs = encoder(of_full), encoder(variables["fusion"][collection].get("trunk", {}))
-        if ours.keys() != theirs.keys() or any(leaf is not theirs[path] for path, leaf in ours.items()):
-            return ()
-    same = itertools.takewhile(lambda tap: tap.part == "encoder" and tap.name not in fused, kind.taps)
-    return tuple(tap.name for tap in same)
 
 
 def init(config: ModelConfig, seed: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxcolor.config import BoxHeadConfig, FusionConfig
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.models import box_head, networks
 from jaxcolor.models.backbone import Siggraph17
+from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.weights.native import BoxHeadWeights
 from tests import small
 
@@ -30,12 +31,12 @@ def trees(config: Any = CONFIG) -> dict[str, Any]:
 def test_the_encoder_is_shared_until_the_first_fused_tap() -> None:
     def shared(layers: Any, variables: dict[str, Any]) -> tuple[str, ...]:
         config = dataclasses.replace(CONFIG, fusion=FusionConfig(layers=layers))
-        return networks.shared_taps(variables, config)
+        return shared_taps(variables, config)
 
     assert shared("decoder", trees()) == ENCODER
     assert shared("all", trees()) == ()
     assert shared(("conv4_3", "conv8_up"), trees()) == ENCODER[:3]
-    assert networks.shared_taps(networks.frozen(trees(), CONFIG), CONFIG) == ENCODER
+    assert shared_taps(networks.frozen(trees(), CONFIG), CONFIG) == ENCODER
     assert shared("decoder", small.variables(CONFIG)) == ()
     assert shared("decoder", {"full": trees()["full"]}) == ()
     for collection, layer, name in (("params", "conv7_3", "bias"), ("batch_stats", "norm2", "mean")):
