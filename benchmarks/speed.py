@@ -7,7 +7,7 @@ before. Median over ``--rounds`` rounds, each waited for at its end, after two t
 convolutions' and matrix products' operations a second against a large matrix product in the same run and type.
 ``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
 programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch, but for
-those that see boxes of COCO's sizes at several sides (``predict_8_by_size``, ``cpu_predict_1``).
+those with boxes of COCO's sizes (``predict_8_by_size``, ``cpu_predict_1``, and so on).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from jaxcolor.boxes import crop_sides, level_boxes
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.data.collate import collate
 from jaxcolor.data.types import Example
+from jaxcolor.inference.photos import windows
 from jaxcolor.inference.predict import color_function, places_for
 from jaxcolor.models import networks
 from jaxcolor.models.ops.implementation import PLAIN_SWITCH
@@ -46,6 +47,7 @@ from jaxcolor.training.flops import count_flops
 from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.training.stages import STAGES, stage_config, starting_tree
 from jaxcolor.training.step import make_state, make_step
+from jaxcolor.weights import packaged
 
 SIDE = 256
 COPIES = 3
@@ -68,6 +70,10 @@ class Row:
     cuda_graphs: bool = False
     crop_sides: tuple[int, ...] = ()
     """Boxes of COCO's sizes, seen at these sides; none: boxes anywhere, all seen at the canvas's side."""
+    packaged: bool = False
+    """With the settings of the package's weights, and boxes of COCO's sizes, cut out with their context."""
+    share_crops: bool = False
+    """As ``Colorizer``'s."""
 
 
 def _graphs(row: Row) -> Row:
@@ -88,7 +94,9 @@ ROWS = {
     "predict_1_without": Row("predict", 1, calls=10),
     "predict_8_by_size": Row("predict", 8, boxes=8, crop_sides=(64, 128, 256)),
     "predict_16_by_size": Row("predict", 16, boxes=8, calls=3, crop_sides=(64, 128, 256)),
-    "cpu_predict_1": Row("predict", 1, boxes=8, calls=1, crop_sides=(64, 128, 256)),
+    "cpu_predict_1": Row("predict", 1, boxes=8, calls=1, packaged=True),
+    "cpu_predict_1_shared": Row("predict", 1, boxes=8, calls=1, packaged=True, share_crops=True),
+    "cpu_predict_1_by_size": Row("predict", 1, boxes=8, calls=1, crop_sides=(64, 128, 256)),
     "cpu_predict_1_all_256": Row("predict", 1, boxes=8, calls=1),
     "cpu_predict_1_without": Row("predict", 1, calls=1),
 }
@@ -109,7 +117,7 @@ jax.monitoring.register_event_duration_secs_listener(_count_compiles)
 def made_up(row: Row, seed: int = 0) -> Batch:
     """Noise, which is colorful enough to take part in the loss; boxes anywhere, a ninth of the photo on average."""
     rng = np.random.default_rng(seed)
-    if row.crop_sides:
+    if row.crop_sides or row.packaged:
         return _of_coco_sizes(row, rng)
     slots = row.places or row.boxes
     crops, photos = row.photos * slots, row.photos if row.work != "instance" else 0
@@ -145,18 +153,27 @@ def coco_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 def _of_coco_sizes(row: Row, rng: np.random.Generator) -> Batch:
     """Noise with boxes of COCO's sizes, in the places that ``Colorizer`` has for them."""
     boxes = [coco_boxes(rng, row.boxes) for _ in range(row.photos)]
-    sides = [crop_sides(of_photo, row.crop_sides) for of_photo in boxes]
+    if row.packaged:
+        scores, context = np.ones(row.boxes, np.float32), _settings(row, "float32").context
+        boxes = [windows(of_photo, scores, COCO_SIZE, context, row.share_crops)[0] for of_photo in boxes]
+    sides = [crop_sides(of_photo, row.crop_sides or (SIDE,)) for of_photo in boxes]
     examples = [
         Example(
             rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8),
             [rng.integers(0, 256, (side, side, 3), np.uint8) for side in own],
             level_boxes(of_photo, COCO_SIZE, SIDE, LEVELS),
-            np.ones(row.boxes, np.float32),
+            np.ones(len(of_photo), np.float32),
         )
         for of_photo, own in zip(boxes, sides, strict=True)
     ]
     places = places_for(np.concatenate(sides), SIDE)
     return collate(examples, device_count=1, capacity=places, side=SIDE, with_full=True).batch
+
+
+def _settings(row: Row, dtype: str) -> ModelConfig:
+    """Of the networks."""
+    model = packaged.load().config if row.packaged else ModelConfig()
+    return dataclasses.replace(model, compute_dtype=dtype)  # type: ignore[arg-type]
 
 
 class Work(NamedTuple):
@@ -237,7 +254,7 @@ def ceiling(dtype: str) -> float:
 
 def measure(row: Row, dtype: str, rounds: int) -> tuple[dict[str, Any], Work]:
     """One row, and its program."""
-    config = Config(model=ModelConfig(compute_dtype=dtype))  # type: ignore[arg-type]
+    config = Config(model=_settings(row, dtype))
     work = compiled(config, row)
     compiles = COMPILES["count"]
     times = []

@@ -211,6 +211,48 @@ def crop_boxes(
     return np.floor(np.concatenate([start, start + size], axis=1) + 0.5).astype(np.int32)
 
 
+_SHARED_CONTEXT = 0.5
+"""What a window that is not a box's own must show around it, as ``CropContext.share``: half of the usual context."""
+_SHARED_SCALE = 1.15
+"""How much larger than the box's own such a window may be, in width and height together (geometric mean)."""
+
+
+def shared_windows(
+    boxes: Int[np.ndarray, "N 4"], photo_size: tuple[int, int], context: CropContext
+) -> tuple[Int32[np.ndarray, "n 4"], Int[np.ndarray, " N"]]:
+    """Fewer windows for boxes whose crops show much the same: one may serve several boxes.
+
+    A window serves a box of which it shows enough surroundings, at nearly the scale of the box's own crop. Candidates
+    are the boxes' own windows, and for each two boxes the smallest of at least their size that holds both with their
+    surroundings; taken is, again and again, the one that serves most of the boxes that are left (the smallest of
+    these). Boxes for which there is no other keep their own, as ``crop_boxes`` cuts it out.
+
+    Returns:
+      x0, y0, x1, y1 of the windows in whole photo pixels, n <= N, those of earlier boxes first; and the window of each
+      box.
+    """
+    if not len(boxes):
+        return np.zeros((0, 4), np.int32), np.zeros(0, np.int64)
+    own, limit = crop_boxes(boxes, photo_size, context).astype(np.float64), np.array(photo_size, np.float64)
+    needed = crop_boxes(boxes, photo_size, CropContext(min(_SHARED_CONTEXT, context.share))).astype(np.float64)
+    a, b = np.triu_indices(len(boxes), 1)
+    low, high = np.minimum(needed[a, :2], needed[b, :2]), np.maximum(needed[a, 2:], needed[b, 2:])
+    sides = own[:, 2:] - own[:, :2]
+    size = np.minimum(np.maximum(np.maximum(sides[a], sides[b]), high - low), limit)
+    start = np.clip((low + high) / 2 - size / 2, 0, limit - size)
+    windows = np.concatenate([own, np.floor(np.concatenate([start, start + size], axis=1) + 0.5)])
+    area = np.prod(windows[:, 2:] - windows[:, :2], axis=1)
+    holds = (windows[:, None, :2] <= needed[:, :2] + 1) & (windows[:, None, 2:] >= needed[:, 2:] - 1)
+    serves = holds.all(axis=-1) & (area[:, None] <= _SHARED_SCALE**2 * np.prod(sides, axis=1) + 1)
+    taken = np.full(len(boxes), -1)
+    while (taken < 0).any():
+        best = np.lexsort((area, -(serves & (taken < 0)).sum(axis=1)))[0]
+        taken[serves[best] & (taken < 0)] = best
+    chosen, first, window_of = np.unique(taken, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return windows[chosen[order]].astype(np.int32), np.argsort(order)[window_of]
+
+
 def boxes_in_window(
     boxes: Int[np.ndarray, "N 4"], window: Int[np.ndarray, " 4"], least_share: float = 0.0
 ) -> tuple[Int32[np.ndarray, "n 4"], Int[np.ndarray, " n"]]:

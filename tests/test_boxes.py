@@ -16,6 +16,7 @@ from jaxcolor.boxes import (
     crop_boxes,
     level_boxes,
     mirror_boxes,
+    shared_windows,
 )
 
 GOLDEN = Path(__file__).parent / "goldens" / "boxes.npz"
@@ -240,3 +241,35 @@ class TestCropsWithContext:
         boxes = np.array([[40, 40, 60, 50], [0, 0, 10, 10], [95, 90, 100, 100]], np.int32)
         crops = crop_boxes(boxes, (100, 100), CropContext(1.0, 0.25))
         np.testing.assert_array_equal(crops, [[30, 33, 70, 58], [0, 0, 25, 25], [75, 75, 100, 100]])
+
+
+class TestSharedWindows:
+    CONTEXT = CropContext(1.0, 0.35)
+
+    @given(photos_with_boxes())
+    def test_each_box_is_shown_with_surroundings_at_nearly_its_own_scale(self, photo):
+        size, boxes = photo
+        windows, window_of = shared_windows(boxes, size, self.CONTEXT)
+        assert set(window_of.tolist()) == set(range(len(windows)))
+        first = [window_of.tolist().index(i) for i in range(len(windows))]
+        assert first == sorted(first)
+        assert (windows[:, :2] >= 0).all()
+        assert (windows[:, 2:] <= size).all()
+        shown, own = windows[window_of], crop_boxes(boxes, size, self.CONTEXT)
+        needed = crop_boxes(boxes, size, CropContext(0.5))
+        assert (shown[:, :2] <= needed[:, :2] + 1).all()
+        assert (shown[:, 2:] >= needed[:, 2:] - 1).all()
+        area, least = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (shown, own))
+        assert (area <= 1.15**2 * least + 1).all()
+
+    def test_neighbors_share_one_and_others_keep_their_own(self):
+        boxes = np.array([[300, 200, 340, 240], [10, 10, 40, 40], [360, 230, 400, 250], [0, 0, 640, 480]], np.int32)
+        windows, window_of = shared_windows(boxes, (640, 480), self.CONTEXT)
+        assert window_of.tolist() == [0, 1, 0, 2]
+        assert windows.tolist() == [[208, 136, 432, 304], [0, 0, 224, 168], [0, 0, 640, 480]]
+
+    def test_tight_crops_are_shared_by_boxes_that_are_nearly_the_same(self):
+        boxes = np.array([[10, 10, 90, 90], [10, 10, 88, 90], [40, 40, 60, 60]], np.int32)
+        windows, window_of = shared_windows(boxes, (100, 100), CropContext())
+        assert windows.tolist() == [[10, 10, 90, 90], [40, 40, 60, 60]]
+        assert window_of.tolist() == [0, 0, 1]

@@ -34,6 +34,7 @@ from jaxcolor.models.networks import (
     to_lab,
 )
 from jaxcolor.models.outputs import ab_distribution
+from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
@@ -84,6 +85,11 @@ class Checkpoint(NamedTuple):
         return "classes" in self.model.outputs
 
     @property
+    def shared(self) -> tuple[str, ...]:
+        """Taps that one network hands to the other (``models.shared_taps``)."""
+        return shared_taps(self.variables, self.model)
+
+    @property
     def systems(self) -> tuple[str, ...]:
         """The systems that it brings, controls apart.
 
@@ -131,7 +137,7 @@ def _predict(
     colors = {"full": full.ab, **_vivid("full", full, temperature, curve)}
     if "fusion" not in variables:
         return colors
-    fusion = run_fused(networks, variables, lab)
+    fusion = run_fused(networks, variables, lab, full.taps)
     # Not ``predict``: a control hides boxes, and must not change what is asked of photos that never had any.
     has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)[:, None, None, None]
     fused = {"fused": fusion.ab, **_vivid("fused", fusion, temperature, curve)}
@@ -152,12 +158,12 @@ def _vivid(
 
 @functools.lru_cache(maxsize=8)
 def _compiled(
-    model: ModelConfig, devices: Devices, temperature: float, curve: SaturationCurve | None
+    model: ModelConfig, devices: Devices, shared: tuple[str, ...], temperature: float, curve: SaturationCurve | None
 ) -> Callable[..., Any]:
     """Kept, so that an evaluation every so many steps of a training run compiles once."""
 
     def predict(variables: Variables, batch: Batch, photo: jax.Array) -> tuple[Colors]:
-        return (_predict(build(model), variables, batch, photo, temperature, curve),)
+        return (_predict(build(model, shared=shared), variables, batch, photo, temperature, curve),)
 
     return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 
@@ -175,9 +181,10 @@ def _compiled_points(model: ModelConfig, devices: Devices, count: int) -> Callab
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled_hinted(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+def _compiled_hinted(model: ModelConfig, devices: Devices, shared: tuple[str, ...]) -> Callable[..., Any]:
     def predict(variables: Variables, batch: Batch, hints: BatchHints) -> tuple[Colors]:
-        found = _predict(build(model), variables, batch, batch.crop_to_image, 1.0, hints=hints)
+        nets = build(model, shared=shared)
+        found = _predict(nets, variables, batch, batch.crop_to_image, 1.0, hints=hints)
         return ({system: ab for system, ab in found.items() if system in SYSTEMS},)
 
     return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
@@ -198,11 +205,11 @@ class Sampled(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled_sample(model: ModelConfig, devices: Devices, count: int) -> Callable[..., Any]:
+def _compiled_sample(model: ModelConfig, devices: Devices, shared: tuple[str, ...], count: int) -> Callable[..., Any]:
     def sample(variables: Variables, batch: Batch, boxes: jax.Array, numbers: jax.Array) -> tuple[Sampled]:
         lab = to_lab(batch, model)
         key = jax.random.key(SAMPLE_SEED)
-        found = sampling.sample(build(model), variables, lab, boxes, key, count, numbers=numbers)
+        found = sampling.sample(build(model, shared=shared), variables, lab, boxes, key, count, numbers=numbers)
         crops, stride = batch.crop_to_image.shape[0], lab.full.ab.shape[1] // found.objects.weights.shape[1]
         ab, probability, valid = (x[:crops] for x in found.palettes[1:])
         true_ab = lab.full.ab[:, ::stride, ::stride]
@@ -307,7 +314,7 @@ class Predictors:
         own, photos = self._devices.split(batch), self._devices.split(numbers.astype(np.int32))
         with jax.default_matmul_precision("highest"):
             (hints,) = _compiled_points(checkpoint.model, self._devices, count)(own, photos)
-            (colors,) = _compiled_hinted(checkpoint.model, self._devices)(variables, own, hints)
+            (colors,) = _compiled_hinted(checkpoint.model, self._devices, checkpoint.shared)(variables, own, hints)
         return dict(colors)
 
     def sampled(
@@ -318,7 +325,7 @@ class Predictors:
         ``boxes``: x0, y0, width, height of each crop's box in canvas pixels.
         """
         checkpoint, variables = self._studied()
-        function = _compiled_sample(checkpoint.model, self._devices, count)
+        function = _compiled_sample(checkpoint.model, self._devices, checkpoint.shared, count)
         with jax.default_matmul_precision("highest"):
             own = (self._devices.split(part) for part in (batch, boxes.astype(np.int32), numbers.astype(np.int32)))
             (found,) = function(variables, *own)
@@ -331,9 +338,9 @@ class Predictors:
     def _run(self, checkpoint: Checkpoint, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
         # A measurement: TF32 or bfloat16 products on accelerators would move colors by more than 8-bit rounding.
         with jax.default_matmul_precision("highest"):
-            (colors,) = _compiled(checkpoint.model, self._devices, self.vivid_temperature, checkpoint.saturation_curve)(
-                variables, batch, self._devices.split(photo)
-            )
+            curve = checkpoint.saturation_curve
+            run = _compiled(checkpoint.model, self._devices, checkpoint.shared, self.vivid_temperature, curve)
+            (colors,) = run(variables, batch, self._devices.split(photo))
         found: Mapping[str, Any] = colors
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from PIL import Image
 from jaxcolor.boxes import clean_boxes
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.data.types import Boxes
-from jaxcolor.inference.predict import rounded_up
+from jaxcolor.inference.predict import Seen, rounded_up
 from jaxcolor.models import box_head, networks
 from jaxcolor.runtime.compile_options import prediction_options, shardings
 from jaxcolor.weights.native import BoxHeadWeights
@@ -23,6 +24,15 @@ from jaxcolor.weights.reference import WeightsError
 
 MOST_BOXES = 100
 """Boxes of a photo at most, as COCO counts them."""
+
+
+class FoundBoxes(NamedTuple):
+    """Objects of photos, and what was computed on the way."""
+
+    boxes: list[Boxes]
+    """Of each photo, best first, in its pixels, not rounded, each of at least one; none where nothing is found."""
+    seen: Seen
+    """Without features unless they are kept."""
 
 
 class BoxFinder:
@@ -36,6 +46,7 @@ class BoxFinder:
         side: int = 0,
         most_boxes: int = MOST_BOXES,
         on_device: bool = False,
+        keep: bool = False,
     ) -> None:
         """Puts the variables on the default device.
 
@@ -46,6 +57,7 @@ class BoxFinder:
           side: of the square that photos are resized to; 0: the canvas's.
           most_boxes: of a photo.
           on_device: whether the variables are there already, frozen (``networks.frozen``): they are shared.
+          keep: the features that coloring the same photos needs too (``FoundBoxes.seen``).
 
         Raises:
           WeightsError: there is no head.
@@ -66,9 +78,15 @@ class BoxFinder:
         self._variables = full
         self._head = jax.device_put({"params": head.variables["params"]}, default)
 
-        def find(variables: networks.Variables, head: networks.Variables, rgb: jax.Array) -> box_head.Detections:
+        encoder = [tap.name for tap in nets.full.taps if tap.part == "encoder"]
+        kept = tuple(dict.fromkeys((*encoder, *head.config.taps))) if keep else ()
+
+        def find(
+            variables: networks.Variables, head: networks.Variables, rgb: jax.Array
+        ) -> tuple[box_head.Detections, dict[str, jax.Array]]:
             taps = networks.run_full(nets, variables, networks.picture(rgb, self.model).inputs, heads=()).taps
-            return box_head.decode(box_head.run_head(module, head, taps), most_boxes, self.config.most_overlap)
+            found = box_head.decode(box_head.run_head(module, head, taps), most_boxes, self.config.most_overlap)
+            return found, {name: taps[name] for name in kept}
 
         self._find = jax.jit(find, compiler_options=prediction_options(False))
 
@@ -82,20 +100,31 @@ class BoxFinder:
           threshold: lowest score; None: the head's own (``BoxHeadConfig.threshold``).
 
         Returns:
-          Boxes in pixels of the photo, not rounded, each of at least one; none where nothing is found.
+          See ``FoundBoxes``.
         """
-        if not photos:
-            return []
-        side, least = self.model.side, self.config.threshold if threshold is None else threshold
+        return self.find(photos, threshold).boxes if photos else []
+
+    def find(
+        self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"] | Image.Image], threshold: float | None = None
+    ) -> FoundBoxes:
+        """As the call, of at least one photo, with what was computed on the way."""
+        side = self.model.side
         images = [photo if isinstance(photo, Image.Image) else Image.fromarray(photo) for photo in photos]
-        rgb = np.zeros((rounded_up(len(images)), side, side, 3), np.uint8)
-        for row, image in zip(rgb, images, strict=False):
-            row[:] = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
-        found = jax.device_get(self._find(self._variables, self._head, rgb))
+        rgb = [np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)) for image in images]
+        return self.on_canvas(np.stack(rgb), [image.size for image in images], threshold)
+
+    def on_canvas(
+        self, photos: UInt8[np.ndarray, "B S S 3"], sizes: Sequence[tuple[int, int]], threshold: float | None = None
+    ) -> FoundBoxes:
+        """The same of photos that are resized already, given their widths and heights."""
+        least = self.config.threshold if threshold is None else threshold
+        canvas = np.pad(photos, [(0, rounded_up(len(photos)) - len(photos)), (0, 0), (0, 0), (0, 0)])
+        detections, taps = self._find(self._variables, self._head, canvas)
+        found = jax.device_get(detections)
         result = []
-        for image, boxes, scores in zip(images, found.boxes, found.scores, strict=False):
+        for size, boxes, scores in zip(sizes, found.boxes, found.scores, strict=False):
             good = (scores >= least) & (scores > 0)
-            pixels, scores = boxes[good] * np.array([*image.size] * 2, np.float32), scores[good]
-            kept = clean_boxes(pixels, scores, image.size).kept
+            pixels, scores = boxes[good] * np.array([*size] * 2, np.float32), scores[good]
+            kept = clean_boxes(pixels, scores, size).kept
             result.append(Boxes(pixels[kept], scores[kept]))
-        return result
+        return FoundBoxes(result, Seen(canvas, taps))

@@ -29,6 +29,7 @@ from jaxcolor.inference.photos import (
     read_photo,
 )
 from jaxcolor.inference.predict import NO_COLORS, ObjectColors, Predictor
+from jaxcolor.inference.session import Session, Sessions
 from jaxcolor.inference.upsample import Upsampling, check_saturation, check_upsampling, join
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import check_vivid, has_classes, mix_vivid, parse_decode
@@ -77,6 +78,7 @@ class Colorizer:
         saturation_curve: SaturationCurve | None = None,
         bits: Bits = 8,
         crop_sides: Sequence[int] = (),
+        share_crops: bool = False,
         box_head: BoxHeadWeights | None = None,
     ) -> None:
         """Put the variables on the default device.
@@ -95,6 +97,7 @@ class Colorizer:
           bits: of each channel of results. 16: uint16, and the L* of 16-bit gray is kept without rounding it to 8.
           crop_sides: at which crops are seen, each at the smallest that holds it (``DataConfig.crop_sides``):
             ``(64, 128, 256)`` takes about half the time; empty: all at the canvas's side.
+          share_crops: whether one crop may serve several boxes that lie close together (``boxes.shared_windows``).
           box_head: finds objects on the features of the tree ``full``; without one, ``boxes="auto"`` cannot be had.
 
         Raises:
@@ -116,6 +119,7 @@ class Colorizer:
         self.config = config
         self.boxes_per_photo = boxes_per_photo
         self.crop_sides = tuple(crop_sides)
+        self.share_crops = share_crops
         self.upsampling: Upsampling = upsampling
         self.saturation = float(saturation)
         self.vivid = float(vivid)
@@ -138,6 +142,7 @@ class Colorizer:
         vivid: Real | None = None,
         bits: Bits = 8,
         crop_sides: Sequence[int] = (),
+        share_crops: bool = False,
     ) -> Colorizer:
         """A colorizer with weights of the package or of a file; further arguments as those of the class.
 
@@ -152,6 +157,7 @@ class Colorizer:
           vivid: None: as the file's field ``decode`` says.
           bits: see the class.
           crop_sides: see the class.
+          share_crops: see the class.
 
         Raises:
           OSError, WeightsError: the file cannot be read, is none of ours, or this installation has no such weights.
@@ -169,6 +175,7 @@ class Colorizer:
             saturation_curve=loaded.saturation_curve,
             bits=bits,
             crop_sides=crop_sides,
+            share_crops=share_crops,
             box_head=loaded.box_head,
         )
 
@@ -188,8 +195,13 @@ class Colorizer:
         return self._box_head is not None
 
     @functools.cached_property
-    def _finder(self) -> BoxFinder:
-        return BoxFinder(self.config, self.variables, self._box_head, on_device=True)
+    def finder(self) -> BoxFinder:
+        """The weights' own head on the features of the tree ``full``, which are shared.
+
+        Raises:
+          WeightsError: they have no head.
+        """
+        return BoxFinder(self.config, self.variables, self._box_head, on_device=True, keep=True)
 
     def find_boxes(self, photos: Sequence[PhotoInput], threshold: float | None = None) -> list[Boxes]:
         """The objects of each photo, best first, in its pixels, by the head of the weights (``models.box_head``).
@@ -203,7 +215,27 @@ class Colorizer:
           UserError: a file that cannot be read; weights without such a head.
         """
         check_photos(photos)
-        return self._finder([read_photo(photo) for photo in photos], threshold)
+        if not len(photos):
+            return []
+        boxes, self._predictor.seen = self.finder.find([read_photo(photo) for photo in photos], threshold)
+        return boxes
+
+    def session(self, photo: PhotoInput) -> Session:
+        """One photo to be colored again and again while its boxes and hints change: see ``inference.session``.
+
+        A result costs what changed since earlier ones. Crops are seen at the canvas's side, whatever ``crop_sides`` is.
+
+        Raises:
+          ValueError, UserError: see ``many``.
+        """
+        (prepared,) = self._prepare([photo], None, None, None)
+        canvas = prepared.example.full_rgb
+        assert canvas is not None  # ``prepare`` makes it
+        return Session(self._sessions, object(), canvas, prepared.size, lambda: prepared.rgb, prepared)
+
+    @functools.cached_property
+    def _sessions(self) -> Sessions:
+        return Sessions(self)
 
     def __call__(
         self,
@@ -440,6 +472,7 @@ class Colorizer:
             with_crops=self.uses_boxes,
             bits=self.bits,
             crop_sides=self.crop_sides,
+            share_crops=self.share_crops,
         )
         message = dropped_message(prepared)
         if message:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float64, Int, Int32, UInt8, UInt16
+from jaxtyping import Float, Float32, Float64, Int, Int32, UInt8, UInt16
 from PIL import Image
 
-from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes
+from jaxcolor.boxes import CropContext, DroppedBoxes, best_scores, clean_boxes, crop_boxes, shared_windows
 from jaxcolor.color import Bits, to_8_bits
 from jaxcolor.data.transforms import example, read_rgb, read_wide_gray, upright_rgb
 from jaxcolor.data.types import Boxes, Example
@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
     used: Int[np.ndarray, " n"]
     """Which of the usable boxes are taken for objects, best first."""
     crop_boxes: Int32[np.ndarray, "c 4"]
-    """What is cut out for these, with its context, in the order of the crops; none where the networks take no crops."""
+    """What is cut out for these (``windows``), in the order of the crops; none where the networks take no crops."""
     example: Example
     hints: PlacedHints
     given: int
@@ -143,6 +143,7 @@ def prepare(
     with_crops: bool,
     bits: Bits = 8,
     crop_sides: Sequence[int] = (),
+    share_crops: bool = False,
 ) -> Prepared:
     """One photo, ready for the networks.
 
@@ -158,6 +159,7 @@ def prepare(
       with_crops: whether they are cut out.
       bits: of results.
       crop_sides: at which they are seen, see ``data.transforms.example``.
+      share_crops: see ``windows``.
 
     Raises:
       ValueError: a photo that is none, boxes or scores of another form, hints that cannot be placed.
@@ -176,20 +178,42 @@ def prepare(
     kept = order[clean.kept].astype(np.float32)
     used = best_scores(kept, boxes_per_photo)
     cut = used if with_crops else used[:0]
-    windows = crop_boxes(clean.boxes[cut], size, context)
+    cut_out, scores_of = windows(clean.boxes[cut], kept[cut], size, context, share_crops)
     return Prepared(
         rgb,
         clean.boxes,
         clean.kept,
         used,
-        windows,
-        example(Image.fromarray(rgb), windows, kept[cut], side, crop_sides=crop_sides),
+        cut_out,
+        example(Image.fromarray(rgb), cut_out, scores_of, side, crop_sides=crop_sides),
         place_hints(hints or (), size, raw, where),
         len(raw),
         clean.dropped,
         look_like_shares(raw, size),
         wide_gray,
     )
+
+
+def windows(
+    boxes: Int32[np.ndarray, "n 4"],
+    scores: Float32[np.ndarray, " n"],
+    size: tuple[int, int],
+    context: CropContext,
+    share: bool,
+) -> tuple[Int32[np.ndarray, "c 4"], Float32[np.ndarray, " c"]]:
+    """What is cut out of a photo for objects, and the best score of those that it shows.
+
+    Args:
+      boxes: the objects', the best first.
+      scores: of the boxes.
+      size: of the photo.
+      context: what crops show around their boxes.
+      share: whether one crop may serve several boxes (``boxes.shared_windows``); else each has its own.
+    """
+    if not share:
+        return crop_boxes(boxes, size, context), scores
+    shared, window_of = shared_windows(boxes, size, context)
+    return shared, scores[np.unique(window_of, return_index=True)[1]]
 
 
 def prepare_all(

@@ -7,7 +7,7 @@ sides (``DataConfig.crop_sides``) are rounded side by side (``places_for``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -34,7 +34,9 @@ from jaxcolor.inference.alternatives import Alternatives, alternatives
 from jaxcolor.inference.palette import Palette, middle_weights, object_palettes
 from jaxcolor.inference.photos import Prepared
 from jaxcolor.models import networks
+from jaxcolor.models.backbone import NOTHING_KNOWN
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, has_classes
+from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.registries import OUTPUTS
 from jaxcolor.runtime.compile_options import prediction_options, shardings
 from jaxcolor.runtime.errors import UserError
@@ -74,35 +76,43 @@ class _Distribution(NamedTuple):
     luminance: Float[jax.Array, "B h w"]
 
 
-def color_function(config: ModelConfig) -> Callable[..., Colors]:
-    """A function of the three trees, a batch and its hints, and of two flags that are static.
+def color_function(config: ModelConfig, shared: tuple[str, ...] = ()) -> Callable[..., Colors]:
+    """A function of the three trees, a batch and its hints, what is known of it, and of two flags that are static.
 
-    ``fused``: the dual-branch model, otherwise the full-image network alone. ``annealed``: the class head's color too.
+    ``full_taps``: the full-image network's of the same photos and hints, as far as they were computed before;
+    ``shared`` says which the fusion network takes (``models.shared_taps``). ``fused``: the dual-branch model,
+    otherwise the full-image network alone. ``annealed``: the class head's color too.
     """
-    nets = networks.build(config)
+    nets = networks.build(config, shared=shared)
 
     def colors(
         variables: networks.Variables,
         batch: Batch,
         hints: BatchHints | None = None,
+        full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN,
         *,
         fused: bool,
         annealed: bool = False,
     ) -> Colors:
-        _, found = _run(nets, variables, batch, hints, fused)
+        _, found = _run(nets, variables, batch, hints, fused, full_taps)
         return Colors(found.ab, annealed_ab(found.outputs, found.ab.shape[1:3]) if annealed else None)
 
     return colors
 
 
 def _run(
-    nets: networks.Networks, variables: networks.Variables, batch: Batch, hints: BatchHints | None, fused: bool
+    nets: networks.Networks,
+    variables: networks.Variables,
+    batch: Batch,
+    hints: BatchHints | None,
+    fused: bool,
+    full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN,
 ) -> tuple[networks.LabBatch, Any]:
     """The batch as the networks see it, and what the fusion or the full-image network makes of it."""
     lab = networks.to_lab(batch, nets.full.config, hints)
     if fused:
-        return lab, networks.run_fused(nets, variables, lab)
-    return lab, networks.run_full(nets, variables, lab.full.inputs)
+        return lab, networks.run_fused(nets, variables, lab, full_taps)
+    return lab, networks.run_full(nets, variables, lab.full.inputs, known=full_taps)
 
 
 def _distribution(
@@ -166,8 +176,22 @@ def _put_once(variables: networks.Variables, sharding: SingleDeviceSharding) -> 
     return cast(networks.Variables, jax.tree.unflatten(structure, [placed[id(leaf)] for leaf in leaves]))
 
 
+class Seen(NamedTuple):
+    """Photos that the full-image network was shown without hints, and what it made of them."""
+
+    canvas: UInt8[np.ndarray, "B S S 3"]
+    """What follows the photos fills up."""
+    taps: dict[str, jax.Array]
+    """Its features, on the device."""
+
+
 class Predictor:
-    """The networks on the default device, compiled when they are needed."""
+    """The networks on the default device, compiled when they are needed.
+
+    Attributes:
+      seen: photos in which objects were looked for, until the next ``colors``: of those that it colors without hints,
+        the full-image network's features are not computed again.
+    """
 
     def __init__(self, config: ModelConfig, variables: networks.Variables, cuda_graphs: bool) -> None:
         """Puts the variables on the device; ``cuda_graphs`` as in ``Colorizer``."""
@@ -177,7 +201,11 @@ class Predictor:
         default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
         self.variables = _put_once(kept, default)
         options = prediction_options(cuda_graphs)
-        self._colors = jax.jit(color_function(config), static_argnames=("fused", "annealed"), compiler_options=options)
+        self.shared = shared_taps(kept, config)
+        self.seen: Seen | None = None
+        self._colors = jax.jit(
+            color_function(config, self.shared), static_argnames=("fused", "annealed"), compiler_options=options
+        )
         self._palettes = jax.jit(_palette_function(config), static_argnames="fused", compiler_options=options)
         self._alternatives = jax.jit(
             _alternatives_function(config), static_argnames=("fused", "count"), compiler_options=options
@@ -186,9 +214,11 @@ class Predictor:
     def colors(self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], annealed: bool) -> list[Colors]:
         """The ab of each photo with such hints; ``annealed``: the class head's too."""
         found: list[Any] = [None] * len(photos)
+        seen, self.seen = self.seen, None
         for fused, rows in _kinds(photos):
             batch, given = self._inputs([photos[i] for i in rows], [hints[i] for i in rows])
-            colors = jax.device_get(self._colors(self.variables, batch, given, fused=fused, annealed=annealed))
+            inputs = (batch, given, self._taps(seen, batch, len(rows), fused) if given is None else {})
+            colors = jax.device_get(self._colors(self.variables, *inputs, fused=fused, annealed=annealed))
             for place, i in enumerate(rows):  # what follows the photos only fills up
                 found[i] = Colors(*(None if ab is None else ab[place] for ab in colors))
         return found
@@ -244,6 +274,18 @@ class Predictor:
                 ]
         return found
 
+    def _taps(self, seen: Seen | None, batch: Batch, count: int, fused: bool) -> dict[str, jax.Array]:
+        """Features of the batch's first ``count`` photos, if all were seen: those that color is made of."""
+        if seen is None:
+            return {}
+        places = {canvas.tobytes(): place for place, canvas in enumerate(seen.canvas)}
+        rows = [places.get(canvas.tobytes(), -1) for canvas in batch.full_rgb[:count]]
+        taps = {name: tap for name, tap in seen.taps.items() if not fused or name in self.shared}
+        if min(rows) < 0 or not taps:
+            return {}
+        rows += rows[:1] * (len(batch.full_rgb) - count)
+        return taps if rows == list(range(len(seen.canvas))) else _rows_of(taps, np.array(rows))
+
     def _need_classes(self) -> None:
         if not has_classes(self.config):
             raise UserError(
@@ -270,6 +312,11 @@ class Predictor:
                 crops.append(_filled_up(Hints(*(np.concatenate(arrays) for arrays in zip(*own, strict=True))), count))
             given = BatchHints(_filled_up(stacked, len(filled)), crops[0], tuple(crops[1:]))
         return batch, given
+
+
+@jax.jit
+def _rows_of(taps: dict[str, jax.Array], rows: Int[jax.Array, " n"]) -> dict[str, jax.Array]:
+    return {name: tap[rows] for name, tap in taps.items()}
 
 
 def grid_side(config: ModelConfig) -> int:

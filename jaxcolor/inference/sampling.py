@@ -93,7 +93,7 @@ def colored(nets: Networks, variables: Variables, lab: LabBatch) -> Colored:
     found = Colored(full.ab, full.outputs["classes"].frequencies)
     if "fusion" not in variables:
         return found
-    fusion = run_fused(nets, variables, lab)
+    fusion = run_fused(nets, variables, lab, full.taps)
     has_crops = membership(lab.crop_to_image, found.ab.shape[0]).any(axis=1)[:, None, None, None]
     fused = Colored(fusion.ab, fusion.outputs["classes"].frequencies)
     return jax.tree.map(lambda with_crops, without: jnp.where(has_crops, with_crops, without), fused, found)

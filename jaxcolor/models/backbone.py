@@ -10,6 +10,7 @@ Another backbone is one class: what it computes (``features``) and which of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -37,6 +38,7 @@ class Tap(NamedTuple):
 
 AtTap = Callable[[str, jax.Array], jax.Array]
 Fuse = Callable[[str, ops.Feature], ops.Feature]
+NOTHING_KNOWN: Mapping[str, jax.Array] = MappingProxyType({})
 
 
 class BackboneOutput(NamedTuple):
@@ -98,7 +100,7 @@ class Backbone(nn.Module):
     output_layers: ClassVar[tuple[str, ...]]
     """What stage fusion trains beside weight heads with ``trained = 'fusion_and_output'``; output heads included."""
     decoder_layers: ClassVar[tuple[str, ...]] = ()
-    """The same for ``fusion_and_decoder``; none: that is refused."""
+    """The same for ``fusion_and_decoder``; none: that is refused. No tap of the part ``encoder`` depends on these."""
     reference_heads: ClassVar[tuple[str, ...]] = ()
     """Heads that the tree ``full`` has whether they are trained or not."""
     multiple: ClassVar[int] = 8
@@ -117,6 +119,7 @@ class Backbone(nn.Module):
         valid: Bool[jax.Array, " B"] | None = None,
         at_tap: AtTap | None = None,
         heads: tuple[str, ...] | None = None,
+        known: Mapping[str, jax.Array] = NOTHING_KNOWN,
     ) -> BackboneOutput:
         """Run the network.
 
@@ -127,6 +130,8 @@ class Backbone(nn.Module):
           at_tap: called at every tap with its name and feature (the ``*_up`` ones before their ReLU); what it returns
             takes the feature's place in all that follows. This is how fusion enters.
           heads: output heads to compute, of those that the tree has; None: those of ``ModelConfig.outputs``.
+          known: taps that were computed elsewhere, as ``BackboneOutput.taps`` has them: they take the place of this
+            call's, and under ``jit`` what leads to them alone costs nothing.
 
         Raises:
           ValueError: sides that are not multiples of ``multiple``, or a head that the tree does not have.
@@ -141,6 +146,8 @@ class Backbone(nn.Module):
         layers = Layers(self.config, train, valid, self.axis_name)
 
         def fuse(name: str, x: ops.Feature) -> ops.Feature:
+            if name in known:
+                return jnp.asarray(known[name], layers.dtype)
             return x if at_tap is None else at_tap(name, ops.value(x))
 
         taps = self.features(jnp.asarray(inputs, layers.dtype), layers, fuse)

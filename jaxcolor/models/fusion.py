@@ -22,7 +22,7 @@ from jaxcolor import resample
 from jaxcolor.batch import NO_MASKS, Array, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models import ops
-from jaxcolor.models.backbone import backbone_class, initializers, parameter_type
+from jaxcolor.models.backbone import NOTHING_KNOWN, backbone_class, initializers, parameter_type
 from jaxcolor.models.ops.blend import membership, of_own_image, sum_per_image
 from jaxcolor.registries import FUSION_STRATEGIES
 
@@ -302,6 +302,7 @@ class FusionNetwork(nn.Module):
         crop_to_image: Int[jax.Array, " M"],
         level_boxes: Int[jax.Array, "M L 4"],
         crop_mask: Bool[Array, "K S S"] = NO_MASKS,
+        known: Mapping[str, jax.Array] = NOTHING_KNOWN,
     ) -> FusionOutput:
         """Run the trunk in inference mode (as the reference trains and tests it) with fusion at the chosen taps.
 
@@ -312,6 +313,7 @@ class FusionNetwork(nn.Module):
           crop_to_image: the photo of each crop, -1 for padding.
           level_boxes: x0, y0, width, height of each crop's box at each level.
           crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.
+          known: taps of the full image that were computed elsewhere (``models.shared_taps``); none of them is fused.
         """
         kind = backbone_class(self.config)
         levels = {t.name: t.level for t in kind.taps}
@@ -326,5 +328,5 @@ class FusionNetwork(nn.Module):
             fused[name], fusion_weights[name] = modules[name](feature, *crops)
             return fused[name]
 
-        found = kind(self.config, self.config.outputs, name="trunk")(inputs, at_tap=at_tap)
+        found = kind(self.config, self.config.outputs, name="trunk")(inputs, at_tap=at_tap, known=known)
         return FusionOutput(found.outputs, found.ab, fused, fusion_weights)

@@ -15,7 +15,7 @@ from jaxcolor import color
 from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.hints import EMPTY_MASK, BatchHints, HintMask, Hints, network_hint_channels
-from jaxcolor.models.backbone import Backbone, BackboneOutput, backbone_class, parameter_type
+from jaxcolor.models.backbone import NOTHING_KNOWN, Backbone, BackboneOutput, backbone_class, parameter_type
 from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
 
 TREES = ("full", "instance", "fusion")
@@ -32,6 +32,8 @@ class Networks(NamedTuple):
     full: Backbone
     instance: Backbone
     fusion: FusionNetwork
+    shared: tuple[str, ...] = ()
+    """Taps that the fusion network is handed from the full-image network (``models.shared_taps``)."""
 
 
 class Picture(NamedTuple):
@@ -78,8 +80,8 @@ class Prediction(NamedTuple):
     """Weight maps by tap."""
 
 
-def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
-    """The networks of a config; ``axis_name`` synchronizes BatchNorm in training.
+def build(config: ModelConfig, axis_name: str | None = None, shared: tuple[str, ...] = ()) -> Networks:
+    """The networks of a config; ``axis_name`` synchronizes BatchNorm in training; ``shared`` as in ``Networks``.
 
     Raises:
       ConfigError: ``compute_dtype`` is float64 but JAX is not allowed to compute in it.
@@ -92,6 +94,7 @@ def build(config: ModelConfig, axis_name: str | None = None) -> Networks:
         full=kind(config, full_heads, axis_name),
         instance=kind(config, config.outputs, axis_name),
         fusion=FusionNetwork(config),
+        shared=shared,
     )
 
 
@@ -136,7 +139,7 @@ def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:
         if path[-1].key != "kernel":
             return host
         if id(leaf) not in kernels:
-            kernels[id(leaf)] = host.astype(dtype)
+            kernels[id(leaf)] = host.astype(dtype, copy=False)
         return kernels[id(leaf)]
 
     return cast(dict[str, Any], jax.tree_util.tree_map_with_path(converted, dict(variables)))
@@ -195,9 +198,15 @@ def with_hints(lab: LabBatch, hints: BatchHints, config: ModelConfig) -> LabBatc
     return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop), smaller=smaller)
 
 
-def run_full(nets: Networks, variables: Variables, inputs: jax.Array, heads: Heads = None) -> BackboneOutput:
-    """The full-image network in inference mode; ``heads`` as in ``Backbone``."""
-    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, heads=heads))
+def run_full(
+    nets: Networks,
+    variables: Variables,
+    inputs: jax.Array,
+    heads: Heads = None,
+    known: Mapping[str, jax.Array] = NOTHING_KNOWN,
+) -> BackboneOutput:
+    """The full-image network in inference mode; ``heads`` and ``known`` as in ``Backbone``."""
+    return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, heads=heads, known=known))
 
 
 def run_instance(nets: Networks, variables: Variables, inputs: jax.Array, crop_to_image: jax.Array) -> BackboneOutput:
@@ -221,17 +230,26 @@ def run_fusion(
     crop_to_image: jax.Array,
     level_boxes: jax.Array,
     crop_mask: Array = NO_MASKS,
+    full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN,
 ) -> FusionOutput:
-    """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them)."""
-    arguments = (inputs, instance_taps, crop_to_image, level_boxes, crop_mask)
+    """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them).
+
+    ``full_taps`` are the full-image network's of the same inputs, as far as they are known; those in ``nets.shared``
+    are not computed again.
+    """
+    known = {name: full_taps[name] for name in nets.shared if name in full_taps}
+    arguments = (inputs, instance_taps, crop_to_image, level_boxes, crop_mask, known)
     return cast(FusionOutput, nets.fusion.apply(variables["fusion"], *arguments))
 
 
-def run_fused(nets: Networks, variables: Variables, lab: LabBatch) -> FusionOutput:
-    """The paper's model on photos and their crops: instance features, fused into the full image's."""
+def run_fused(
+    nets: Networks, variables: Variables, lab: LabBatch, full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN
+) -> FusionOutput:
+    """The paper's model on photos and their crops: instance features, fused into the full image's (``run_fusion``)."""
     found = run_crops(nets, variables, lab)
     taps = {name: tuple(of_side.taps[name] for of_side in found) for name in found[0].taps}
-    return run_fusion(nets, variables, lab.full.inputs, taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
+    crops = (taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
+    return run_fusion(nets, variables, lab.full.inputs, *crops, full_taps)
 
 
 def predict(nets: Networks, variables: Variables, batch: Batch, hints: BatchHints | None = None) -> Prediction:
@@ -244,8 +262,9 @@ def predict(nets: Networks, variables: Variables, batch: Batch, hints: BatchHint
       hints: colors that are given, on photos and crops.
     """
     lab = to_lab(batch, nets.full.config, hints)
-    full_ab = run_full(nets, variables, lab.full.inputs).ab
-    output = run_fused(nets, variables, lab)
+    full = run_full(nets, variables, lab.full.inputs)
+    output = run_fused(nets, variables, lab, full.taps)
+    full_ab = full.ab
     has_boxes = membership(lab.crop_to_image, full_ab.shape[0]).any(axis=1)
     ab = jnp.where(has_boxes[:, None, None, None], output.ab, full_ab)
     return Prediction(ab, full_ab, output.ab, output.fusion_weights)

@@ -1,44 +1,37 @@
 """Colors of one photo after another state of its boxes and hints, where only what changed is computed.
 
-A crop's features depend on the crop and on the hints in it alone, so they are kept by these: a box that moves costs the
-instance network once, whatever the other boxes are, and then the fusion network. The full image's features go through
-the fusion at every tap, and hints enter at the first layer, so there is nothing of them to keep beside the result
-itself: color and distribution on the canvas, kept by the photo, its boxes and its hints. From these come other
-strengths of color, palettes and a state to which one returns, without a call of the networks.
+Of the features that is what ``inference.session`` does. Kept here is the result itself: color and distribution on the
+canvas, by the photo, its boxes and its hints. From these come other strengths of color, palettes and a state to which
+one returns, without a call of the networks.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
-from PIL import Image
+from jaxtyping import Float, UInt8
 
 from jaxcolor import color
 from jaxcolor.batch import PADDING
-from jaxcolor.boxes import clean_boxes, crop_boxes, level_boxes
+from jaxcolor.boxes import clean_boxes
 from jaxcolor.config import ModelConfig
-from jaxcolor.hints import Hint, Hints, PlacedHints, hints_in_boxes, hints_on_canvas, network_hint_channels, place_hints
+from jaxcolor.hints import Hint, PlacedHints
 from jaxcolor.inference.alternatives import alternatives
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.palette import middle_weights, object_palettes
 from jaxcolor.inference.predict import ObjectColors, canvas_boxes, grid_side, point_boxes, rounded_up, sample_hints
+from jaxcolor.inference.session import Distribution, Look, Objects, Session, Sessions
 from jaxcolor.inference.upsample import join
-from jaxcolor.models import networks
-from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, mix_vivid
+from jaxcolor.models.decoding import mix_vivid
+from jaxcolor.runtime.byte_cache import ByteCache
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.web import limits
-from jaxcolor.web.cache import ByteCache
 from jaxcolor.web.uploads import Upload, Uploads
 
-_CAPACITIES = (1, 4, 8)
-"""Crops of one program of the fusion network: few, so that none is compiled while a person waits (``warm_up``)."""
 _SAMPLE_LIGHTNESS = 60.0
 """L* at which a sample's hints are written as sRGB: where most hues have most room."""
 
@@ -56,29 +49,6 @@ class State(NamedTuple):
         return np.array(self.boxes, np.float64).reshape(-1, 4)
 
 
-class Distribution(NamedTuple):
-    """How frequent colors are at each cell of the class head's grid, and the L there; on the device."""
-
-    logits: Float[jax.Array, "1 h w 529"]
-    luminance: Float[jax.Array, "1 h w"]
-
-
-class Look(NamedTuple):
-    """Normalized ab on the canvas."""
-
-    ab: Float[np.ndarray, "S S 2"]
-    annealed: Float[np.ndarray, "S S 2"] | None
-    """Of the class head, where there is one."""
-
-
-class _Placed(NamedTuple):
-    """A state in its photo."""
-
-    boxes: Int32[np.ndarray, "n 4"]
-    """Those that are objects: usable, the first ``boxes_per_photo``."""
-    hints: PlacedHints
-
-
 class Engine:
     """One model, for one thread."""
 
@@ -86,42 +56,28 @@ class Engine:
         self.colorizer = colorizer
         self.config: ModelConfig = colorizer.config
         self.uploads = Uploads(self.config.side)
-        nets = networks.build(self.config)
-        self._full = jax.jit(functools.partial(_full, nets))
-        self._instance = jax.jit(functools.partial(_instance, nets))
-        self._fused = jax.jit(functools.partial(_fused, nets))
-        self._crops: ByteCache[Any, Any] = ByteCache(limits.CROP_BYTES)
+        self._sessions = Sessions(colorizer, limits.CROP_BYTES, limits.PHOTO_BYTES)
         self._looks: ByteCache[Any, Look] = ByteCache(limits.LOOK_BYTES)
         self._distributions: ByteCache[Any, Distribution] = ByteCache(limits.DISTRIBUTION_BYTES)
-        self.crops_computed = 0
-        """So many times the instance network ran."""
+        self.warm_up = self._sessions.warm_up
         self.looks_computed = 0
-        """So many times the full-image or the fusion network ran."""
+        """So many times the decoder of the full-image or the fusion network ran."""
 
-    def warm_up(self) -> Iterator[None]:
-        """Compile, program by program, what the first photos need; in between others may be served."""
-        side, variables = self.config.side, self.colorizer.variables
-        canvas = np.zeros((side, side, 3), np.uint8)
-        none = Hints(np.zeros((side, side, 2), np.float32), np.zeros((side, side, 1), bool))
-        jax.block_until_ready(self._full(variables, canvas, none))
-        yield
-        if self.colorizer.uses_boxes:
-            if self.colorizer.finds_boxes:
-                self.colorizer.find_boxes([canvas])
-                yield
-            taps = jax.block_until_ready(self._instance(variables, canvas, none))
-            yield
-            whole = level_boxes(np.array([[0, 0, side, side]], np.int32), (side, side), side)
-            for count in _CAPACITIES:
-                owner, boxes = np.zeros(count, np.int32), np.repeat(whole, count, axis=0)
-                jax.block_until_ready(self._fused(variables, canvas, none, (taps,) * count, owner, boxes))
-                yield
+    @property
+    def crops_computed(self) -> int:
+        """So many times the instance network ran."""
+        return self._sessions.crops_computed
+
+    @property
+    def photos_computed(self) -> int:
+        """So many times the encoder of the full-image network ran."""
+        return self._sessions.photos_computed
 
     def found(self, upload: Upload) -> State:
         """A photo's objects as the weights' own head finds them; none where there is no head, or boxes are not used."""
         if not (self.colorizer.finds_boxes and self.colorizer.uses_boxes):
             return State()
-        boxes, scores = self.colorizer.find_boxes([self.uploads.pixels(upload)])[0]
+        boxes, scores = self._session(upload).find_boxes()
         best = clean_boxes(boxes, scores, upload.size).boxes[: self.colorizer.boxes_per_photo]
         return State(tuple(tuple(box) for box in best.tolist()))
 
@@ -189,7 +145,7 @@ class Engine:
                 f"{count} samples of seed {seed}: 1 to {limits.SAMPLES}, of a seed from 0 to {(1 << 32) - 1}"
             )
         found = self._distribution(upload, state)
-        boxes = self._placed(upload, state).boxes
+        boxes = self._objects(upload, state).boxes
         filling = rounded_up(len(boxes)) - len(boxes)
         places = np.pad(canvas_boxes(boxes, upload.size, self.config), [(0, filling), (0, 0)])
         owner = np.pad(np.zeros(len(boxes), np.int32), (0, filling), constant_values=PADDING)
@@ -217,105 +173,23 @@ class Engine:
             assert found is not None
         return found
 
-    def _placed(self, upload: Upload, state: State) -> _Placed:
+    def _session(self, upload: Upload) -> Session:
+        pixels = functools.partial(self.uploads.pixels, upload)
+        return self._sessions.open(upload.key, upload.canvas, upload.size, pixels)
+
+    def _objects(self, upload: Upload, state: State) -> Objects:
         if len(state.boxes) > limits.BOXES:
             raise UserError(f"{len(state.boxes)} boxes; at most {limits.BOXES} are taken")
-        usable = clean_boxes(state.rows, None, upload.size).boxes[: self.colorizer.boxes_per_photo]
-        return _Placed(usable, place_hints(state.hints, upload.size, state.rows, upload.name))
+        return self._session(upload).objects(state.rows, state.hints, upload.name)
 
     def _compute(self, upload: Upload, state: State) -> tuple[Look, Distribution | None]:
-        boxes, placed = self._placed(upload, state)
-        hints = hints_on_canvas(placed, upload.size, self.config.side)
-        variables = self.colorizer.variables
+        look, distribution = self._session(upload).look(self._objects(upload, state))
         self.looks_computed += 1
-        if self.colorizer.uses_boxes and len(boxes):
-            boxes = crop_boxes(boxes, upload.size, self.config.context)
-            taps = self._taps(upload, boxes, placed)
-            count = next(capacity for capacity in (*_CAPACITIES, len(boxes)) if capacity >= len(boxes))
-            filling = count - len(boxes)
-            owner = np.pad(np.zeros(len(boxes), np.int32), (0, filling), constant_values=PADDING)
-            levels = level_boxes(boxes, upload.size, self.config.side)
-            levels = np.concatenate([levels, np.repeat(levels[:1], filling, axis=0)])
-            filled = (*taps, *taps[:1] * filling)  # the features of padding count for nothing, and must be finite
-            found = self._fused(variables, upload.canvas, hints, filled, owner, levels)
-        else:
-            found = self._full(variables, upload.canvas, hints)
-        ab, annealed = jax.device_get(found[:2])
-        look = Look(ab, annealed)
         self._looks.put((upload.key, state), look, sum(a.nbytes for a in look if a is not None))
-        distribution: Distribution | None = found[2]
         if distribution is not None:
             size = sum(a.nbytes for a in distribution)
             self._distributions.put((upload.key, state), distribution, size)
         return look, distribution
-
-    def _taps(self, upload: Upload, boxes: Int32[np.ndarray, "n 4"], placed: PlacedHints) -> tuple[Any, ...]:
-        """The features of a photo's crops.
-
-        One by one, so that there is one program for any number: on a processor a batch of crops takes as long.
-        """
-        side = self.config.side
-        hinted = hints_in_boxes(placed, boxes, side)
-        keys = [
-            (upload.key, *box, hashlib.blake2b(ab.tobytes() + mask.tobytes()).digest() if mask.any() else b"")
-            for box, ab, mask in zip(boxes.tolist(), *hinted, strict=True)
-        ]
-        taps = [self._crops.get(key) for key in keys]
-        if any(found is None for found in taps):
-            photo = Image.fromarray(self.uploads.pixels(upload))
-        for row, key in enumerate(keys):
-            if taps[row] is None:
-                crop = photo.crop(tuple(boxes[row].tolist())).resize((side, side), Image.Resampling.BILINEAR)
-                hints = Hints(hinted.ab[row], hinted.mask[row])
-                taps[row] = self._instance(self.colorizer.variables, np.asarray(crop), hints)
-                self._crops.put(key, taps[row], sum(tap.nbytes for tap in jax.tree.leaves(taps[row])))
-                self.crops_computed += 1
-        return tuple(taps)
-
-
-def _inputs(config: ModelConfig, rgb: jax.Array, hints: Hints) -> Float[jax.Array, "1 S S 4"]:
-    """One picture and its hints as the networks see them."""
-    luminance = networks.picture(rgb[None], config).luminance
-    typed = Hints(jnp.asarray(hints.ab, luminance.dtype)[None], jnp.asarray(hints.mask)[None])
-    return jnp.concatenate([luminance, network_hint_channels(typed, config.hint_mask)], axis=-1)
-
-
-def _found(
-    config: ModelConfig, inputs: jax.Array, ab: jax.Array, outputs: Mapping[str, Any]
-) -> tuple[jax.Array, jax.Array | None, Distribution | None]:
-    """Color, color of the class head and distribution of a call; None where there is no class head."""
-    if CLASS_HEAD not in config.outputs:
-        return ab[0], None, None
-    logits = outputs[CLASS_HEAD].frequencies
-    side = logits.shape[1]
-    luminance = inputs[..., 0].reshape(1, side, inputs.shape[1] // side, side, -1).mean(axis=(2, 4))
-    return ab[0], annealed_ab(outputs, (ab.shape[1], ab.shape[2]))[0], Distribution(logits, luminance)
-
-
-def _full(nets: networks.Networks, variables: networks.Variables, canvas: jax.Array, hints: Hints) -> Any:
-    inputs = _inputs(nets.full.config, canvas, hints)
-    found = networks.run_full(nets, variables, inputs)
-    return _found(nets.full.config, inputs, found.ab, found.outputs)
-
-
-def _instance(nets: networks.Networks, variables: networks.Variables, crop: jax.Array, hints: Hints) -> Any:
-    inputs = _inputs(nets.full.config, crop, hints)
-    return networks.run_instance(nets, variables, inputs, jnp.zeros(1, jnp.int32)).taps
-
-
-def _fused(
-    nets: networks.Networks,
-    variables: networks.Variables,
-    canvas: jax.Array,
-    hints: Hints,
-    taps: Sequence[Any],
-    crop_to_image: jax.Array,
-    boxes: jax.Array,
-) -> Any:
-    inputs = _inputs(nets.full.config, canvas, hints)
-    together = jax.tree.map(lambda *crops: jnp.concatenate(crops), *taps)
-    found = networks.run_fusion(nets, variables, inputs, together, crop_to_image, boxes)
-    return _found(nets.full.config, inputs, found.ab, found.outputs)
 
 
 @functools.partial(jax.jit, static_argnames=("side", "count"))

@@ -10,8 +10,10 @@ FILES_BYTES = 256 << 20
 """Of the photos' files that are kept; the one that was used longest ago goes first. The page sends it again."""
 DECODED_BYTES = 200 << 20
 """Of decoded photos that are kept; one always is."""
-CROP_BYTES = 1280 << 20
-"""Of features of crops: those of nine or ten at full width in float32."""
+CROP_BYTES = 1024 << 20
+"""Of features of crops: those of eleven at full width in float32, fused in the decoder."""
+PHOTO_BYTES = 160 << 20
+"""Of features of whole photos: four states of their hints."""
 LOOK_BYTES = 64 << 20
 """Of colors on the canvas: about 64 states of photos, so that undoing costs nothing."""
 DISTRIBUTION_BYTES = 48 << 20

@@ -13,9 +13,9 @@ from PIL import Image
 from jaxcolor.data.transforms import check_pixels, read_rgb
 from jaxcolor.data.types import Encoded
 from jaxcolor.inference.upsample import reduced
+from jaxcolor.runtime.byte_cache import ByteCache
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.web import limits
-from jaxcolor.web.cache import ByteCache
 
 
 class GoneError(UserError):

@@ -138,6 +138,18 @@ def test_crops_show_the_context_of_their_boxes() -> None:
     np.testing.assert_array_equal(prepared.example.crop_rgb[0], shown)
 
 
+def test_close_boxes_may_share_a_crop() -> None:
+    boxes, scores = [[3, 2, 5, 4], [0, 0, 1, 1], [3, 2, 5, 4]], [0.1, 0.2, 0.3]
+    settings = SETTINGS | {"context": CropContext(1.0), "where": "photo"}
+    own = prepare(RGB, boxes, scores, None, **settings)
+    shared = prepare(RGB, boxes, scores, None, **settings, share_crops=True)
+    assert (len(own.crop_boxes), len(shared.crop_boxes)) == (3, 2)
+    assert shared.used.tolist() == own.used.tolist() == [2, 1, 0]
+    assert shared.example.scores.tolist() == pytest.approx([0.3, 0.2])
+    assert len(shared.example.crop_rgb) == len(shared.example.level_boxes) == 2
+    np.testing.assert_array_equal(shared.crop_boxes[1], own.crop_boxes[1])
+
+
 def test_boxes_are_found_where_that_is_asked_for() -> None:
     asked = []
 

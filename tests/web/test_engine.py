@@ -9,9 +9,9 @@ from PIL import Image
 
 from jaxcolor import Colorizer, Hint
 from jaxcolor.data.types import DataError
+from jaxcolor.runtime.byte_cache import ByteCache
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.web import limits
-from jaxcolor.web.cache import ByteCache
 from jaxcolor.web.engine import Engine, State
 from jaxcolor.web.uploads import GoneError, Upload, clean_name
 from tests import small
@@ -76,30 +76,44 @@ def test_weights_of_the_full_image_alone(full_only: Colorizer, photo: np.ndarray
 
 
 def test_what_did_not_change_is_not_computed_again(engine: Engine, upload: Upload) -> None:
-    def counts() -> tuple[int, int]:
-        return engine.crops_computed, engine.looks_computed
+    def counts() -> tuple[int, int, int]:
+        return engine.crops_computed, engine.photos_computed, engine.looks_computed
 
     engine.look(upload, State(BOXES))
-    assert counts() == (3, 1)
+    assert counts() == (3, 1, 1)
     engine.picture(upload, State(BOXES), upload.preview, 0.5)
     engine.palette(upload, State(BOXES), 1)
     engine.samples(upload, State(BOXES), 3, 0)
-    assert counts() == (3, 1)
+    assert counts() == (3, 1, 1)
     engine.look(upload, State(BOXES, (RED,)))
-    assert counts() == (5, 2)  # the hint lies in two of the crops
+    assert counts() == (5, 2, 2)  # the hint lies in two of the crops
     engine.look(upload, State(((6.0, 4.0, 41.0, 50.0), *BOXES[1:]), (RED,)))
-    assert counts() == (6, 3)  # one box moved
+    assert counts() == (6, 2, 3)  # one box moved
     engine.look(upload, State(BOXES[:2], (RED,)))
-    assert counts() == (6, 4)
+    assert counts() == (6, 2, 4)
     engine.look(upload, State(BOXES))
-    assert counts() == (6, 4)  # undone
+    assert counts() == (6, 2, 4)  # undone
+
+
+def test_a_session_of_the_colorizer(colorizer: Colorizer, photo: np.ndarray) -> None:
+    session, own = colorizer.session(photo), colorizer._sessions
+    before = own.crops_computed, own.photos_computed
+    for boxes, hints, crops, photos in ((BOXES, (), 3, 1), (BOXES, (RED,), 5, 2), (None, (RED,), 5, 2)):
+        found = session(boxes, hints, saturation=1.2)
+        expected = colorizer(photo, boxes, hints=hints, saturation=1.2)
+        assert np.abs(found.astype(int) - expected).max() <= 1
+        assert (own.crops_computed - before[0], own.photos_computed - before[1]) == (crops, photos)
+    with pytest.raises(ValueError, match="boxes are"):
+        session([1, 2, 3])
 
 
 def test_caches_are_bounded(engine: Engine, upload: Upload, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine._looks.most_bytes = engine._crops.most_bytes = engine._distributions.most_bytes = 1
+    kept = (engine._looks, engine._distributions, engine._sessions.crops, engine._sessions.photos)
+    for cache in kept:
+        cache.most_bytes = 1
     for x in range(5):
         engine.look(upload, State(((float(x), 0.0, 40.0, 40.0),)))
-    assert len(engine._looks) == len(engine._crops) == len(engine._distributions) == 1
+    assert [len(cache) for cache in kept] == [1] * 4
     first = engine.picture(upload, State(BOXES), upload.preview)
     assert np.array_equal(first, engine.picture(upload, State(BOXES), upload.preview))
 
@@ -191,10 +205,11 @@ def test_names_can_be_written_anywhere(name: str, clean: str) -> None:
 
 def test_warming_up_compiles_what_a_photo_needs(colorizer: Colorizer, photo: np.ndarray) -> None:
     engine = Engine(colorizer)
-    assert len(list(engine.warm_up())) == 5
-    programs = (engine._full, engine._instance, engine._fused)
+    assert len(list(engine.warm_up())) == 8
+    own = engine._sessions
+    programs = (own.encoder, own.full, own.instance, own.fused)
     compiled = [program._cache_size() for program in programs]
-    assert compiled == [1, 1, 3]
+    assert compiled == [1, 1, 1, 6]
     upload = engine.uploads.add("old.png", encoded(photo))
     for boxes in ((), BOXES[:1], BOXES[:2], BOXES, BOXES * 2):
         engine.look(upload, State(boxes, (RED,)))

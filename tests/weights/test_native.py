@@ -47,6 +47,9 @@ def test_round_trip(path, small):
     assert loaded.trees == ("full", "instance", "fusion")
     assert_same(loaded.variables, small)
     assert_same(loaded.unused, unused)
+    vouched = native.load(path, vouched=True)
+    assert_same(vouched.variables, small)
+    assert vouched._replace(variables={}, unused={}) == loaded._replace(variables={}, unused={})
 
 
 def test_reference_weights_round_trip(path, states):
