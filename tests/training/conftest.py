@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import quick_compiles
+from tests.small import quick_compiles, steps_once
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -19,3 +19,9 @@ def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def copied(finished: Path, tmp_path: Path) -> Path:
     """The folder of a module's finished run, to be changed."""
     return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _steps_once() -> Iterator[None]:
+    with steps_once():
+        yield
