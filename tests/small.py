@@ -18,13 +18,12 @@ from jaxcolor.config import Config, FusionConfig, ModelConfig
 from jaxcolor.data.collate import collate
 from jaxcolor.data.types import Example
 from jaxcolor.models import networks
-from jaxcolor.training import loop
-from jaxcolor.training.stages import Stage
 
 SIDE = 16
 MODEL = ModelConfig(side=SIDE, width=0.0625)
 FEW = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "conv7_3", "conv8_up", "conv10_2")))
 """Fusion at a tap of each kind: what is compiled with gradients, or often, takes half the time."""
+
 
 @contextmanager
 def quick_compiles(base: Path) -> Iterator[None]:
@@ -80,15 +79,24 @@ def batch(examples: Sequence[Example | None], capacity: int, devices: int = 1) -
     return packed
 
 
+_OF_THE_LOOP = (
+    *("name", "stages", "start_from", "resume", "trackers", "profile_steps", "patience", "log_every"),
+    *("checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "eval_every", "eval"),
+)
+"""What of a config no step depends on."""
+
+
 @contextmanager
 def steps_once() -> Iterator[None]:
-    """Runs of the same config in one process share their traced and compiled steps."""
+    """Runs in one process share the steps of the same settings, traced and compiled."""
+    from jaxcolor.training import loop
 
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
         made: dict[Any, Any] = {}
 
-        def shared(config: Config, stage: Stage, optimizer: Any, teacher: ModelConfig | None = None) -> Any:
-            key = config, stage, teacher  # the optimizer is made of the config
+        def shared(config: Config, stage: Any, optimizer: Any, teacher: ModelConfig | None = None) -> Any:
+            settings = tuple(getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _OF_THE_LOOP)
+            key = settings, stage, teacher  # the optimizer is made of them
             if key not in made:
                 made[key] = make(config, stage, optimizer, teacher)
             return made[key]

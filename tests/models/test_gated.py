@@ -1,6 +1,7 @@
 """Fusion by gates."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,6 @@ def test_one_gate_is_the_softmax_of_two() -> None:
 
 def test_the_whole_model_runs() -> None:
     shown = batch([example(0, [[1, 1, 9, 9]]), example(1)], capacity=2)
-    prediction = networks.predict(networks.build(GATED), variables(GATED), shown)
+    prediction = jax.jit(functools.partial(networks.predict, networks.build(GATED)))(variables(GATED), shown)
     assert np.abs(prediction.ab[0] - prediction.full_ab[0]).max() > 1e-3
     np.testing.assert_array_equal(prediction.ab[1], prediction.full_ab[1])

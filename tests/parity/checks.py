@@ -228,6 +228,9 @@ def _set_up(name: str, golden: Golden, states: States, dtype: Any) -> _Training:
     )
 
 
+_UNOPTIMIZED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
 class Run(NamedTuple):
     losses: list[float]
     gradient_norms: dict[str, float]
@@ -235,7 +238,8 @@ class Run(NamedTuple):
 
 
 def _train(name: str, training: _Training, steps: int) -> Run:
-    take, state = jax.jit(training.take), training.state
+    # Formulas are checked here, to a precision that no optimization of a program comes near: compiled fast.
+    take, state = jax.jit(training.take, compiler_options=_UNOPTIMIZED), training.state
     losses, gradients = [], {}
     for i in range(steps):
         state, scalars = take(state, training.frozen, training.batch)
