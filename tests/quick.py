@@ -1,4 +1,4 @@
-"""What XLA is told so that the tests' many small programs compile fast; the goldens are compared without it."""
+"""What JAX and XLA are told so that the many small programs of tests compile fast; goldens are compared without it."""
 
 import importlib.metadata
 import platform

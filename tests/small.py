@@ -1,10 +1,9 @@
-"""Small networks, photos and batches, and compiles to match: where only correctness counts."""
+"""Small networks, photos and batches: where only correctness counts."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,6 @@ SIDE = 16
 MODEL = ModelConfig(side=SIDE, width=0.0625)
 FEW = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "conv7_3", "conv8_up", "conv10_2")))
 """Fusion at a tap of each kind: what is compiled with gradients, or often, takes half the time."""
-
-
-@contextmanager
-def quick_compiles(base: Path) -> Iterator[None]:
-    yield
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from jaxcolor.training import train
 from jaxcolor.training.optimizer import Optimizer, make_optimizer
 from jaxcolor.training.stages import STAGES
 from jaxcolor.training.step import TrainState, make_state, make_step
-from tests.small import SIDE, batch, example, gray, quick_compiles, variables
+from tests.small import SIDE, batch, example, gray, variables
 
 MODEL = ModelConfig(side=SIDE, width=0.0625, backbone="unet")
 BATCH = batch([example(0, [[1, 1, 9, 9], [3, 3, 15, 16]]), example(1)], capacity=2)
@@ -85,12 +85,6 @@ CONFIG = Config(
 )
 
 
-@pytest.fixture(scope="module")
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
-
-
 def assert_same_bits(ours: Any, theirs: Any) -> None:
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
@@ -118,7 +112,6 @@ def trained(masked_seed: int, steps: int = 2) -> TrainState:
     return found
 
 
-@pytest.mark.usefixtures("_quick")
 def test_pictures_that_do_not_count_leave_no_trace() -> None:
     """GroupNorm normalizes each picture by itself, so masks need not reach it."""
     first = trained(masked_seed=10)
@@ -137,7 +130,6 @@ def test_pictures_are_normalized_by_themselves() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_quick")
 def test_resuming_is_exact(tmp_path: Path) -> None:
     whole = train.train(CONFIG, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")

@@ -1,4 +1,4 @@
-"""Only correctness counts here."""
+"""Runs of one config share their steps; only correctness counts here."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,13 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import quick_compiles, steps_once
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
+from tests.small import steps_once
 
 
 @pytest.fixture
