@@ -10,13 +10,17 @@ import pytest
 from jaxcolor.batch import Batch
 from jaxcolor.config import AugmentConfig, ConfigError, ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.training.augment import augment_luminance, augment_rgb, cutmix, jitter, old_photo, photo_keys
+from jaxcolor.training import augment
+from jaxcolor.training.augment import augment_luminance, augment_rgb, photo_keys
 
 SIDE = 32
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.integers(60, 190, (6, SIDE, SIDE, 3), np.uint8)
 NUMBERS = np.arange(len(PHOTOS))
 KEY = jax.random.key(3)
+jitter = jax.jit(augment.jitter, static_argnums=2)
+cutmix = jax.jit(augment.cutmix, static_argnums=2)
+old_photo = jax.jit(augment.old_photo, static_argnums=3)
 ALL_OLD = AugmentConfig(old_photos=1.0)
 
 
