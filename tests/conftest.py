@@ -1,13 +1,51 @@
-"""Eight forced host devices on CPU that compile fast, set before anything imports JAX."""
+"""Eight forced host devices on CPU that compile fast, and each program once, set before anything imports JAX."""
 
+import atexit
+import gc
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
+import pytest
 from absl import flags
 
 from tests import quick
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {quick.FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"
+if quick.CACHE not in os.environ:  # the workers of pytest-xdist, and programs that tests start, find it there
+    os.environ[quick.CACHE] = tempfile.mkdtemp(prefix="jaxcolor_compiled_")
+    atexit.register(shutil.rmtree, os.environ[quick.CACHE], ignore_errors=True)
+os.environ |= quick.ENVIRONMENT
+
+# Tracing makes millions of objects that live on: to look through them again and again takes a tenth of the time.
+gc.set_threshold(100_000, 50, 50)
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
+
+LONG = (
+    "test_parity.py",
+    "training/test_outputs_run.py",
+    "ablation/test_run.py",
+    "training/test_loop.py",
+    "test_notebook.py",
+    "training/test_distillation.py",
+    "training/test_resume.py",
+    "test_readme.py",
+    "training/test_monitor.py",
+    "evaluation/test_eval_program.py",
+    "test_docs_site.py",
+)
+"""Files that take longest come first, so that no process of pytest-xdist is left alone with one of them at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # would put files of many tests first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))

@@ -1,4 +1,4 @@
-"""What XLA is told so that the tests' many small programs compile fast; the goldens are compared without it."""
+"""What JAX and XLA are told so that the many small programs of tests compile fast; goldens are compared without it."""
 
 import importlib.metadata
 import platform
@@ -16,3 +16,11 @@ if _X86:
 if _OLD_LOOPS:
     # XLA's older way of writing loops takes half the time where programs are many and what they compute is small.
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+ENVIRONMENT = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+"""Compile fast rather than well, and keep every program: the next process, or the next ``jax.jit``, reads it."""

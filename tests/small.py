@@ -1,21 +1,19 @@
-"""Small networks, photos and batches, and compiles to match: where only correctness counts."""
+"""Small networks, photos and batches: where only correctness counts."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+import pytest
 from flax import traverse_util
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import level_boxes
-from jaxcolor.config import FusionConfig, ModelConfig
+from jaxcolor.config import Config, FusionConfig, ModelConfig
 from jaxcolor.data.collate import collate
 from jaxcolor.data.types import Example
 from jaxcolor.models import networks
@@ -24,30 +22,6 @@ SIDE = 16
 MODEL = ModelConfig(side=SIDE, width=0.0625)
 FEW = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "conv7_3", "conv8_up", "conv10_2")))
 """Fusion at a tap of each kind: what is compiled with gradients, or often, takes half the time."""
-
-_QUICK = {
-    "jax_disable_most_optimizations": True,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
-
-
-@contextmanager
-def quick_compiles(base: Path) -> Iterator[None]:
-    """Compile fast rather than well, and each program once: those built again are read from a folder in ``base``."""
-    settings = _QUICK | {"jax_compilation_cache_dir": str(base / "compile_cache")}
-    before = {name: jax.config.values[name] for name in settings}
-    _configure(settings)
-    try:
-        yield
-    finally:
-        _configure(before)
-
-
-def _configure(settings: dict[str, object]) -> None:
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # whether there is a cache is otherwise decided at the first compile of a process
 
 
 @functools.cache
@@ -97,3 +71,34 @@ def batch(examples: Sequence[Example | None], capacity: int, devices: int = 1) -
     packed, dropped, _ = collate(examples, device_count=devices, capacity=capacity, side=side, with_full=True)
     assert dropped == 0
     return packed
+
+
+_OF_THE_LOOP = (
+    *("name", "stages", "start_from", "resume", "trackers", "profile_steps", "patience", "log_every"),
+    *("checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "eval_every", "eval"),
+)
+"""What of a config no step depends on."""
+
+
+@contextmanager
+def steps_once() -> Iterator[None]:
+    """Runs in one process share the steps of the same settings, traced and compiled."""
+    from jaxcolor.training import loop
+
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
+        made: dict[Any, Any] = {}
+
+        def shared(config: Config, stage: Any, optimizer: Any, teacher: ModelConfig | None = None) -> Any:
+            settings = tuple(getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _OF_THE_LOOP)
+            key = settings, stage, teacher  # the optimizer is made of them
+            if key not in made:
+                made[key] = make(config, stage, optimizer, teacher)
+            return made[key]
+
+        return shared
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("make_step", "make_cached_step"):
+            patch.setattr(loop, name, once(getattr(loop, name)))
+        patch.setattr(loop.Devices, "map", functools.cache(loop.Devices.map))
+        yield

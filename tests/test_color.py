@@ -115,7 +115,7 @@ def test_gradients_are_finite_at_the_corners_of_the_cube(convert: Callable[[Any]
     """Black and white are where powers and clamps bend."""
     points = CORNERS if convert is color.rgb_to_lab else color.rgb_to_lab(CORNERS)
     points = jnp.asarray(np.concatenate([points, [[0.0, 0, 0], [0.04045] * 3, [100, 0, 0]]]), jnp.float32)
-    jacobian = jax.vmap(jax.jacobian(convert))(points)
+    jacobian = jax.jit(jax.vmap(jax.jacobian(convert)))(points)
     assert np.isfinite(jacobian).all()
     assert np.abs(jacobian[1:7]).max() > 0  # and not all cut off
 
@@ -123,7 +123,7 @@ def test_gradients_are_finite_at_the_corners_of_the_cube(convert: Callable[[Any]
 def test_gradient_of_lab_is_that_of_finite_differences() -> None:
     rgb = np.random.default_rng(2).uniform(0.1, 0.9, (5, 3))
     with jax.enable_x64(True):
-        jacobian = jax.vmap(jax.jacobian(color.rgb_to_lab))(jnp.asarray(rgb))
+        jacobian = jax.jit(jax.vmap(jax.jacobian(color.rgb_to_lab)))(jnp.asarray(rgb))
     for channel in range(3):
         shift = 1e-6 * np.eye(3)[channel]
         slope = (color.rgb_to_lab(rgb + shift) - color.rgb_to_lab(rgb - shift)) / 2e-6

@@ -38,9 +38,8 @@ def test_the_photographs_are_small_and_their_terms_are_stated() -> None:
                 assert 0 <= y0 < y1 <= image.height
 
 
-def test_color_photographs(weights: Path, tmp_path: Path) -> None:
-    with small.quick_compiles(tmp_path):
-        rows = demo_photos.colorize(Colorizer.from_pretrained(weights), ("coffee", "rocket"))
+def test_color_photographs(weights: Path) -> None:
+    rows = demo_photos.colorize(Colorizer.from_pretrained(weights), ("coffee", "rocket"))
     assert [row.name for row in rows] == ["coffee", "rocket"]
     for row in rows:
         names = list(row.panels)

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.small import quick_compiles
-
 NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "notebooks" / "colorize.ipynb"
 
 
@@ -30,8 +28,7 @@ def test_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    with quick_compiles(tmp_path):
-        shown = [run_cell("".join(cell["source"]), names) for cell in cells]
+    shown = [run_cell("".join(cell["source"]), names) for cell in cells]
     sizes = [picture.size for picture in shown if isinstance(picture, Image.Image)]
     # Given, colored, truth; three strengths; the palette; without and with hints; samples.
     side = 512

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxcolor.evaluation.metrics import lpips
+from tests import quick
 from tests.parity import __main__ as command
 from tests.parity import checks
 from tests.parity.checks import Row, absolute, relative, row
@@ -37,7 +38,8 @@ def rows() -> list[Row]:
         "import json, sys; from pathlib import Path; from tests.parity.checks import check_folder;"
         "print(json.dumps(list(check_folder(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))))"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    ours = {"XLA_FLAGS", quick.CACHE, *quick.ENVIRONMENT}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     with tempfile.TemporaryDirectory() as folder:
         squeeze = Path(folder) / "squeeze.npz"
         np.savez(squeeze, **state_dict("squeezenet1_1", lpips.trunk_shapes("squeeze")))

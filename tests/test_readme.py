@@ -112,7 +112,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_photos(demo_config(), folder / "runs" / "demo" / "photos")
     for path in ("runs/demo/weights.safetensors", "coco.safetensors"):
         native.save(folder / path, batches.MODEL, small.variables(batches.MODEL))
-    with small.quick_compiles(folder), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
 

@@ -13,7 +13,6 @@ from jaxcolor.config_io import from_dict
 from jaxcolor.training import train
 from jaxcolor.training.stages import stages_of
 from jaxcolor.weights import native, packaged
-from tests.small import quick_compiles
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = {path.stem: path for path in sorted((ROOT / "configs").glob("*.py"))}
@@ -147,8 +146,7 @@ def test_sources(name: str, source: str, held_back: str) -> None:
 
 @pytest.mark.slow
 def test_smoke_runs(tmp_path: Path) -> None:
-    with quick_compiles(tmp_path):
-        train.train(config("smoke"), tmp_path / "run")
+    train.train(config("smoke"), tmp_path / "run")
     weights = native.load(tmp_path / "run" / train.WEIGHTS_FILE)
     assert weights.trees == ("full", "instance", "fusion")
     assert weights.note == "smoke, after stage fusion"

@@ -13,7 +13,6 @@ from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
 from jaxcolor.models import networks
 from jaxcolor.training import train
-from tests.small import quick_compiles
 
 CONFIG_FILE = Path(__file__).resolve().parents[1] / "configs" / "two_hues.py"
 
@@ -28,15 +27,14 @@ def config() -> Config:
 
 
 @pytest.mark.slow
-def test_measure_and_section(tmp_path: Path) -> None:
+def test_measure_and_section() -> None:
     full = config()
     small = dataclasses.replace(
         full,
         model=dataclasses.replace(full.model, width=1 / 64),
         eval=dataclasses.replace(full.eval, photos=3),
     )
-    with quick_compiles(tmp_path):
-        measured = two_hues.measure(small, {"full": networks.init(small.model, 0)["full"]})
+    measured = two_hues.measure(small, {"full": networks.init(small.model, 0)["full"]})
     numbers = measured.metrics
     assert (numbers["photos"], numbers["objects"]) == (3, 6)
     assert numbers["psnr_worst"] <= numbers["psnr_first"] <= numbers["psnr_best"]

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import UInt8
 from numpy import ndarray
-from tensorboardX import SummaryWriter
 
 from jaxcolor.registries import TRACKERS
 from jaxcolor.runtime.errors import one_line
@@ -56,6 +55,8 @@ class TensorBoard:
 
     def __init__(self, run: Tracked) -> None:
         """Opens a file; what is there of steps after ``start_step`` is no longer shown."""
+        from tensorboardX import SummaryWriter  # which imports PyTorch, where that is installed: two seconds
+
         self._board = SummaryWriter(str(run.workdir / "tensorboard" / run.stage), purge_step=run.start_step + 1)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

@@ -18,7 +18,7 @@ from jaxcolor.data.sources.registry import make_source
 from jaxcolor.data.transforms import read_rgb, read_size
 from jaxcolor.data.types import DataError
 from jaxcolor.weights import native
-from tests.small import FEW, quick_compiles, variables
+from tests.small import FEW, variables
 
 SIDE = 16
 RAMP = np.linspace(0, 255, 24).astype(np.uint8)[None, :, None] * np.ones((20, 1, 3), np.uint8)
@@ -170,11 +170,10 @@ def test_training_stops_at_the_first_by_default(folder):
         list(islice(batches, 8))
 
 
-def test_colorizing_tells_each_and_does_the_others(folder, tmp_path, capsys, tmp_path_factory):
+def test_colorizing_tells_each_and_does_the_others(folder, tmp_path, capsys):
     config = replace(FEW, side=32, fusion=FusionConfig(layers=("conv2_2",)))
     native.save(tmp_path / "w.safetensors", config, variables(config))
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        status = main(["colorize", str(folder), "-w", str(tmp_path / "w.safetensors"), "-o", str(tmp_path / "out")])
+    status = main(["colorize", str(folder), "-w", str(tmp_path / "w.safetensors"), "-o", str(tmp_path / "out")])
     lines = capsys.readouterr().err.splitlines()
     assert status == 1
     named = [line for line in lines if line.startswith("left out:")]

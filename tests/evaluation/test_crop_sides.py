@@ -20,7 +20,7 @@ from jaxcolor.evaluation.tables import footnotes
 from jaxcolor.models.networks import build, run_crops, to_lab
 from jaxcolor.runtime.parallel import SPLIT, Devices
 from tests.evaluation.batches import BOXES, MODEL, SIDE, example, loaded
-from tests.small import quick_compiles, variables
+from tests.small import variables
 
 SMALL = 16
 PLACES = (CropPlaces(SIDE, 4), CropPlaces(SMALL, 4))
@@ -62,7 +62,7 @@ def test_crops_of_another_photo_are_resized(device_count: int) -> None:
     assert [crops.shape for crops in changed.crops] == [crops.shape for crops in batch.crops]
 
 
-def test_an_evaluation_of_crops_of_two_sides(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_evaluation_of_crops_of_two_sides() -> None:
     weights = variables(MODEL)
     batch = packed(1)
     counts = ((SIDE, 4), (SMALL, 3))
@@ -73,11 +73,10 @@ def test_an_evaluation_of_crops_of_two_sides(tmp_path_factory: pytest.TempPathFa
         batch=batch, crops_by_side=counts, moved_crops=2, compared=given.compared._replace(crop_boxes=own)
     )
     devices = Devices.all("shard_map", jax.devices()[:1])
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        predictors = Predictors([Checkpoint("", MODEL, weights)], devices, controls=True)
-        ab = devices.fetch(predictors.instance(batch), SPLIT)
-        alone = jax.jit(lambda b: [found.ab for found in run_crops(build(MODEL), weights, to_lab(b, MODEL))])(batch)
-        results = evaluate(Evaluator(predictors, Scorer(EvalConfig(metrics=""), SIDE, devices), devices), [given])
+    predictors = Predictors([Checkpoint("", MODEL, weights)], devices, controls=True)
+    ab = devices.fetch(predictors.instance(batch), SPLIT)
+    alone = jax.jit(lambda b: [found.ab for found in run_crops(build(MODEL), weights, to_lab(b, MODEL))])(batch)
+    results = evaluate(Evaluator(predictors, Scorer(EvalConfig(metrics=""), SIDE, devices), devices), [given])
     np.testing.assert_allclose(ab[:4], alone[0], atol=1e-5)
     np.testing.assert_allclose(ab[4:], resample.resize(jnp.asarray(alone[1]), SIDE, SIDE), atol=1e-5)
     assert results.protocol["crops_by_side"] == "4 at 32, 3 at 16; 2 found no place at their own"

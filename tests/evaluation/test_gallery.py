@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -75,12 +75,6 @@ class MadeUp:
 
     def describe(self) -> str:
         return "made-up photos"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with small.quick_compiles(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def measured(config: Config = CONFIG) -> Results:

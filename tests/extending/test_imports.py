@@ -23,7 +23,7 @@ from jaxcolor.runtime.registry import Registry
 from jaxcolor.training import train
 from jaxcolor.weights import native
 from jaxcolor.weights.reference import WeightsError
-from tests.small import MODEL, quick_compiles, variables
+from tests.small import MODEL, variables
 from tests.training.test_train_program import DEMO, run
 
 GATED = dataclasses.replace(MODEL, fusion=FusionConfig(strategy="gated", layers=("conv8_3",)))
@@ -112,8 +112,7 @@ def test_the_commands_import_what_they_are_told(
     assert not imported.exists()
     assert main([*colorize, "--import", "extending_nowhere"]) == 1
     assert "--import extending_nowhere: no module extending_nowhere; is its folder" in capsys.readouterr().err
-    with quick_compiles(tmp_path):
-        assert main([*colorize, "--import", MODULE]) == 0
+    assert main([*colorize, "--import", MODULE]) == 0
     assert imported.exists()
     with Image.open(tmp_path / "out" / "photo.png") as result:
         assert result.size == (20, 16)

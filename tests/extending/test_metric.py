@@ -62,8 +62,7 @@ def test_it_is_measured_and_shown_everywhere(tmp_path: Path) -> None:
     )
     checkpoints = [Checkpoint("", small.FEW, {"full": small.variables(small.FEW)["full"]})]
     source = open_source(config, small.FEW)
-    with small.quick_compiles(tmp_path):
-        results = compare(config, checkpoints, source=source)
+    results = compare(config, checkpoints, source=source)
     truth, gray = (next(iter(results.pictures)).panels[name] for name in ("truth", "gray"))
     expected = 2 * np.abs(gray[..., 0].astype(float) - truth[..., 0]).mean()
     np.testing.assert_allclose(results.scores["gray"]["red_error"][0], expected, rtol=1e-5)

@@ -38,7 +38,6 @@ from jaxcolor.models.outputs import OutputHead
 from jaxcolor.training import train
 from jaxcolor.training.checkpoints import CheckpointError
 from jaxcolor.weights import native
-from tests.small import quick_compiles
 
 SIDE = 16
 COUNT = 12
@@ -185,12 +184,6 @@ def config_of(boxes: Path) -> Config:
         eval=EvalConfig(data=data, batch_size=8, metrics=f"{__name__}:RED", report_photos=0, sheet_photos=0),
     )
     return from_dict(Config, to_config_dict(config).to_dict())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 class Finished(NamedTuple):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,17 +20,10 @@ from jaxcolor.models.outputs import ab_distribution
 from jaxcolor.runtime.compile_options import prediction_options
 from jaxcolor.runtime.errors import UserError
 from tests.inference.choice import BLUE, CONFIG, GREEN, RED, bumps, gray_photo, trees
-from tests.small import quick_compiles
 
 PHOTO = gray_photo(64, 64)
 LEFT, RIGHT = [4, 16, 28, 48], [36, 16, 60, 48]
 BOXES = [LEFT, RIGHT]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """``jaxcolor colorize`` with hints, vivid colors and samples."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,8 @@ from jaxcolor import Colorizer, Hint
 from jaxcolor.cli import main
 from jaxcolor.weights import native
 from tests.inference.choice import CONFIG, gray_photo, trees
-from tests.small import quick_compiles
 
 BOXES = [[4, 16, 28, 48], [36, 16, 60, 48]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,9 @@ from jaxcolor.inference.colorizer import Colorizer, UnusedBoxesWarning
 from jaxcolor.inference.predict import rounded_up
 from jaxcolor.inference.upsample import join
 from jaxcolor.weights import native
-from tests.small import FEW, photo, quick_compiles, variables
+from tests.small import FEW, photo, variables
 
 CONFIG = dataclasses.replace(FEW, side=32, fusion=FusionConfig(layers=("conv2_2", "conv8_up")))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,11 @@ from jaxcolor.inference.photos import Prepared, prepare
 from jaxcolor.inference.predict import places_for
 from jaxcolor.runtime.errors import UserError
 from tests.inference.choice import CONFIG, gray_photo, trees
-from tests.small import quick_compiles
 
 PHOTO = gray_photo(64, 96)
 SIDES = (8, 16, 32)
 BOXES = [[4, 4, 10, 12], [20, 4, 50, 34], [60, 8, 74, 24], [4, 40, 11, 48], [60, 40, 90, 62]]
 SEEN_AT = (8, 32, 16, 8, 32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Colors without flags: the package's weights, results beside the photos; the full-image network alone."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,10 @@ from jaxcolor.inference.colorizer import UnusedBoxesWarning
 from jaxcolor.inference.result_paths import plan
 from jaxcolor.weights import native, packaged
 from jaxcolor.weights.reference import WeightsError
-from tests.small import gray, photo, quick_compiles, variables
+from tests.small import gray, photo, variables
 
 CONFIG = ModelConfig(side=32, width=0.0625, outputs=("regression", "classes"))
 UNUSED = "default.safetensors holds the full-image network only: boxes are not used"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +23,6 @@ from tests import small
 
 MODEL = replace(small.FEW, outputs=("regression", "classes"))
 WEIGHTS = NativeWeights(MODEL, dict(small.variables(MODEL)), {}, "")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with small.quick_compiles(tmp_path_factory.getbasetemp().parent):
-        yield
 
 
 def lightness(picture: networks.Picture) -> np.ndarray:

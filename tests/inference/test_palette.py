@@ -1,7 +1,6 @@
 """Palettes of objects and the combinations drawn from them."""
 
 import itertools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +10,9 @@ import pytest
 from jaxcolor import color
 from jaxcolor.inference import palette
 from jaxcolor.inference.palette import Palette
-from tests.small import quick_compiles
 
 in_gamut_rgb = jax.jit(palette.in_gamut_rgb)
 CENTERS = color.bin_centers() * 110
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 def bumps(*peaks: tuple[float, float, float]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Samples: hints where an object's color fits, one call for each result, the same whatever the batch."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,12 +21,6 @@ SIDE = 32
 MODEL = dataclasses.replace(small.FEW, side=SIDE, outputs=("regression", "classes"))
 PLACE, SHOW = jax.jit(sampling.place_points), jax.jit(sampling.object_hints)
 BOXES = [[[0, 0, 16, 16], [4, 4, 12, 12]], [], [[20, 8, 32, 32]]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast_compiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with small.quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 def batch(order: tuple[int, ...] = (0, 1, 2), capacity: int = 5) -> Batch:

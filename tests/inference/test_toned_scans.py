@@ -1,6 +1,5 @@
 """Scans of toned prints (sepia, cyanotype): they are read as L*, and nothing of their tone is left in the result."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,14 @@ from jaxcolor import color
 from jaxcolor.data.transforms import read_rgb
 from jaxcolor.inference.colorizer import Colorizer
 from tests.robustness.photos import SRGB_PRIMARIES, curve, gray_profile, parametric, rgb_profile
-from tests.small import MODEL, photo, quick_compiles, variables
+from tests.small import MODEL, photo, variables
 
 TONES = {"sepia": (0.95, 0.78, 0.55), "cyanotype": (0.45, 0.65, 0.9)}
 
 
 @pytest.fixture(scope="module")
-def colorizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Colorizer]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield Colorizer(MODEL, {"full": variables(MODEL)["full"]})
+def colorizer() -> Colorizer:
+    return Colorizer(MODEL, {"full": variables(MODEL)["full"]})
 
 
 def toned(tone: tuple[float, float, float]) -> np.ndarray:

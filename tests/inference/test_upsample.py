@@ -1,7 +1,6 @@
 """ab from the canvas to the photo's size: strips, edges, and what join makes of it."""
 
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jaxcolor import color
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.inference.upsample import Upsampling, join, luma_slope, reduced, strips, upsampled
 from jaxcolor.runtime.errors import UserError
-from tests.small import FEW, photo, quick_compiles, variables
+from tests.small import FEW, photo, variables
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -169,13 +168,12 @@ class TestJoin:
             unchecked(noise(8, 8), canvas_ab(), **options)
 
 
-def test_the_colorizer_hands_its_choices_on(tmp_path: Path) -> None:
+def test_the_colorizer_hands_its_choices_on() -> None:
     trees = {"full": variables(FEW)["full"]}
     rgb = photo(np.random.default_rng(0), 30, 40)
-    with quick_compiles(tmp_path):
-        plain = Colorizer(FEW, trees)(rgb)
-        gray = Colorizer(FEW, trees, upsampling="bilinear", saturation=0.0)
-        shown, bilinear = gray(rgb), gray(rgb, saturation=1.0)
+    plain = Colorizer(FEW, trees)(rgb)
+    gray = Colorizer(FEW, trees, upsampling="bilinear", saturation=0.0)
+    shown, bilinear = gray(rgb), gray(rgb, saturation=1.0)
     assert not np.array_equal(plain, bilinear)
     assert np.abs(plain.astype(int) - bilinear).mean() < 20
     assert (shown.max(axis=-1) - shown.min(axis=-1)).max() <= 1

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +17,6 @@ BOXES = jnp.array([[[0.1, 0.1, 0.5, 0.9], [0.22, 0.22, 0.32, 0.34], [0, 0, 0, 0]
 VALID = jnp.array([[True, True, False], [False] * 3])
 render_targets = jax.jit(box_head.render_targets, static_argnums=(2, 3))
 TARGETS = render_targets(BOXES, VALID, 16, 32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with small.quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 def test_targets_of_two_boxes() -> None:

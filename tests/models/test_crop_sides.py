@@ -17,7 +17,7 @@ from jaxcolor.models.fusion import Instances, placed_logit
 from jaxcolor.models.hint_simulation import crop_hints, hints_by_side
 from jaxcolor.models.ops import blend
 from jaxcolor.resample import inside
-from tests.small import FEW, SIDE, example, photo, quick_compiles, variables
+from tests.small import FEW, SIDE, example, photo, variables
 from tests.test_resample import slow_paste
 
 SMALL = 8
@@ -42,11 +42,10 @@ Predict = Callable[[Batch], networks.Prediction]
 
 
 @pytest.fixture(scope="module")
-def predict(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def predict() -> Any:
     """Compiled once."""
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        compiled = jax.jit(lambda batch: networks.predict(NETS, variables(FEW), batch))
-        yield lambda batch: jax.device_get(compiled(batch))
+    compiled = jax.jit(lambda batch: networks.predict(NETS, variables(FEW), batch))
+    return lambda batch: jax.device_get(compiled(batch))
 
 
 def test_the_batch_is_packed_by_side() -> None:

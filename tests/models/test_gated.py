@@ -1,6 +1,7 @@
 """Fusion by gates."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,8 @@ def features(scale: float = 1.0) -> tuple[jax.Array, jax.Array]:
 def test_weights_are_shares_of_what_boxes_cover(scale: float) -> None:
     full, instance = features(scale)
     module = fusion_strategy(GATED)
-    fused, weights = module.apply(
-        module.init(jax.random.key(0), full, instance, INDEX, BOXES), full, instance, INDEX, BOXES
-    )
+    given = (full, instance, INDEX, BOXES)
+    fused, weights = jax.jit(module.apply)(jax.jit(module.init)(jax.random.key(0), *given), *given)
     assert np.isfinite(fused).all()
     total = weights.full + sum_per_image(weights.instance, membership(INDEX, 3))
     np.testing.assert_allclose(total, 1, atol=1e-5)
@@ -50,7 +50,7 @@ def test_weights_are_shares_of_what_boxes_cover(scale: float) -> None:
 def test_gradients_are_finite_however_closed_the_gates_are(against: float) -> None:
     full, instance = (x.astype(jnp.float32) for x in features())
     module = fusion_strategy(GATED)
-    params = module.init(jax.random.key(0), full, instance, INDEX, BOXES)
+    params = jax.jit(module.init)(jax.random.key(0), full, instance, INDEX, BOXES)
     flat = traverse_util.flatten_dict(params)
     params = traverse_util.unflatten_dict(
         {path: x + against if path[1:] == ("full_head", "conv3", "bias") else x for path, x in flat.items()}
@@ -60,7 +60,7 @@ def test_gradients_are_finite_however_closed_the_gates_are(against: float) -> No
         fused, weights = module.apply(params, full, instance, INDEX, BOXES)
         return (fused**2).mean() + weights.full.mean()
 
-    for gradient in jax.tree.leaves(jax.grad(loss, (0, 1, 2))(params, full, instance)):
+    for gradient in jax.tree.leaves(jax.jit(jax.grad(loss, (0, 1, 2)))(params, full, instance)):
         assert np.isfinite(gradient).all()
 
 
@@ -70,15 +70,15 @@ def test_one_gate_is_the_softmax_of_two() -> None:
     one = (INDEX[:1], BOXES[:1])
     gated = fusion_strategy(GATED)
     learned = fusion_strategy(dataclasses.replace(GATED, fusion=FusionConfig(outside="masked")))
-    params = gated.init(jax.random.key(0), full, instance[:1], *one)
-    expected = learned.apply(params, full, instance[:1], *one)
-    found = gated.apply(params, full, instance[:1], *one)
+    params = jax.jit(gated.init)(jax.random.key(0), full, instance[:1], *one)
+    expected = jax.jit(learned.apply)(params, full, instance[:1], *one)
+    found = jax.jit(gated.apply)(params, full, instance[:1], *one)
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_the_whole_model_runs() -> None:
     shown = batch([example(0, [[1, 1, 9, 9]]), example(1)], capacity=2)
-    prediction = networks.predict(networks.build(GATED), variables(GATED), shown)
+    prediction = jax.jit(functools.partial(networks.predict, networks.build(GATED)))(variables(GATED), shown)
     assert np.abs(prediction.ab[0] - prediction.full_ab[0]).max() > 1e-3
     np.testing.assert_array_equal(prediction.ab[1], prediction.full_ab[1])

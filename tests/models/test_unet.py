@@ -1,6 +1,7 @@
 """Another backbone in one file: its taps fuse, its heads read it, and it is trained as the reference's is."""
 
 import dataclasses
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from jaxcolor.models.fusion import fused_taps
 from jaxcolor.models.unet import UNet
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import train
-from jaxcolor.training.optimizer import make_optimizer
+from jaxcolor.training.optimizer import Optimizer, make_optimizer
 from jaxcolor.training.stages import STAGES
 from jaxcolor.training.step import TrainState, make_state, make_step
-from tests.small import SIDE, batch, example, gray, quick_compiles, variables
+from tests.small import SIDE, batch, example, gray, variables
 
 MODEL = ModelConfig(side=SIDE, width=0.0625, backbone="unet")
 BATCH = batch([example(0, [[1, 1, 9, 9], [3, 3, 15, 16]]), example(1)], capacity=2)
@@ -61,8 +62,8 @@ def test_groups_of_layers_are_its_own() -> None:
 def test_skip_connections_carry_fine_detail() -> None:
     """With everything below the finest level cut off, the color still depends on the place."""
     inputs = networks.picture(BATCH.full_rgb, MODEL).inputs
-    tree = variables(MODEL)["instance"]
-    output = UNet(MODEL).apply(tree, inputs, at_tap=lambda name, x: x if name in ("down0", "up0") else 0 * x)
+    cut = jax.jit(lambda *given: UNet(MODEL).apply(*given, at_tap=lambda n, x: x if n in ("down0", "up0") else 0 * x))
+    output = cut(variables(MODEL)["instance"], inputs)
     assert float(np.std(output.ab[0])) > 1e-3
 
 
@@ -84,27 +85,22 @@ CONFIG = Config(
 )
 
 
-@pytest.fixture(scope="module")
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
-
-
 def assert_same_bits(ours: Any, theirs: Any) -> None:
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def trained(mapping: str, masked_seed: int, steps: int = 2) -> TrainState:
+@functools.cache
+def compiled() -> tuple[Devices, Optimizer, Any]:
+    devices, optimizer = Devices.all("shard_map", jax.devices()[:2]), make_optimizer(CONFIG, CONFIG.full)
+    kinds = (REPLICATED, REPLICATED, SPLIT)
+    return devices, optimizer, devices.map(make_step(CONFIG, STAGES["full"], optimizer), kinds, kinds[:2])
+
+
+def trained(masked_seed: int, steps: int = 2) -> TrainState:
     """Two devices, two photos each: the last of each is gray, so that it is not valid."""
-    devices = Devices.all(mapping, jax.devices()[:2])
-    optimizer = make_optimizer(CONFIG, CONFIG.full)
-    step = devices.map(
-        make_step(CONFIG, STAGES["full"], optimizer),
-        in_specs=(REPLICATED, REPLICATED, SPLIT),
-        out_specs=(REPLICATED, REPLICATED),
-    )
+    devices, optimizer, step = compiled()
     photos = [example(0), example(masked_seed), example(1), example(masked_seed + 1)]
     for place in (1, 3):
         photos[place] = photos[place]._replace(full_rgb=gray(np.asarray(photos[place].full_rgb)))
@@ -116,12 +112,10 @@ def trained(mapping: str, masked_seed: int, steps: int = 2) -> TrainState:
     return found
 
 
-@pytest.mark.usefixtures("_quick")
 def test_pictures_that_do_not_count_leave_no_trace() -> None:
-    """GroupNorm normalizes each picture by itself, so masks need not reach it; and both mappings are one program."""
-    first = trained("shard_map", masked_seed=10)
-    assert_same_bits(trained("shard_map", masked_seed=20), first)
-    assert_same_bits(trained("pmap", masked_seed=10), first)
+    """GroupNorm normalizes each picture by itself, so masks need not reach it."""
+    first = trained(masked_seed=10)
+    assert_same_bits(trained(masked_seed=20), first)
     moved = jax.tree.map(lambda a, b: (a != b).any(), first.variables["params"], variables(MODEL)["full"]["params"])
     assert all(jax.tree.leaves(moved))
 
@@ -129,14 +123,14 @@ def test_pictures_that_do_not_count_leave_no_trace() -> None:
 def test_pictures_are_normalized_by_themselves() -> None:
     inputs = networks.picture(jnp.asarray(BATCH.full_rgb), MODEL).inputs
     tree = variables(MODEL)["full"]
-    alone = UNet(MODEL).apply(tree, inputs[:1], train=True, valid=jnp.ones(1, bool)).ab
-    together = UNet(MODEL).apply(tree, inputs.at[1].mul(5), train=True, valid=jnp.array([True, False])).ab
+    ab = jax.jit(lambda x, valid: UNet(MODEL).apply(tree, x, train=valid is not None, valid=valid).ab)
+    alone = ab(inputs[:1], jnp.ones(1, bool))
+    together = ab(inputs.at[1].mul(5), jnp.array([True, False]))
     np.testing.assert_allclose(together[:1], alone, atol=1e-5)
-    np.testing.assert_allclose(UNet(MODEL).apply(tree, inputs[:1]).ab, alone, atol=1e-6)  # as in inference
+    np.testing.assert_allclose(ab(inputs[:1], None), alone, atol=1e-6)  # as in inference
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_quick")
 def test_resuming_is_exact(tmp_path: Path) -> None:
     whole = train.train(CONFIG, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")

@@ -17,7 +17,6 @@ from jaxcolor.training.checkpoints import CheckpointError
 from jaxcolor.training.compatibility import stage_settings
 from jaxcolor.training.stages import STAGES
 from jaxcolor.training.train import train
-from tests.small import quick_compiles
 from tests.training.runs import ONLY_FULL, numbers, stage
 
 NAMES = ("a", "b", "c")
@@ -134,17 +133,16 @@ def test_a_run_goes_on_with_photos_that_were_moved(photos: Path, tmp_path: Path)
             ONLY_FULL, data=data, full=stage(steps, batch_size=8), checkpoint_every=1, log_every=1
         )
 
-    with quick_compiles(tmp_path):
-        train(config(photos, 2), tmp_path / "alone")
-        train(config(photos, 1), tmp_path / "run")
-        (tmp_path / "elsewhere").mkdir()
-        for name in ("photos", "photos_bbox"):
-            (tmp_path / name).rename(tmp_path / "elsewhere" / name)
-        train(config(tmp_path / "elsewhere" / "photos", 2), tmp_path / "run")
-        assert numbers(tmp_path / "run") == numbers(tmp_path / "alone")
-        write_boxes(tmp_path / "elsewhere" / "photos_bbox" / "c.npz", [[1, 3, 20, 25]])
-        with pytest.raises(CheckpointError, match=r"photos\.boxes_digest: '[0-9a-f]{32}' -> '[0-9a-f]{32}'"):
-            train(config(tmp_path / "elsewhere" / "photos", 3), tmp_path / "run")
+    train(config(photos, 2), tmp_path / "alone")
+    train(config(photos, 1), tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("photos", "photos_bbox"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    train(config(tmp_path / "elsewhere" / "photos", 2), tmp_path / "run")
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "alone")
+    write_boxes(tmp_path / "elsewhere" / "photos_bbox" / "c.npz", [[1, 3, 20, 25]])
+    with pytest.raises(CheckpointError, match=r"photos\.boxes_digest: '[0-9a-f]{32}' -> '[0-9a-f]{32}'"):
+        train(config(tmp_path / "elsewhere" / "photos", 3), tmp_path / "run")
 
 
 def test_boxes_for_later_stages_are_looked_at_before_the_first(tmp_path: Path) -> None:

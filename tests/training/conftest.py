@@ -1,4 +1,4 @@
-"""Only correctness counts here."""
+"""Runs of one config share their steps; only correctness counts here."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.small import quick_compiles
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
+from tests.small import steps_once
 
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path) -> Path:
     """The folder of a module's finished run, to be changed."""
     return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _steps_once() -> Iterator[None]:
+    with steps_once():
+        yield

@@ -10,13 +10,17 @@ import pytest
 from jaxcolor.batch import Batch
 from jaxcolor.config import AugmentConfig, ConfigError, ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.training.augment import augment_luminance, augment_rgb, cutmix, jitter, old_photo, photo_keys
+from jaxcolor.training import augment
+from jaxcolor.training.augment import augment_luminance, augment_rgb, photo_keys
 
 SIDE = 32
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.integers(60, 190, (6, SIDE, SIDE, 3), np.uint8)
 NUMBERS = np.arange(len(PHOTOS))
 KEY = jax.random.key(3)
+jitter = jax.jit(augment.jitter, static_argnums=2)
+cutmix = jax.jit(augment.cutmix, static_argnums=2)
+old_photo = jax.jit(augment.old_photo, static_argnums=3)
 ALL_OLD = AugmentConfig(old_photos=1.0)
 
 
@@ -98,10 +102,11 @@ def test_crops_are_as_their_photo() -> None:
     owners = (4, 1, 1)
     given = batch(owners)
     config = AugmentConfig(color_jitter=0.3, old_photos=1.0, grain=0.0)
-    shown = augment_rgb(given, KEY, config, jnp.int32(0), jnp.array(owners), mix=False)
+    own = (KEY, config, jnp.int32(0), jnp.array(owners))
+    shown = jax.jit(lambda batch: augment_rgb(batch, *own, mix=False))(given)
     np.testing.assert_array_equal(shown.crop_rgb, shown.full_rgb[np.array(owners)])
-    lab = networks.to_lab(given, ModelConfig(side=SIDE))
-    old = augment_luminance(lab, KEY, config, jnp.int32(0), jnp.array(owners))
+    lab = jax.jit(lambda batch: networks.to_lab(batch, ModelConfig(side=SIDE)))(given)
+    old = jax.jit(lambda lab: augment_luminance(lab, *own))(lab)
     np.testing.assert_array_equal(old.crop.inputs, old.full.inputs[np.array(owners)])
     assert (np.abs(old.full.luminance - lab.full.luminance).max(axis=(1, 2, 3)) > 0.01).all()
     np.testing.assert_array_equal(old.full.ab, lab.full.ab)

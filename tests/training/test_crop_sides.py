@@ -73,13 +73,19 @@ def run(
 
 
 @pytest.mark.parametrize("stage", ["instance", "fusion"])
-def test_mappings_agree_and_padding_does_not_leak(stage: str) -> None:
+def test_padding_does_not_leak(stage: str) -> None:
     given = examples(stage)
     state, scalars = run(stage, given)
     assert float(scalars.valid) == 16
     assert float(scalars.grad_norm) > 0
-    assert_same_bits(run(stage, given, "pmap"), (state, scalars))
     assert_same_bits(run(stage, given, noise=True), (state, scalars))
+
+
+@pytest.mark.slow  # since JAX 0.10 pmap is a shard_map; test_step_outputs compares the mappings with every loss on
+@pytest.mark.parametrize("stage", ["instance", "fusion"])
+def test_both_mappings_give_the_same_bits(stage: str) -> None:
+    given = examples(stage)
+    assert_same_bits(run(stage, given, "pmap"), run(stage, given))
 
 
 def test_running_statistics_are_the_mean_over_the_sides() -> None:

@@ -24,6 +24,7 @@ from tests.small import photo
 from tests.training.runs import ONLY_FULL, stage
 
 SIDE = 16
+DRAW = jax.jit(draw, static_argnames=("count", "side", "stage", "parts", "context", "max_crops_per_image"))
 WHOLE = StageConfig()
 WINDOWS = StageConfig(flip=True, crop_area=0.4, crop_aspect=1.5)
 
@@ -75,7 +76,7 @@ class TestLoading:
 def drawn(photos: np.ndarray, step: int, settings: StageConfig, count: int = 4) -> np.ndarray:
     nothing = Held(photos, np.zeros((len(photos), 0, 4), np.float32))
     return np.asarray(
-        draw(nothing, jax.random.key(0), jnp.int32(step), count=count, side=SIDE, stage=settings).full_rgb
+        DRAW(nothing, jax.random.key(0), jnp.int32(step), count=count, side=SIDE, stage=settings).full_rgb
     )
 
 
@@ -133,7 +134,7 @@ class TestCrops:
 
     def drawn(self, parts: Parts, settings: StageConfig = WHOLE, most: float = 3.0, count: int = 4) -> Batch:
         held = Held(self.PHOTOS, self.SHARES)
-        made = draw(
+        made = DRAW(
             held,
             jax.random.key(0),
             jnp.int32(0),

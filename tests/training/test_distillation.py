@@ -111,11 +111,15 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
 
 
 def test_a_wider_teacher() -> None:
-    """Both mappings give the same bits; what is in masked photos does not matter."""
+    """What is in masked photos does not matter."""
     ours = run(TAUGHT)
     assert all(s.loss > 0.1 and s.valid == PHOTOS - len(GRAY) for s in ours.scalars)
-    assert_same_bits(run(TAUGHT, mapping="pmap"), ours)
     assert_same_bits(run(TAUGHT, darker=2), ours)
+
+
+@pytest.mark.slow  # since JAX 0.10 pmap is a shard_map; test_step_outputs compares the mappings with every loss on
+def test_both_mappings_give_the_same_bits() -> None:
+    assert_same_bits(run(TAUGHT, mapping="pmap"), run(TAUGHT))
 
 
 def test_eight_devices_do_what_one_does() -> None:

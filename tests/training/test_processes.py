@@ -174,7 +174,13 @@ assert one[0] == 2 + 2e-12, one
 @pytest.mark.slow
 def test_sums_keep_all_their_digits():
     port = free_port()
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": "",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "PYTHONPATH": str(ROOT),
+    }
     started = [
         subprocess.Popen(
             [sys.executable, "-c", TOTALS, f"localhost:{port}", str(index)],

@@ -19,12 +19,6 @@ from tests import small
 MODEL = replace(small.FEW, outputs=("regression", "classes"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compile_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with small.quick_compiles(tmp_path_factory.getbasetemp().parent):
-        yield
-
-
 @pytest.fixture(scope="session")
 def colorizer() -> Colorizer:
     """All three networks, with a class head."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,16 +17,10 @@ from jaxcolor.config import BoxHeadConfig, FusionConfig, ModelConfig
 from jaxcolor.models import box_head
 from jaxcolor.weights import native, packaged, storage
 from jaxcolor.weights.native import BoxHeadWeights
-from tests.small import photo, quick_compiles, variables
+from tests.small import photo, variables
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_default_weights.py"
 CONFIG = ModelConfig(side=64, width=0.0625, outputs=("regression", "classes"), compute_dtype="bfloat16")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
 
 
 @pytest.fixture(scope="module")

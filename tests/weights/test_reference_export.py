@@ -26,12 +26,6 @@ GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 FORWARD = ["two_boxes_128", "whole_image"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compiles(tmp_path_factory):
-    with small_networks.quick_compiles(tmp_path_factory.getbasetemp()):
-        yield
-
-
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch", reason="writing .pth files needs PyTorch: pip install 'jaxcolor[torch]'")
