@@ -239,7 +239,8 @@ def _color_shares(palette: Palette, batch: Batch, side: int, crops: Int[np.ndarr
     weights = np.asarray(middle_weights(jnp.asarray(batch.level_boxes[crops, 0]), side, cells))
     lab = color.rgb_to_lab(color.unit_rgb(batch.full_rgb[:, :: side // cells, :: side // cells]))
     ab = np.asarray(color.normalize_lab(lab)[1])[batch.crop_to_image[crops]]
-    return diversity.color_shares(palette.ab[crops], palette.valid[crops], ab, weights)
+    of_crop = np.asarray(palette.ab)[crops], np.asarray(palette.valid)[crops]
+    return diversity.color_shares(*of_crop, ab, weights)
 
 
 def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "S S 3"]]], enlarge: int = 2) -> Image.Image:
