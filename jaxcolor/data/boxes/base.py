@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -84,12 +83,6 @@ class SizedStore(Protocol):
         ...
 
 
-@functools.cache
-def _is_sized(store: type) -> bool:
-    """Whether stores of this class are a ``SizedStore``; asked anew, a protocol takes longer than a photo's boxes."""
-    return issubclass(store, SizedStore)
-
-
 def fit_boxes(store: BoxStore, key: str, found: Boxes, size: tuple[int, int]) -> Boxes:
     """A photo's boxes in its own pixels: scaled where the store has them for another size of the same aspect.
 
@@ -102,9 +95,9 @@ def fit_boxes(store: BoxStore, key: str, found: Boxes, size: tuple[int, int]) ->
     Raises:
       DataError: the store has them for a photo of another aspect: turned, or cropped.
     """
-    if not len(found.boxes) or not _is_sized(type(store)):
-        return found
-    there = cast(SizedStore, store).photo_size(key)
+    # Not by isinstance: to ask a protocol takes longer than to read the boxes.
+    size_of = getattr(store, "photo_size", None) if len(found.boxes) else None
+    there: tuple[int, int] | None = None if size_of is None else size_of(key)
     if there is None or there == size:
         return found
     if abs(size[0] * there[1] - size[1] * there[0]) > max(there):  # what rounding to whole pixels can do

@@ -145,7 +145,8 @@ def boxes_of(store: BoxStore, key: str, may_lack: bool) -> Boxes:
 
 def _fitted(store: BoxStore, key: str, may_lack: bool, size: tuple[int, int]) -> Boxes:
     """``boxes_of``, in the pixels of a photo of this width and height."""
-    return fit_boxes(store, key, boxes_of(store, key, may_lack), size)
+    found = boxes_of(store, key, may_lack)
+    return fit_boxes(store, key, found, size) if hasattr(store, "photo_size") else found
 
 
 class PhotoSource:

@@ -69,10 +69,6 @@ class BatchNorm(nn.Module):
         return y
 
 
-ONE_COLLECTIVE = False
-"""Statistics of all devices in one collective in place of two that wait for each other; until measured."""
-
-
 class Statistics(NamedTuple):
     """Of the valid pictures of all devices; no gradient flows into them."""
 
@@ -96,13 +92,6 @@ def statistics(x: Float[jax.Array, "B H W C"], valid: Bool[jax.Array, " B"], axi
     own = valid.sum().astype(real) * x.shape[1] * x.shape[2]
     first, second = difference.sum(axis=(0, 1, 2)), (difference**2).sum(axis=(0, 1, 2))
     own_mean = first / jnp.maximum(own, 1)
-    if ONE_COLLECTIVE and axis_name is not None:
-        parts = jnp.stack([jnp.broadcast_to(own, own_mean.shape), shift + own_mean, second - own * own_mean**2])
-        counts, means, squares = jnp.moveaxis(jax.lax.all_gather(parts, axis_name), 1, 0)
-        count = counts[:, 0].sum()
-        mean = (counts * means).sum(axis=0) / jnp.maximum(count, 1)
-        total = (squares + counts * (means - mean) ** 2).sum(axis=0)
-        return Statistics(mean, jnp.maximum(total, 0) / jnp.maximum(count, 1), count)
     count = _total(own, axis_name)
     mean = _total(own * (shift + own_mean), axis_name) / jnp.maximum(count, 1)
     squares = second - own * own_mean**2 + own * (shift + own_mean - mean) ** 2
