@@ -241,20 +241,12 @@ def eval_batches(
     collate = _Collate.of(config, "both", side, share, device_count)
     numbers = range(count)
     collate = collate._replace(compare_at=compare_at)
+    # Not shuffled, and nothing takes a bad photo's place.
+    order, nothing = numbers, Augment()
     reader = _Reader(
-        source,
-        config,
-        numbers,
-        numbers,
-        "both",
-        side,
-        share,
-        collate.capacity,
-        Augment(),
-        context,
-        compare_at,
+        source, config, order, numbers, "both", side, share, collate.capacity, nothing, context, compare_at,
         replace_bad=False,
-    )
+    )  # fmt: skip
     steps = grain.MapDataset.source(range(-(-count // batch_size)) if only is None else only)
     return BatchIterator(steps.map(_StepReader(reader, collate)), config)
 
@@ -435,4 +427,4 @@ class _StepReader(NamedTuple):
 
     def __call__(self, step: int) -> LoadedBatch | FailedBatch:
         size = self.reader.share.local_size
-        return self.collate([self.reader(step * size + place) for place in range(size)])
+        return self.collate([self.reader(local) for local in range(step * size, (step + 1) * size)])

@@ -294,13 +294,11 @@ def is_gray(image: Image.Image, tolerance: int) -> bool:
     """
     # Nearly every photo shows color at one of the first few pixels, which cost less than a picture of all.
     width, height = image.size
-    columns, rows = (_grid(side, 8) for side in (width, height))
-    for x, y in itertools.product(columns, rows):
-        pixel = cast(tuple[int, int, int], image.getpixel((x, y)))
+    for place in itertools.product(_grid(width, 8), _grid(height, 8)):
+        pixel = cast(tuple[int, int, int], image.getpixel(place))
         if max(pixel) - min(pixel) > tolerance:
             return False
-    size = (min(width, GRAY_GRID), min(height, GRAY_GRID))
-    pixels = np.asarray(image.resize(size, Image.Resampling.NEAREST))
+    pixels = np.asarray(image.resize((min(width, GRAY_GRID), min(height, GRAY_GRID)), Image.Resampling.NEAREST))
     return int(np.ptp(pixels, axis=2).max()) <= tolerance
 
 
