@@ -74,7 +74,12 @@ def clean_boxes(
       The boxes kept, which rows they were, and how many were dropped for which reason.
     """
     _check_photo_size(photo_size)
-    whole, reasons = _whole(boxes, scores, np.array([*photo_size, *photo_size], dtype=np.float64))
+    limit = np.array([*photo_size, *photo_size], dtype=np.float64)
+    if np.isfinite(boxes).all() and (scores is None or np.isfinite(scores).all()):
+        whole = np.minimum(np.maximum(boxes, 0), limit).astype(np.int32)
+        if (whole[:, 2:] > whole[:, :2]).all():  # so with nearly every photo; then no reason holds against any
+            return CleanBoxes(whole, np.arange(len(whole)), DroppedBoxes())
+    whole, reasons = _whole(boxes, scores, limit)
     good = reasons < 0
     counts = np.bincount(reasons[~good], minlength=len(DroppedBoxes._fields))
     return CleanBoxes(whole[good], np.flatnonzero(good), DroppedBoxes(*counts.tolist()))
@@ -172,6 +177,8 @@ def crop_sides(boxes: Int[np.ndarray, "N 4"], sides: Sequence[int]) -> Int[np.nd
       boxes: what is cut out (``crop_boxes``): x0, y0, x1, y1 in whole photo pixels.
       sides: to choose from, ascending.
     """
+    if len(sides) == 1:
+        return np.full(len(boxes), sides[0])
     area = np.prod((boxes[:, 2:] - boxes[:, :2]).astype(np.int64), axis=1)
     squares = np.square(np.array(sides, np.int64))
     return np.array(sides)[np.minimum(np.searchsorted(squares, area), len(sides) - 1)]
@@ -206,6 +213,8 @@ def crop_boxes(
     boxes: Int[np.ndarray, "N 4"], photo_size: tuple[int, int], context: CropContext
 ) -> Int32[np.ndarray, "N 4"]:
     """What is cut out for each box (x0, y0, x1, y1 in whole photo pixels): the box with its context."""
+    if context == CropContext():
+        return boxes.astype(np.int32)
     exact, limit = boxes.astype(np.float64), np.array(photo_size, np.float64)
     start, size = enlarge(exact[:, :2], exact[:, 2:] - exact[:, :2], limit, context)
     return np.floor(np.concatenate([start, start + size], axis=1) + 0.5).astype(np.int32)

@@ -487,8 +487,11 @@ class BoxHeadConfig:
     """Of the group norms; a divisor of ``channels``."""
     box_weight: float = 2.0
     """Weight of the loss of boxes beside that of centers."""
-    threshold: float = 0.25
-    """Lowest score of a box that is worth coloring by itself."""
+    threshold: float = 0.05
+    """Lowest score of a box that is worth coloring by itself: low, since a crop is a closer look wherever it lies
+    (docs/own_boxes.md)."""
+    most_boxes: int = 4
+    """Of these, how many: each costs as much as the rest of the photo."""
     most_overlap: float = 0.6
     """IoU above which the worse of two boxes is left out."""
 
@@ -499,6 +502,7 @@ class BoxHeadConfig:
         _require(fits, "groups", self.groups, f"a divisor of channels, {self.channels}")
         fits = math.isfinite(self.box_weight) and self.box_weight >= 0
         _require(fits, "box_weight", self.box_weight, "at least 0")
+        _require(self.most_boxes >= 1, "most_boxes", self.most_boxes, "at least 1")
         for name in ("threshold", "most_overlap"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
 

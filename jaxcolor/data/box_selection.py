@@ -58,12 +58,13 @@ def select_boxes(
       DataError: there are no masks, and they are wanted.
     """
     boxes, scores, _, own = usable_boxes(photo, config.box_choice)
-    part = window.pixels(photo.size)
+    part = np.array([0, 0, *photo.size], np.int32)
     if window != WHOLE:
+        part = window.pixels(photo.size)
         boxes, kept = boxes_in_window(boxes, part, visible)
         scores, own = scores[kept], own[kept]
     rows = choose(config.box_choice, scores, k=config.boxes_per_photo, threshold=config.score_threshold, rng=rng)
-    stay = rows[np.sort(best_scores(scores[rows], capacity))]
+    stay = rows if len(rows) <= capacity else rows[np.sort(best_scores(scores[rows], capacity))]
     return SelectedBoxes(boxes[stay], scores[stay], _masks(photo, config, own[stay], part), len(rows) - len(stay))
 
 

@@ -129,7 +129,7 @@ def collate(
     photos = len(examples) // device_count
     places = (CropPlaces(side, capacity),) if isinstance(capacity, int) else tuple(capacity)
     total = sum(of_side.places for of_side in places)
-    crops = [np.zeros((device_count * count, own, own, 3), np.uint8) for own, count in places]
+    crops = [np.empty((device_count * count, own, own, 3), np.uint8) for own, count in places]
     index = np.full(device_count * total, PADDING, np.int32)
     boxes = np.zeros((device_count * total, LEVELS, 4), np.int32)
     masks = np.zeros((device_count * total if with_masks else 0, side, side), bool)
@@ -156,6 +156,8 @@ def _fill(
 ) -> tuple[int, int]:
     """Writes the crops of one device's photos, and their masks where these are wanted, into its part of the batch.
 
+    All of ``crops`` is written, each place once: black where there is no crop.
+
     Returns:
       How many crops were dropped, and how many seen at another side than their own.
     """
@@ -181,6 +183,8 @@ def _fill(
         boxes[place] = example.level_boxes[row]
         if len(masks):
             masks[place] = example.crop_mask[row]
+    for of_side, used in zip(crops, taken, strict=True):
+        of_side[used:] = 0
     return max(0, len(found) - len(index)), moved
 
 
@@ -217,10 +221,9 @@ def resized(crop: UInt8[np.ndarray, "_s _s 3"], side: int) -> UInt8[np.ndarray, 
 
 
 def _full_images(examples: Sequence[Example | None], side: int) -> UInt8[np.ndarray, "B S S 3"]:
-    full = np.zeros((len(examples), side, side, 3), np.uint8)
+    full = np.empty((len(examples), side, side, 3), np.uint8)
     for row, e in enumerate(examples):
-        if e is not None and e.full_rgb is not None:
-            full[row] = e.full_rgb
+        full[row] = 0 if e is None or e.full_rgb is None else e.full_rgb
     return full
 
 

@@ -97,7 +97,8 @@ class BoxFinder:
 
         Args:
           photos: sRGB, upright; only their L* is read.
-          threshold: lowest score; None: the head's own (``BoxHeadConfig.threshold``).
+          threshold: lowest score of all that are wanted; None: the head's own, and no more than it says
+            (``BoxHeadConfig.threshold``, ``most_boxes``).
 
         Returns:
           See ``FoundBoxes``.
@@ -117,7 +118,7 @@ class BoxFinder:
         self, photos: UInt8[np.ndarray, "B S S 3"], sizes: Sequence[tuple[int, int]], threshold: float | None = None
     ) -> FoundBoxes:
         """The same of photos that are resized already, given their widths and heights."""
-        least = self.config.threshold if threshold is None else threshold
+        least, most = (self.config.threshold, self.config.most_boxes) if threshold is None else (threshold, None)
         canvas = np.pad(photos, [(0, rounded_up(len(photos)) - len(photos)), (0, 0), (0, 0), (0, 0)])
         detections, taps = self._find(self._variables, self._head, canvas)
         found = jax.device_get(detections)
@@ -125,6 +126,6 @@ class BoxFinder:
         for size, boxes, scores in zip(sizes, found.boxes, found.scores, strict=False):
             good = (scores >= least) & (scores > 0)
             pixels, scores = boxes[good] * np.array([*size] * 2, np.float32), scores[good]
-            kept = clean_boxes(pixels, scores, size).kept
+            kept = clean_boxes(pixels, scores, size).kept[:most]
             result.append(Boxes(pixels[kept], scores[kept]))
         return FoundBoxes(result, Seen(canvas, taps))

@@ -95,7 +95,9 @@ def fit_boxes(store: BoxStore, key: str, found: Boxes, size: tuple[int, int]) ->
     Raises:
       DataError: the store has them for a photo of another aspect: turned, or cropped.
     """
-    there = store.photo_size(key) if isinstance(store, SizedStore) and len(found.boxes) else None
+    # Not by isinstance: to ask a protocol takes longer than to read the boxes.
+    size_of = getattr(store, "photo_size", None) if len(found.boxes) else None
+    there: tuple[int, int] | None = None if size_of is None else size_of(key)
     if there is None or there == size:
         return found
     if abs(size[0] * there[1] - size[1] * there[0]) > max(there):  # what rounding to whole pixels can do

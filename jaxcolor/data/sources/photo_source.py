@@ -125,6 +125,9 @@ def _list_photos(folder: Path) -> tuple[Sequence[str], Sequence[str]]:
     return sorted(names), others
 
 
+_NO_BOXES = no_boxes()
+
+
 def boxes_of(store: BoxStore, key: str, may_lack: bool) -> Boxes:
     """A photo's boxes; with ``may_lack`` a photo without an entry has none.
 
@@ -143,7 +146,7 @@ def boxes_of(store: BoxStore, key: str, may_lack: bool) -> Boxes:
 def _fitted(store: BoxStore, key: str, may_lack: bool, size: tuple[int, int]) -> Boxes:
     """``boxes_of``, in the pixels of a photo of this width and height."""
     found = boxes_of(store, key, may_lack)
-    return fit_boxes(store, key, found, size) if isinstance(store, SizedStore) else found
+    return fit_boxes(store, key, found, size) if hasattr(store, "photo_size") else found
 
 
 class PhotoSource:
@@ -187,6 +190,7 @@ class PhotoSource:
         self.boxes = boxes
         """None: they lie with the photos, or there are none."""
         self.truth = truth
+        self._masked = truth if isinstance(truth, MaskedStore) else None
         self.skipped: list[str] = []
         """What was wrong with the photos left out."""
         self._unmatched = ""
@@ -207,7 +211,7 @@ class PhotoSource:
         image = read_image(entry.file)
         detected = self._detections_of(entry, image.size)
         truth = self._truth_of(entry, image.size)
-        masks = self.truth.masks(entry.name, image.size) if isinstance(self.truth, MaskedStore) else None
+        masks = None if self._masked is None else self._masked.masks(entry.name, image.size)
         truth_boxes = None if truth is None else truth.boxes
         return Photo(entry.name, image, detected.boxes, detected.scores, truth_boxes, masks)
 
@@ -239,8 +243,8 @@ class PhotoSource:
 
     def picture(self, index: int, least_side: int | None = None) -> Photo:
         """Photo ``index`` without its boxes, decoded at a fraction of its size where its file allows."""
-        entry, none = self._entry(index), no_boxes()
-        return Photo(entry.name, read_image(entry.file, least_side), none.boxes, none.scores)
+        entry = self._entry(index)
+        return Photo(entry.name, read_image(entry.file, least_side), *_NO_BOXES)
 
     def crop_count(self, index: int) -> int:
         """How many usable boxes photo ``index`` has."""
