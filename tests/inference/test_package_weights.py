@@ -36,7 +36,7 @@ def colorizer() -> Colorizer:
 
 
 @pytest.mark.parametrize(
-    ("name", "safe", "vivid"), [("astronaut", 24.35, 21.50), ("rocket", 25.95, 25.39), ("chelsea", 22.27, 24.02)]
+    ("name", "safe", "vivid"), [("astronaut", 25.17, 22.39), ("rocket", 26.33, 25.95), ("chelsea", 22.07, 23.85)]
 )
 def test_colors_of_photographs(colorizer: Colorizer, name: str, safe: float, vivid: float) -> None:
     """PSNR at the photo's own size; the truth's own colors are not read but for their L*."""
@@ -54,15 +54,15 @@ def test_fast_colors_of_photographs(fast: Colorizer, name: str, safe: float, viv
         assert psnr(fast(truth, vivid=strength), truth) == pytest.approx(expected, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "objects", "fused"), [("chelsea", 1, 22.20), ("rocket", 0, 25.95)])
+@pytest.mark.parametrize(("name", "objects", "fused"), [("chelsea", 2, 22.11), ("rocket", 4, 26.25)])
 def test_they_find_objects_and_look_at_each(colorizer: Colorizer, name: str, objects: int, fused: float) -> None:
-    """By the head that comes with them; where it finds nothing, the full-image network colors alone."""
+    """By the head that comes with them."""
     truth = photograph(name)
     found = colorizer.find_boxes([truth])[0]
     assert len(found.boxes) == objects
     result = colorizer(truth, "auto")
     assert psnr(result, truth) == pytest.approx(fused, abs=0.05)
-    assert np.array_equal(result, colorizer(truth)) == (objects == 0)
+    assert not np.array_equal(result, colorizer(truth))
 
 
 def test_fast_weights_take_boxes(fast: Colorizer) -> None:
