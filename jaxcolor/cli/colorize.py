@@ -41,7 +41,12 @@ def add_colorize(subparsers: Subparsers) -> None:
         "have one); none: the full-image network alone",
     )
     add_missing_boxes(parser, None)
-    parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="best boxes used (default: 8)")
+    parser.add_argument(
+        "--boxes-per-photo",
+        metavar="K",
+        type=int,
+        help="best boxes used (default: 8; of those that the weights find as many as they say, 4 for the package's)",
+    )
     parser.add_argument(
         "--crop-sides",
         metavar="SIDES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxcolor.color import Bits, SaturationCurve
-from jaxcolor.config import ModelConfig, check_crop_sides
+from jaxcolor.config import DataConfig, ModelConfig, check_crop_sides
 from jaxcolor.data.types import Boxes
 from jaxcolor.hints import Hint, PlacedHints, Real
 from jaxcolor.inference.box_finder import BoxFinder
@@ -45,6 +46,8 @@ class UnusedBoxesWarning(UserWarning):
     """Boxes were given for nothing: there is no instance network."""
 
 
+BOXES_PER_PHOTO = DataConfig.boxes_per_photo
+"""Of given boxes, the best so many are used unless told otherwise."""
 SAMPLES = 4
 """How many results ``Colorizer.sample`` makes unless told otherwise."""
 
@@ -69,7 +72,7 @@ class Colorizer:
         self,
         config: ModelConfig,
         variables: networks.Variables,
-        boxes_per_photo: int = 8,
+        boxes_per_photo: int | None = None,
         cuda_graphs: bool = False,
         *,
         upsampling: Upsampling = "luma_slope",
@@ -86,7 +89,8 @@ class Colorizer:
         Args:
           config: of the networks.
           variables: the three trees, or ``full`` alone: then boxes are not cut out.
-          boxes_per_photo: the best boxes by score that are used.
+          boxes_per_photo: the best boxes by score that are used; None: 8 of given ones, and of those that the weights
+            find as many as their head says (``BoxHeadConfig.most_boxes``).
           cuda_graphs: launch the kernels of a call as CUDA graphs, those that do not depend on each other side by side
             (elsewhere than on GPUs no difference); docs/performance.md says what it brings.
           upsampling: of ab from the canvas to the photo's size, see ``upsample.join``.
@@ -117,7 +121,7 @@ class Colorizer:
             )
         check_crop_sides(tuple(crop_sides), config.side)
         self.config = config
-        self.boxes_per_photo = boxes_per_photo
+        self.boxes_per_photo = BOXES_PER_PHOTO if boxes_per_photo is None else boxes_per_photo
         self.crop_sides = tuple(crop_sides)
         self.share_crops = share_crops
         self.upsampling: Upsampling = upsampling
@@ -125,6 +129,8 @@ class Colorizer:
         self.vivid = float(vivid)
         self.saturation_curve = saturation_curve
         self.bits: Bits = bits
+        if box_head is not None and boxes_per_photo is not None:
+            box_head = box_head._replace(config=dataclasses.replace(box_head.config, most_boxes=boxes_per_photo))
         self._box_head = box_head
         self._predictor = Predictor(config, variables, cuda_graphs)
         self.uses_boxes = self._predictor.uses_crops
@@ -134,7 +140,7 @@ class Colorizer:
     def from_pretrained(
         cls,
         weights: str | Path | None = None,
-        boxes_per_photo: int = 8,
+        boxes_per_photo: int | None = None,
         cuda_graphs: bool = False,
         *,
         upsampling: Upsampling = "luma_slope",

@@ -58,7 +58,7 @@ def colorize_files(
     *,
     boxes: Path | Literal["auto", "none"] | None,
     missing_boxes: str,
-    boxes_per_photo: int,
+    boxes_per_photo: int | None,
     batch_size: int,
     replace: bool,
     hints: Path | None = None,
@@ -84,7 +84,7 @@ def colorize_files(
         None: the store at ``<folder of the photo>_bbox`` where there is one, else ``auto`` where the weights have such
         a head and use boxes.
       missing_boxes: what a photo without an entry in that store means: ``error``, or ``none`` (it has no boxes).
-      boxes_per_photo: the best boxes by score that are used.
+      boxes_per_photo: see ``Colorizer``.
       batch_size: photos in one call of the networks.
       replace: color photos again whose results exist; otherwise no file that exists is replaced.
       hints: a hints file (``hints.read_hints``); the numbers of objects are rows of the boxes read. Boxes that it names
@@ -102,7 +102,7 @@ def colorize_files(
       UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
         box store that cannot be opened, hints that cannot be used; at the end, if any photo failed.
     """
-    if boxes_per_photo < 1 or batch_size < 1:
+    if (boxes_per_photo is not None and boxes_per_photo < 1) or batch_size < 1:
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     if samples < 0 or not 0 <= seed < 1 << 32:
         raise UserError(f"--samples {samples}, --seed {seed}: must be at least 0, and a seed of at most 32 bits")

@@ -86,7 +86,7 @@ def colorize_film(
     output: Path | None,
     *,
     boxes: Path | Literal["auto", "none"] | None,
-    boxes_per_photo: int,
+    boxes_per_photo: int | None,
     batch_size: int,
     replace: bool,
     hints: Path | None = None,
@@ -109,7 +109,7 @@ def colorize_film(
       output: folder, made if it is not there; None: ``<folder>_color`` beside the frames.
       boxes: a box store; frames without an entry are no error. None: boxes beside the frames; ``none``: no boxes. Boxes
         are not found here (``auto`` is refused): from frame to frame they would come and go, and the color with them.
-      boxes_per_photo: the best boxes by score that are used.
+      boxes_per_photo: see ``Colorizer``.
       batch_size: frames in one call of the networks.
       replace: color frames again whose results exist; otherwise no file that exists is replaced.
       hints: a hints file of frames; one strength ``vivid`` at most.
@@ -126,7 +126,7 @@ def colorize_film(
     """
     if boxes == AUTO:
         raise UserError("--film: boxes are not found in films; give boxes, or none")
-    if boxes_per_photo < 1 or batch_size < 1:
+    if (boxes_per_photo is not None and boxes_per_photo < 1) or batch_size < 1:
         raise UserError(f"--boxes-per-photo {boxes_per_photo}, --batch {batch_size}: both must be at least 1")
     saving.check()
     paths = _frames(folder, output, saving)

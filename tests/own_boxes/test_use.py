@@ -113,6 +113,17 @@ def test_what_cannot_be_found(given: Given) -> None:
         BoxFinder(dataclasses.replace(MODEL, side=32), {"full": {}}, head)
 
 
+def test_how_many_is_for_the_head_or_the_caller_to_say(given: Given) -> None:
+    weights = native.load(given.weights)
+    head = weights.box_head
+    head = head._replace(config=dataclasses.replace(head.config, threshold=0.0, most_boxes=3))
+    for asked, expected in ((None, 3), (5, 5)):
+        colorizer = Colorizer(weights.config, weights.variables, asked, box_head=head)
+        found, candidates = (colorizer.find_boxes(given.photos[:1], least)[0] for least in (None, 0.0))
+        assert len(candidates.boxes) > 5
+        assert np.array_equal(found.boxes, candidates.boxes[:expected])
+
+
 def test_colorize_finds_boxes_where_none_lie_beside(
     given: Given, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
