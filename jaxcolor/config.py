@@ -490,7 +490,7 @@ class BoxHeadConfig:
     threshold: float = 0.05
     """Lowest score of a box that is worth coloring by itself: low, since a crop is a closer look wherever it lies
     (docs/own_boxes.md)."""
-    most_boxes: int = 4
+    most_boxes: int = 2
     """Of these, how many: each costs as much as the rest of the photo."""
     most_overlap: float = 0.6
     """IoU above which the worse of two boxes is left out."""

@@ -4,7 +4,9 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,26 @@ LONG = (
     "test_docs_site.py",
 )
 """Files that take longest come first, so that no process of pytest-xdist is left alone with one of them at the end."""
+
+
+MOST_MEMORY = 4 * 2**30
+"""Bytes of a process above which it forgets its compiled programs after a file of tests; they are on the disk still."""
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+    yield
+    if _resident() > MOST_MEMORY and "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -45,7 +45,7 @@ def add_colorize(subparsers: Subparsers) -> None:
         "--boxes-per-photo",
         metavar="K",
         type=int,
-        help="best boxes used (default: 8; of those that the weights find as many as they say, 4 for the package's)",
+        help="best boxes used (default: 8; of those that the weights find as many as they say, 2 for the package's)",
     )
     parser.add_argument(
         "--crop-sides",

@@ -425,7 +425,6 @@ def _from_wide_gray(image: Image.Image, profile: bytes | None) -> Image.Image:
     gray = Image.fromarray(shown_levels(image, profile, 8))
     converted = profile is None or gray_table(profile, 2) is not None
     rgb = gray.convert("RGB") if converted or profile is None else _without_profile(gray, profile)
-    clear = transparent(image)
-    if clear is not None:
+    if (clear := transparent(image)) is not None:
         rgb.paste((255, 255, 255), mask=Image.fromarray(clear))
     return rgb

@@ -93,7 +93,7 @@ BAD = {
     "truncated.jpg": (NOISE[: len(NOISE) // 2], "truncated"),
     "text.jpg": (b"dear diary", "cannot identify image file"),
     "page.png": (b"<html><body>404</body></html>", "cannot identify image file"),
-    "empty.jpg": (b"", "cannot identify image file"),
+    "empty.jpg": (b"", "the file is empty"),
     "float.tif": (encoded(Image.fromarray(RAMP[..., 0].astype(np.float32)), "TIFF"), "floating-point"),
     "zeros.jpg": (bytes(5000), "cannot identify image file"),
 }
