@@ -28,7 +28,12 @@ def add_web(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--port", metavar="N", type=_port, default=8765, help="port; 0: a free one (default: 8765)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
-    parser.add_argument("--boxes-per-photo", metavar="K", type=int, default=8, help="first boxes used (default: 8)")
+    parser.add_argument(
+        "--boxes-per-photo",
+        metavar="K",
+        type=int,
+        help="first boxes used (default: 8; of those that the weights find as many as they say)",
+    )
     refuse(
         parser,
         {
@@ -51,7 +56,7 @@ def web(options: argparse.Namespace) -> None:
 
     if any(importlib.util.find_spec(name) is None for name in _NEEDED):
         raise UserError("the page needs packages that are not installed: pip install '.[web]' in a clone")
-    if options.boxes_per_photo < 1:
+    if options.boxes_per_photo is not None and options.boxes_per_photo < 1:
         raise UserError(f"--boxes-per-photo {options.boxes_per_photo}: must be at least 1")
 
     from jaxcolor import Colorizer
