@@ -120,10 +120,10 @@ def test_caches_are_bounded(engine: Engine, upload: Upload, monkeypatch: pytest.
 
 def test_palettes_are_those_of_the_colorizer(engine: Engine, upload: Upload, photo: np.ndarray) -> None:
     expected = engine.colorizer.palette(photo, list(BOXES), points=[(60, 20)])
-    for at, colors in ((0, expected.boxes[0]), (2, expected.boxes[2]), ((60.0, 20.0), expected.points[0])):
+    # Not box 0: a bin lies midway between two of its colors, to a millionth, and may go with either.
+    for at, colors in ((1, expected.boxes[1]), (2, expected.boxes[2]), ((60.0, 20.0), expected.points[0])):
         found = engine.palette(upload, State(BOXES), at)
-        # A bin that is equally near to two colors may go with the other one.
-        np.testing.assert_allclose(found.probability, colors.probability, atol=5e-3)
+        np.testing.assert_allclose(found.probability, colors.probability, atol=1e-5)
         assert np.abs(found.rgb.astype(int) - colors.rgb).max() <= 1
 
 
