@@ -26,14 +26,12 @@ from typing import Any
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcolor.batch import LEVELS, Batch
 from jaxcolor.boxes import level_boxes
 from jaxcolor.config import Config, ModelConfig
 from jaxcolor.models import networks
-from jaxcolor.models.ops import norm
 from jaxcolor.models.ops.implementation import PLAIN_SWITCH
 from jaxcolor.runtime.compile_options import graph_options
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
@@ -53,7 +51,7 @@ ROUND = 5
 class Variant:
     """A step compiled otherwise than today's."""
 
-    options: dict[str, str] = dataclasses.field(default_factory=dict)
+    options: dict[str, str | bool] = dataclasses.field(default_factory=dict)
     """Of XLA, beyond today's."""
     graphs: bool = False
     plain_kernels: tuple[str, ...] = ()
@@ -63,19 +61,15 @@ class Variant:
     collectives: bool = True
     """Without: each device by itself, which trains nothing; what is lost to collectives and waiting at them."""
     sync_batch_norm: bool = True
-    norm_once: bool = False
-    """BatchNorm's statistics in one collective a layer."""
 
 
-_OVERLAP = {"xla_gpu_enable_latency_hiding_scheduler": "true"}
+_OVERLAP: dict[str, str | bool] = {"xla_gpu_enable_latency_hiding_scheduler": True}
 _COMBINE = "xla_gpu_all_reduce_combine_threshold_bytes"
 VARIANTS = {
     "today": Variant(),
     "alone": Variant(collectives=False),
     "local_norm": Variant(sync_batch_norm=False),
-    "norm_once": Variant(norm_once=True),
     "overlap": Variant(_OVERLAP),
-    "overlap_norm_once": Variant(_OVERLAP, norm_once=True),
     "overlap_8mb": Variant(_OVERLAP | {_COMBINE: str(8 << 20)}),
     "overlap_256mb": Variant(_OVERLAP | {_COMBINE: str(256 << 20)}),
     "combine_256mb": Variant({_COMBINE: str(256 << 20)}),
@@ -92,30 +86,12 @@ VARIANTS = {
 }
 
 
-_STATISTICS = norm.statistics
-
-
-def statistics_once(x: jax.Array, valid: jax.Array, axis_name: str | None) -> norm.Statistics:
-    """``norm.statistics`` with one collective in place of two that wait for each other: a candidate, not measured."""
-    own = _STATISTICS(x, valid, None)
-    if axis_name is None:
-        return own
-    parts = jnp.stack([jnp.broadcast_to(own.pixels, own.mean.shape), own.mean, own.var * own.pixels])
-    counts, means, squares = jnp.moveaxis(jax.lax.all_gather(parts, axis_name), 1, 0)
-    count = counts[:, 0].sum()
-    mean = (counts * means).sum(axis=0) / jnp.maximum(count, 1)
-    total = (squares + counts * (means - mean) ** 2).sum(axis=0)
-    return norm.Statistics(mean, total / jnp.maximum(count, 1), count)
-
-
 @contextlib.contextmanager
 def traced_as(variant: Variant) -> Iterator[None]:
     """What is traced in the block is traced as the variant has it."""
     with contextlib.ExitStack() as stack:
         for name in variant.plain_kernels:
             stack.enter_context(mock.patch(f"jaxcolor.models.ops.{name}.triton_module", return_value=None))
-        if variant.norm_once:
-            stack.enter_context(mock.patch.object(norm, "statistics", statistics_once))
         if variant.plain:
             stack.enter_context(mock.patch.dict(os.environ, {PLAIN_SWITCH: "1"}))
         if not variant.collectives:
