@@ -6,7 +6,8 @@ ArrayRecord file, each in memory (``/dev/shm``) and on the disk of ``--disk``, o
 before each run. Photos a second are those of the whole loader, as training reads it (``train_batches``: ``full``; and
 ``full_and_8_crops``, the photo and 8 crops, all at 256 x 256), in batches of ``--batch`` on the host.
 
-A run takes ``--seconds`` and the start of its processes; four runs for each of ``--forms``. Of packages it needs those that the loader imports: jax, grain, array_record, numpy, Pillow, absl-py, jaxtyping, tqdm.
+A run takes ``--seconds`` and the start of its processes; four runs for each of ``--forms``. Of packages it needs those
+that the loader imports: jax, grain, array_record, numpy, Pillow, absl-py, jaxtyping, tqdm.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from jaxcolor.data.array_records import RecordFile, open_records
 from jaxcolor.data.boxes.packed_writer import pack_store
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.loader import Parts, train_batches
-from jaxcolor.data.sources.base import Identity
+from jaxcolor.data.sources.base import Identity, PhotoSet
 from jaxcolor.data.sources.photo_source import FolderSet, PhotoSource
 from jaxcolor.data.sources.zip_file import ZipSet
 from jaxcolor.data.types import Encoded, Entry, Names
@@ -108,6 +109,13 @@ def prepare(folder: Path, photos: list[bytes], names: list[str]) -> None:
             records.write(data)
 
 
+def opened(form: str, folder: Path, names: list[str]) -> PhotoSet:
+    """The photos of a form."""
+    if form == "records":
+        return Records(folder / "photos.array_record", names)
+    return FolderSet(folder / "files") if form == "files" else ZipSet(folder / "photos.zip")
+
+
 def forget(folder: Path) -> None:
     """Drop what is in a folder from the system's cache of the disk."""
     os.sync()
@@ -178,13 +186,8 @@ def main() -> None:
         config = DataConfig(threads=1, workers=options.workers, max_crops_per_image=float(BOXES))
         for place, folder in (("memory", Path(fast)), ("disk", Path(slow))):
             prepare(folder, made, names)
-            sets = {
-                "files": lambda folder=folder: FolderSet(folder / "files"),
-                "zip": lambda folder=folder: ZipSet(folder / "photos.zip"),
-                "records": lambda folder=folder: Records(folder / "photos.array_record", names),
-            }
             for form in options.forms:
-                source = PhotoSource(config, sets[form](), store, None)
+                source = PhotoSource(config, opened(form, folder, names), store, None)
                 for what, parts in WORK.items():
                     if place == "disk":
                         forget(folder)
