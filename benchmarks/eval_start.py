@@ -76,6 +76,7 @@ def timed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One evaluation, in a process of its own."""
     words = ["--config", "folder", "--weights", options.weights, "--workdir", str(folder / "results")]
     fields = {"data.path": options.folder, "photos": options.photos, "report_photos": 0, "data.threads": 8}
+    fields["batch_size"] = options.batch_size
     if options.truth:
         fields["data.truth_boxes_path"] = options.truth
     words += [f"--config.eval.{name}={value}" for name, value in fields.items()]
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("folder", metavar="PHOTOS", type=Path)
     parser.add_argument("--truth", type=Path, help="annotated boxes")
     parser.add_argument("--photos", type=int, default=48)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--weights", default="default")
     parser.add_argument("--one-by-one", action="store_true", help="compile each program when it is first called")
     parser.add_argument("--cold-only", action="store_true", help="no second run")
