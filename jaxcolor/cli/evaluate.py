@@ -39,8 +39,8 @@ def main(name: str = "jaxcolor eval", words: Sequence[str] | None = None) -> NoR
     weights_flag = flags.DEFINE_string(
         "weights",
         None,
-        "Weights file (.safetensors), or the folder of a training run, of one of its stages or of a checkpoint; they "
-        "decide the architecture.",
+        "Weights file (.safetensors), the folder of a training run, of one of its stages or of a checkpoint, or the "
+        "name of weights in the package (default, fast); they decide the architecture.",
     )
     workdir_flag = flags.DEFINE_string("workdir", None, "Folder of the results; made if it is not there.")
     controls_flag = flags.DEFINE_bool("controls", True, "Measure both controls of fusion too (three times the work).")
@@ -62,7 +62,7 @@ def main(name: str = "jaxcolor eval", words: Sequence[str] | None = None) -> NoR
         workdir = Path(str(workdir_flag.value))
         metrics = evaluate_files(
             config,
-            Path(weights_flag.value) if weights_flag.value else None,
+            weights_flag.value or None,
             workdir,
             checkpoints=parse_named("checkpoint", checkpoints_flag.value),
             predictions=parse_named("predictions", predictions_flag.value),

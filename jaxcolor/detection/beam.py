@@ -114,7 +114,7 @@ def do_all(work: Work, config: DataConfig, spec: DetectorSpec, options: Sequence
 def _watch(work: Work, missing: Sequence[int], finished: threading.Event) -> None:
     """Shows progress by looking for finished parts, which works with every runner."""
     open_parts = set(missing)
-    with progress_bar(work.job, missing) as bar:
+    with progress_bar(work.job, missing) as note:
         while open_parts:
             last = finished.wait(_LOOK_EVERY)
             for number in sorted(open_parts):
@@ -124,6 +124,6 @@ def _watch(work: Work, missing: Sequence[int], finished: threading.Event) -> Non
                 open_parts.remove(number)
                 for bad in part.bad:
                     tell_bad(bad)
-                bar.update(len(work.job.range(number)))
+                note(len(work.job.range(number)))
             if last:
                 return

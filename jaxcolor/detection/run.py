@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from jaxcolor.detection.detector import Detector, DetectorSpec
 from jaxcolor.detection.parts import do_part
 from jaxcolor.detection.work import Bad, Job, Part, Work, identify
 from jaxcolor.runtime.atomic import put_folder, unique_partial_path
+from jaxcolor.runtime.progress import progress
 from jaxcolor.runtime.text import counted
 
 StoreFormat = Literal["packed", "npz"]
@@ -122,12 +123,12 @@ def _do_again(work: Work, photos: PhotoSet, *, retry_bad: bool) -> None:
 def _do_all(work: Work, photos: PhotoSet, detector: Detector) -> None:
     job = work.job
     missing = [number for number in range(job.parts) if work.done(number) is None]
-    with progress_bar(job, missing) as bar:
+    with progress_bar(job, missing) as note:
 
         def report(bad: Bad | None) -> None:
             if bad is not None:
                 tell_bad(bad)
-            bar.update()
+            note(1)
 
         for number in missing:
             do_part(work, number, photos, detector, report)
@@ -138,12 +139,10 @@ def tell_bad(bad: Bad) -> None:
     tqdm.write(f"left out: {bad.message}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def progress_bar(job: Job, missing: Sequence[int]) -> Iterator[tqdm]:
-    """Photos done of all, those of parts before included, and when the rest will be."""
+def progress_bar(job: Job, missing: Sequence[int]) -> AbstractContextManager[Callable[[int], object]]:
+    """Photos done of all, those of parts before included, and when the rest will be (``runtime.progress``)."""
     before = job.photos - sum(len(job.range(number)) for number in missing)
-    with tqdm(total=job.photos, initial=before, unit="photo", dynamic_ncols=True) as bar:
-        yield bar
+    return progress(job.photos, "detect", "photo", before=before)
 
 
 def _finish(

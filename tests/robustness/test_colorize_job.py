@@ -181,8 +181,12 @@ def test_large_photos_are_not_held_all_at_once(tmp_path, colorize, monkeypatch):
 
 def test_a_photo_beyond_pillows_warning_is_colored_without_it(tmp_path, colorize, monkeypatch, capsys):
     photos, output = write_photos(tmp_path / "photos", 2), tmp_path / "out"
+    Image.new("RGB", (20, 10)).save(photos / "1.png", dpi=(254, 254))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # of 200
     colorize([photos], output)
+    monkeypatch.undo()
+    with Image.open(output / "1.png") as result:
+        assert result.info["dpi"] == pytest.approx((254, 254))  # where a warning is an error, it cost the metadata
     assert sorted(contents(output)) == ["0.png", "1.png"]
     assert "Bomb" not in capsys.readouterr().err
 

@@ -25,6 +25,18 @@ def test_a_log_gets_a_line_now_and_then(
     assert all(line.endswith(" s left") for line in said.splitlines())
 
 
+def test_what_an_earlier_run_did_says_nothing_of_the_speed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with progress(1000, "detect", "photo", before=800, every=1.0) as note:
+        note(100)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "detect: 800 of 1,000 photos done before"
+    assert last == "detect: 900 of 1,000 photos, 10 photos/s, about 10 s left"
+
+
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "on_terminal", lambda: True)
     with progress(3, "evaluate", "photo") as note:

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from jaxcolor.data.array_records import Digest, RecordFile, digest_of, read_array_record
 from jaxcolor.data.sources.tfds import INFO
 from jaxcolor.data.tools.prepare import import_tfds, quiet_tensorflow
 from jaxcolor.data.types import DataError
 from jaxcolor.runtime.atomic import atomic_dir, atomic_write, check_space, partial_path, remove_leftovers
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.progress import progress
 
 
 class Shard(NamedTuple):
@@ -131,11 +130,11 @@ def convert_records(source: Path, output: Path) -> Preparation:
                     left.unlink()
             missing = [shard for shard in preparation.shards if not (part / shard.target).exists()]
             check_space(output.parent, sum(shard.source.stat().st_size for shard in missing))
-            with _bar(preparation) as bar:
+            with progress(_records(preparation), "convert", "record") as note:
                 for shard in preparation.shards:
                     if not _is_converted(shard, part / shard.target):
                         _convert_shard(shard, part / shard.target)
-                    bar.update(shard.source.stat().st_size)
+                    note(shard.records)
             _copy_others(source, part)
             # Last of all: TFDS takes a folder with this file for a data set.
             _write_info(preparation.info, part)
@@ -155,10 +154,10 @@ def verify_conversion(source: Path, output: Path) -> Preparation:
             part = partial_path(output)
             unfinished = f"; its conversion is not finished ({part})" if part.is_dir() else ""
             raise DataError(f"{output}: no such folder{unfinished}")
-        with _bar(preparation) as bar:
+        with progress(_records(preparation), "verify", "record") as note:
             for shard in preparation.shards:
                 _compare(shard, output / shard.target, digest_of(_read_records(shard.source)))
-                bar.update(shard.source.stat().st_size)
+                note(shard.records)
     return preparation
 
 
@@ -227,6 +226,5 @@ def _copy_others(source: Path, part: Path) -> None:
             shutil.copyfile(path, part / path.name)
 
 
-def _bar(preparation: Preparation) -> Any:
-    total = sum(shard.source.stat().st_size for shard in preparation.shards)
-    return tqdm(total=total, unit="B", unit_scale=True, dynamic_ncols=True)
+def _records(preparation: Preparation) -> int:
+    return sum(shard.records for shard in preparation.shards)

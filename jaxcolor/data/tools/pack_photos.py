@@ -23,6 +23,7 @@ from jaxcolor.data.sources.registry import detections_of, open_photos
 from jaxcolor.data.transforms import read_encoded, read_image, read_size
 from jaxcolor.data.types import Boxes, DataError, Entry, no_boxes
 from jaxcolor.runtime.errors import one_line
+from jaxcolor.runtime.progress import progress
 
 if TYPE_CHECKING:
     from jaxcolor.data.tools.colorization import PackedPhoto
@@ -80,7 +81,7 @@ class Photos:
         """
         from jaxcolor.data.tools.colorization import PackedPhoto
 
-        with tqdm(total=len(self), unit="photo", dynamic_ncols=True) as bar:
+        with progress(len(self), "pack", "photo") as note:
             for read in _in_threads(self._photos):
                 try:
                     entry, data = read.result()
@@ -91,8 +92,8 @@ class Photos:
                     if not self._may_skip:
                         raise
                     self.skipped.append(str(error))
-                    bar.write(f"skipped: {one_line(error, 4000)}", file=sys.stderr)
-                bar.update()
+                    tqdm.write(f"skipped: {one_line(error, 4000)}", file=sys.stderr)
+                note(1)
 
     def _boxes_of(self, entry: Entry) -> Boxes:
         if self._store is None:

@@ -178,6 +178,7 @@ def test_the_command(source, tmp_path, capsys):
     output.rmdir()
     assert main(["data", "convert", str(source), str(output)]) == 0
     printed = capsys.readouterr()
+    assert "\r" not in printed.err
     assert "train: 104 photos" in printed.out
     assert f"--config.data.path={output} --config.data.split=train" in printed.out
     before = contents(output)

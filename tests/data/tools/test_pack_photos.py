@@ -189,6 +189,7 @@ def test_the_command_keeps_the_files_as_they_are(folder, capsys):
     ]
     assert_same(read(folder.parent / "set"), wanted)
     printed = capsys.readouterr()
+    assert "\r" not in printed.err
     assert "train: 3 photos" in printed.out
     assert "3 boxes" in printed.out
     assert pack(folder) == 1
