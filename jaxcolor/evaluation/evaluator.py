@@ -39,7 +39,6 @@ from jaxcolor.evaluation.results import Results, Shown
 from jaxcolor.evaluation.scorer import Scorer, Truth
 from jaxcolor.runtime.errors import UserError
 from jaxcolor.runtime.parallel import SPLIT, Devices
-from jaxcolor.runtime.rehearsal import rehearsal
 
 SAMPLED_PHOTOS = 6
 """Photos whose samples are kept to look at, from the first."""
@@ -148,14 +147,6 @@ class Evaluator:
             self.tally.missing.setdefault(prediction.name, []).extend(absent)
             self.tally.resized[prediction.name] = self.tally.resized.get(prediction.name, 0) + found.resized
         return pictures
-
-    def rehearse(self, loaded: LoadedBatch) -> None:
-        """Compile side by side what ``measure`` calls one by one, where that can be done."""
-        if self.devices.rehearses:
-            kept, self.tally = self.tally, _Tally()
-            with rehearsal():
-                self.measure(loaded)
-            self.tally = kept
 
     def measure(self, loaded: LoadedBatch, number: int = 0) -> _Batch:
         """All numbers of batch ``number``; what is not there, or has no meaning, is NaN."""
@@ -304,8 +295,6 @@ def evaluate(
     shown: list[Shown] = []
     drawn: list[color_choice.SampledPhoto] = []
     for number, loaded in enumerate(batches):
-        if number == 0:
-            evaluator.rehearse(loaded)
         measured = evaluator.measure(loaded, number)
         valid = np.flatnonzero(loaded.batch.is_real)
         rows += evaluator.rows(number, loaded, measured)
@@ -345,7 +334,6 @@ def evaluate(
         protocol |= describe_choice(evaluator.hint_points, evaluator.samples)
     scores, truth = _scores(merged, evaluator)
     objects = _merged_objects(merged, list(scores))
-    any_objects = any(row.annotated and row.objects for row in merged)
     if evaluator.scorer.per_object:
         annotated = "the data set's annotated boxes"
         protocol["objects_measured"] = (
@@ -363,7 +351,7 @@ def evaluate(
         objects,
         missing,
         _distances(evaluator),
-        failures.facets([row.failures for row in merged], np.array([row.descriptor for row in merged]), any_objects),
+        _facets(merged),
         np.array([row.chroma for row in merged]),
         {**registry.builtin_columns(), **registry.columns(evaluator.scorer.choice.measured)},
         {
@@ -376,6 +364,17 @@ def evaluate(
         if merged[0].sampled
         else None,
     )
+
+
+def _facets(rows: Sequence[_Row]) -> dict[str, np.ndarray]:
+    """What a photo has once: the share of it in boxes, and the failure finder's scores."""
+    if not rows[0].failures:
+        return {}
+    measures = {m: np.array([row.failures[m] for row in rows]) for m in rows[0].failures}
+    # Without any annotation nothing can be missed: the score would only say so.
+    missed = measures["missed"] if any(row.annotated and row.objects for row in rows) else None
+    found = failures.find(measures, np.array([row.descriptor for row in rows]), missed)
+    return {"covered": measures["covered"], **found}
 
 
 def _scores(

@@ -12,7 +12,6 @@ values must be the same everywhere.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +24,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxcolor.runtime.compile_options import graph_options, shardings
-from jaxcolor.runtime.rehearsal import Program, zeros
 
 AXIS = "devices"
 
@@ -135,7 +133,7 @@ class Devices:
 
     def fetch(self, tree: Any, kind: str = REPLICATED) -> Any:
         """Values of the devices as host arrays: one copy of replicated ones; of split ones this process's part."""
-        host = jax.tree.map(_local, tree) if self.process_count > 1 else jax.device_get(zeros(tree))
+        host = jax.tree.map(_local, tree) if self.process_count > 1 else jax.device_get(tree)
         if self.mapping == "shard_map":
             return host
         if kind == REPLICATED:
@@ -210,27 +208,7 @@ class Devices:
             out_specs=tuple(map(specs, out_specs)),
             check_vma=False,
         )
-        options = graph_options(cuda_graphs, self.devices)
-        jitted = jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=options)
-        return Program(jitted, functools.partial(self._placed, out_specs=out_specs))
-
-    @property
-    def rehearses(self) -> bool:
-        """Whether functions can be rehearsed (``runtime.rehearsal``).
-
-        ``jax.pmap`` cannot; and several processes agree on algorithms while they compile, in one order.
-        """
-        return self.mapping == "shard_map" and self.process_count == 1
-
-    def _placed(self, results: Any, out_specs: Sequence[str]) -> Any:
-        """Shapes of the results of a mapped function with the shardings that XLA gives them."""
-
-        def placed(part: Any, kind: str) -> Any:
-            # What is cut into one part is whole, and so it is called.
-            sharding = self._sharding(kind if self.count > 1 else REPLICATED)
-            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
-
-        return tuple(placed(part, kind) for part, kind in zip(results, out_specs, strict=True))
+        return jax.jit(mapped, donate_argnums=tuple(donate), compiler_options=graph_options(cuda_graphs, self.devices))
 
 
 def _local(array: Any) -> Any:

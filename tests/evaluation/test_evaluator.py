@@ -58,20 +58,6 @@ def results(variables: dict[str, Any]) -> Results:
     return run(variables, 8, 1, shown_photos=3)
 
 
-def test_a_rehearsal_compiles_all_that_a_batch_needs(
-    variables: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    """With the programs of ``results``, which need not be compiled again."""
-    devices = Devices.all("shard_map", jax.devices()[:1])
-    predictors = Predictors([Checkpoint("", MODEL, variables)], devices, True)
-    evaluator = Evaluator(predictors, Scorer(EvalConfig(metrics=""), SIDE, devices), devices)
-    batch = batches(8, 1)[0]
-    evaluator.rehearse(batch)
-    with jax.log_compiles():
-        assert np.isfinite(evaluator.measure(batch).scores["fused"]["psnr"][0])
-    assert "ompil" not in caplog.text
-
-
 def test_every_photo_counts_once_and_filled_places_never(results: Results) -> None:
     assert results.names == ("photo0", "photo1", "photo2", "photo3", "photo4")
     assert results.boxes.tolist() == [1, 0, 2, 3, 1]

@@ -10,7 +10,6 @@ import pytest
 from jaxcolor.batch import Batch
 from jaxcolor.runtime.compile_options import AS_CUDNN_READS
 from jaxcolor.runtime.parallel import AXIS, REPLICATED, SPLIT, Devices
-from jaxcolor.runtime.rehearsal import rehearsal
 
 COUNT = 8
 
@@ -50,30 +49,6 @@ def test_frozen_variables_lie_as_gpus_read_them_and_come_back(devices: Devices, 
     moved = found["kernel"].format.layout.major_to_minor == AS_CUDNN_READS
     assert moved == (devices.mapping == "shard_map")
     np.testing.assert_array_equal(devices.fetch(found)["kernel"], kernel)
-
-
-@pytest.mark.parametrize("count", [1, COUNT])
-def test_a_rehearsal_compiles_and_computes_nothing(count: int, caplog: pytest.LogCaptureFixture) -> None:
-    devices = Devices.all("shard_map", jax.devices()[:count])
-    first = devices.map(lambda x, y: (x + y, {"sum": y}), (SPLIT, REPLICATED), (SPLIT, REPLICATED))
-    second = devices.map(lambda x, y: (jnp.cumsum(x) @ x * y["sum"],), (SPLIT, REPLICATED), (REPLICATED,))
-    x, y = devices.split(np.arange(16.0, dtype=np.float32)), devices.replicate(np.float32(2))
-
-    def work() -> np.ndarray:
-        found: np.ndarray = devices.fetch(second(*first(x, y)), REPLICATED)[0]
-        return found
-
-    with jax.default_matmul_precision("highest"), jax.log_compiles():
-        with rehearsal():
-            assert work() == np.float32(0)
-            assert isinstance(first(x, y)[0], jax.ShapeDtypeStruct)
-        assert "Compiling" in caplog.text
-        caplog.clear()
-        whole = work()
-        assert "ompil" not in caplog.text
-    np.testing.assert_array_equal(whole, devices.fetch(second(*first(x, y)), REPLICATED)[0])
-    if count == 1:
-        assert whole == np.cumsum(np.arange(16) + 2) @ (np.arange(16) + 2) * 2
 
 
 def test_pmap_refuses_what_it_cannot_be_told() -> None:

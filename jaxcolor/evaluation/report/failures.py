@@ -15,7 +15,7 @@ with each other is NumPy on the host.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -246,22 +246,6 @@ def find(
         "overlapping": measures["overlapping"],
     }
     return found if missed is None or np.isnan(missed).all() else {**found, "missed": missed}
-
-
-def facets(
-    rows: Sequence[Mapping[str, float]], descriptors: Float[np.ndarray, "P D"], annotated: bool
-) -> dict[str, Float[np.ndarray, " P"]]:
-    """What a photo has once: the share of it in boxes, and the scores of ``find``; nothing where nothing was measured.
-
-    Args:
-      rows: of each photo, what was measured (``failure_measures``, ``missed_share``).
-      descriptors: from ``gray_descriptor``.
-      annotated: whether any photo has annotated objects; without, nothing can be missed, the score would say only so.
-    """
-    if not rows[0]:
-        return {}
-    measures = {m: np.array([row[m] for row in rows]) for m in rows[0]}
-    return {"covered": measures["covered"], **find(measures, descriptors, measures["missed"] if annotated else None)}
 
 
 class Measured(NamedTuple):
