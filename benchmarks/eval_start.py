@@ -6,8 +6,7 @@ metrics that need no file, objects, both controls, no pictures. Each time is tha
 start:
 
 - ``ready``: modules, weights, photos' names, metrics' weights, the first batch;
-- ``compiled``: all programs of a batch (``--one-by-one``: nothing; each is compiled when it is called);
-- ``first_result``: numbers of the first batch on the host;
+- ``first_result``: programs compiled, numbers of the first batch on the host;
 - ``in_all``: files written, the process ended.
 
 ``XLA_FLAGS`` is handed on: ``XLA_FLAGS=--xla_gpu_autotune_level=0 python benchmarks/eval_start.py …`` says what the
@@ -33,31 +32,25 @@ import jax
 from jax import monitoring
 from jaxcolor.evaluation.evaluator import Evaluator
 
-began, results, how, words = float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
-found = {"compiled_programs": 0, "compiling_in_threads_s": 0.0, "read_from_cache": 0, "tracing_s": 0.0}
+began, results, words = float(sys.argv[1]), sys.argv[2], sys.argv[3:]
+found = {"compiled_programs": 0, "compiling_s": 0.0, "read_from_cache": 0, "tracing_s": 0.0}
 
 def count(name, seconds, **_):
     if name.endswith("backend_compile_duration"):
         found["compiled_programs"] += 1
-        found["compiling_in_threads_s"] += seconds
+        found["compiling_s"] += seconds
     elif name.endswith("cache_retrieval_time_sec"):
         found["read_from_cache"] += 1
     elif name.endswith(("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration")):
         found["tracing_s"] += seconds
 
 monitoring.register_event_duration_secs_listener(count)
-rehearse, measure = Evaluator.rehearse, Evaluator.measure
+measure = Evaluator.measure
 
 def since(): return time.time() - began
 
-def rehearsed(self, loaded):
-    found["ready"] = since()
-    if how == "side by side":
-        rehearse(self, loaded)
-    found["compiled"] = since()
-    Evaluator.measure = measured
-
 def measured(self, *arguments):
+    found["ready"] = since()
     result = measure(self, *arguments)
     Evaluator.measure = measure
     found["first_result"] = since()
@@ -66,7 +59,7 @@ def measured(self, *arguments):
     open(results, "w").write(json.dumps(found))
     return result
 
-Evaluator.rehearse = rehearsed
+Evaluator.measure = measured
 from jaxcolor.cli.evaluate import main
 main("eval.py", words)
 """
@@ -82,10 +75,9 @@ def timed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     words += [f"--config.eval.{name}={value}" for name, value in fields.items()]
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    how = "one by one" if options.one_by_one else "side by side"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.time()
-    command = [sys.executable, "-c", _PROGRAM, str(began), str(folder / "found.json"), how, *words]
+    command = [sys.executable, "-c", _PROGRAM, str(began), str(folder / "found.json"), *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -105,12 +97,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=48)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--one-by-one", action="store_true", help="compile each program when it is first called")
     parser.add_argument("--cold-only", action="store_true", help="no second run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        result = {"photos": options.photos, "compiled": "one by one" if options.one_by_one else "side by side"}
-        result |= {"xla_flags": os.environ.get("XLA_FLAGS", ""), "empty_cache": timed(Path(name), options)}
+        result: dict[str, Any] = {"photos": options.photos, "xla_flags": os.environ.get("XLA_FLAGS", "")}
+        result["empty_cache"] = timed(Path(name), options)
         if not options.cold_only:
             result["filled_cache"] = timed(Path(name), options)
         kept = [path for path in (Path(name) / "cache").rglob("*") if path.is_file()]

@@ -11,6 +11,11 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+LEAST_SECONDS = 0.1
+"""JAX's own limit is a second: of an evaluation's programs, fourteen that take three seconds in all are below it."""
+
+_LEAST = "jax_persistent_cache_min_compile_time_secs"
+
 
 def folder() -> Path:
     """Where they lie: in the user's folder for caches, apart for each machine, as their instructions may differ."""
@@ -20,7 +25,7 @@ def folder() -> Path:
 
 @contextmanager
 def compile_cache() -> Iterator[None]:
-    """Keep what is compiled in the block and takes a second or more, in ``folder()``.
+    """Keep what is compiled in the block and takes ``LEAST_SECONDS`` or more, in ``folder()``.
 
     Where JAX has been given a folder (``JAX_COMPILATION_CACHE_DIR``) that one is used, and none where its cache is
     turned off (``JAX_ENABLE_COMPILATION_CACHE=0``). A folder that cannot be written costs JAX's warning, not the run. A
@@ -33,13 +38,15 @@ def compile_cache() -> Iterator[None]:
     if not place or jax.config.values["jax_compilation_cache_dir"] is not None:
         yield
         return
-    _use(place)
+    least = jax.config.values[_LEAST]
+    _use(place, min(least, LEAST_SECONDS))
     try:
         yield
     finally:
-        _use(None)
+        _use(None, least)
 
 
-def _use(path: str | None) -> None:
+def _use(path: str | None, least: float) -> None:
     jax.config.update("jax_compilation_cache_dir", path)
+    jax.config.update(_LEAST, least)
     compilation_cache.reset_cache()  # whether there is a cache is otherwise decided at the first compile of a process

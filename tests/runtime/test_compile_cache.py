@@ -7,7 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from jaxcolor.runtime.compile_cache import compile_cache, folder
+from jaxcolor.runtime.compile_cache import LEAST_SECONDS, compile_cache, folder
 
 
 def test_programs_are_kept_in_the_users_folder(tmp_path, monkeypatch):
@@ -21,6 +21,10 @@ def test_programs_are_kept_in_the_users_folder(tmp_path, monkeypatch):
             jax.jit(lambda x: x * 3 + 41)(jnp.ones(7)).block_until_ready()
             assert jax.config.jax_compilation_cache_dir == str(folder())
         assert jax.config.jax_compilation_cache_dir is None
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.0
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        with compile_cache():
+            assert jax.config.jax_persistent_cache_min_compile_time_secs == LEAST_SECONDS
     finally:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", minimum)
         jax.config.update("jax_compilation_cache_dir", before)
