@@ -18,6 +18,7 @@ from jaxcolor.evaluation.metrics import lpips
 from jaxcolor.evaluation.metrics.state_files import read_state
 from jaxcolor.models import networks
 from jaxcolor.models.networks import network_input
+from jaxcolor.models.ops.implementation import plain_only
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.optimizer import make_optimizer
@@ -238,8 +239,10 @@ class Run(NamedTuple):
 
 
 def _train(name: str, training: _Training, steps: int) -> Run:
-    # In float64 formulas are checked, not what XLA makes of them. Stage fusion computes for longer than it compiles.
-    take = jax.jit(training.take, compiler_options=_UNOPTIMIZED if name == "full" else None)
+    # In float64 formulas are checked, not what XLA makes of them. Stage fusion computes for longer than it compiles; so
+    # does stage full with plain convolutions, which in float64 are loops of XLA's own.
+    compiles_for_longer = name == "full" and not plain_only()
+    take = jax.jit(training.take, compiler_options=_UNOPTIMIZED if compiles_for_longer else None)
     state = training.state
     losses, gradients = [], {}
     for i in range(steps):
