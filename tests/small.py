@@ -17,6 +17,7 @@ from jaxcolor.config import Config, FusionConfig, ModelConfig
 from jaxcolor.data.collate import collate
 from jaxcolor.data.types import Example
 from jaxcolor.models import networks
+from jaxcolor.runtime.parallel import Devices
 
 SIDE = 16
 MODEL = ModelConfig(side=SIDE, width=0.0625)
@@ -80,25 +81,31 @@ _OF_THE_LOOP = (
 """What of a config no step depends on."""
 
 
+_made: dict[Any, Any] = {}
+
+
+@functools.cache
+def _map_once() -> Callable[..., Any]:
+    return functools.cache(Devices.map)
+
+
 @contextmanager
 def steps_once() -> Iterator[None]:
     """Runs in one process share the steps of the same settings, traced and compiled."""
     from jaxcolor.training import loop
 
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
-        made: dict[Any, Any] = {}
-
         def shared(config: Config, stage: Any, optimizer: Any, teacher: ModelConfig | None = None) -> Any:
             settings = tuple(getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _OF_THE_LOOP)
-            key = settings, stage, teacher  # the optimizer is made of them
-            if key not in made:
-                made[key] = make(config, stage, optimizer, teacher)
-            return made[key]
+            key = make.__name__, settings, stage, teacher  # the optimizer is made of them
+            if key not in _made:
+                _made[key] = make(config, stage, optimizer, teacher)
+            return _made[key]
 
         return shared
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("make_step", "make_cached_step"):
             patch.setattr(loop, name, once(getattr(loop, name)))
-        patch.setattr(loop.Devices, "map", functools.cache(loop.Devices.map))
+        patch.setattr(loop.Devices, "map", _map_once())
         yield

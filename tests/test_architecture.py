@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import types
@@ -115,7 +116,9 @@ def imports_of(name: str) -> Iterator[Import]:
     return visit(ast.parse(MODULES[name].read_text(encoding="utf-8")), False)
 
 
-IMPORTS = [found for name in MODULES for found in imports_of(name)]
+@functools.cache
+def imports() -> list[Import]:
+    return [found for name in MODULES for found in imports_of(name)]
 
 
 def rank(module: str) -> int:
@@ -138,7 +141,7 @@ def circle(edges: Mapping[str, set[str]]) -> set[str]:
 
 def test_imports_run_one_way() -> None:
     against = set()
-    for found in IMPORTS:
+    for found in imports():
         if found.importer == "jaxcolor" or found.importer.split(".")[1] == found.imported.split(".")[1]:
             continue
         if rank(found.imported) >= rank(found.importer):
@@ -148,8 +151,8 @@ def test_imports_run_one_way() -> None:
 
 def test_there_is_no_circle_of_imports() -> None:
     edges: dict[str, set[str]] = {name: set() for name in MODULES}
-    assert {(found.importer, found.imported) for found in IMPORTS if found.late} >= LATE.keys()
-    for found in IMPORTS:
+    assert {(found.importer, found.imported) for found in imports() if found.late} >= LATE.keys()
+    for found in imports():
         if found.importer != "jaxcolor" and (found.importer, found.imported) not in LATE:
             edges[found.importer].add(found.imported)
     assert circle(edges) == {}.keys()

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Key
 
 from jaxcolor import color
 from jaxcolor.batch import LEVELS, NO_MASKS, Array, Batch, split_by_side
 from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.hints import EMPTY_MASK, BatchHints, HintMask, Hints, network_hint_channels
 from jaxcolor.models.backbone import NOTHING_KNOWN, Backbone, BackboneOutput, backbone_class, parameter_type
+from jaxcolor.models.eager import Operations, operations
 from jaxcolor.models.fusion import FusionNetwork, FusionOutput, FusionWeights, membership
 
 TREES = ("full", "instance", "fusion")
@@ -101,14 +102,27 @@ def build(config: ModelConfig, axis_name: str | None = None, shared: tuple[str, 
 def init(config: ModelConfig, seed: int) -> dict[str, Any]:
     """Fresh variables of all three trees.
 
-    Initialized at the smallest canvas there is, under one ``jit``, with an ``rbg`` key: threefry's many small
-    generators take ten times as long to compile on CPU.
+    Initialized at the smallest canvas there is, with an ``rbg`` key: threefry's many small generators take ten times as
+    long to compile on CPU. One program with a generator for each parameter takes four times as long, too.
     """
-    return cast(dict[str, Any], _init(jax.random.key(seed, impl="rbg"), config))
+    return cast(dict[str, Any], _draws(config, jax.config.read("jax_enable_x64")).evaluate(_key(seed)))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def _init(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
+def abstract(config: ModelConfig) -> dict[str, Any]:
+    """Shapes and types of all three trees, computed without making them."""
+    return cast(dict[str, Any], _draws(config, jax.config.read("jax_enable_x64")).shapes())
+
+
+def _key(seed: int) -> Key[jax.Array, ""]:
+    return jax.random.key(seed, impl="rbg")
+
+
+@functools.lru_cache(maxsize=64)
+def _draws(config: ModelConfig, x64: bool) -> Operations:
+    return operations(functools.partial(_init, config=config), _key(0))
+
+
+def _init(key: Key[jax.Array, ""], config: ModelConfig) -> dict[str, Any]:
     nets, keys = build(config), jax.random.split(key, len(TREES))
     inputs = jnp.zeros((1, 8, 8, 4), parameter_type(config))
     taps = jax.eval_shape(lambda k: nets.instance.init_with_output(k, inputs)[0].taps, keys[1])
@@ -119,11 +133,6 @@ def _init(key: jax.Array, config: ModelConfig) -> dict[str, Any]:
         "instance": nets.instance.init(keys[1], inputs),
         "fusion": nets.fusion.init(keys[2], inputs, taps, index, boxes, jnp.zeros((1, 8, 8), bool)),
     }
-
-
-def abstract(config: ModelConfig) -> dict[str, Any]:
-    """Shapes and types of all three trees, computed without making them."""
-    return jax.eval_shape(lambda: init(config, 0))
 
 
 def frozen(variables: Variables, config: ModelConfig) -> dict[str, Any]:

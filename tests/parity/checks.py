@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcolor import boxes, color
+from jaxcolor.batch import PADDING
 from jaxcolor.config import Config, ModelConfig, OptimizerConfig, StageConfig
 from jaxcolor.evaluation.metrics import lpips
 from jaxcolor.evaluation.metrics.state_files import read_state
 from jaxcolor.models import networks
 from jaxcolor.models.networks import network_input
+from jaxcolor.models.ops.implementation import plain_only
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
 from jaxcolor.training.optimizer import make_optimizer
@@ -136,6 +138,8 @@ def _level_boxes(golden: Golden) -> np.ndarray:
 # Variables are arguments: XLA would fold them as constants, for minutes. Made once, for all goldens of one size.
 _NETWORKS = networks.build(ModelConfig())
 _HEADS = ("regression", "classes")
+_CAPACITY = {64: 8}
+"""Side of a canvas -> crops that are computed, as many as the golden with most has."""
 _run_full = jax.jit(lambda variables, inputs: networks.run_full(_NETWORKS, variables, inputs, heads=_HEADS))
 _run_instance = jax.jit(functools.partial(networks.run_instance, _NETWORKS))
 _run_fusion = jax.jit(functools.partial(networks.run_fusion, _NETWORKS))
@@ -148,21 +152,24 @@ def check_forward(golden: Golden, states: States) -> Iterator[Row]:
     ours = boxes.level_boxes(golden["boxes"].astype(np.int32), (side, side), side)
     yield row("level_boxes", absolute(ours, level_boxes), 0.0)
 
-    index = jnp.zeros(len(level_boxes), jnp.int32)
+    # Padded as batches are, so that goldens of one size share their programs.
+    count = len(level_boxes)
+    padding = ((0, max(_CAPACITY.get(side, 0) - count, 0)), (0, 0), (0, 0))
+    index = jnp.pad(jnp.zeros(count, jnp.int32), padding[0], constant_values=PADDING)
     inputs = network_input(*(jnp.asarray(golden[key]) for key in ("L", "hint_ab", "hint_mask")))
-    crops = network_input(jnp.asarray(golden["crops_L"]))
+    crops = network_input(jnp.pad(jnp.asarray(golden["crops_L"]), (*padding, (0, 0))))
     full = _run_full(variables, inputs)
     instance = _run_instance(variables, crops, index)
-    fusion = _run_fusion(variables, inputs, instance.taps, index, jnp.asarray(level_boxes))
+    fusion = _run_fusion(variables, inputs, instance.taps, index, jnp.pad(jnp.asarray(level_boxes), padding))
     yield row("full_ab", absolute(full.ab, golden["full_ab"]), OUTPUT_TOLERANCE)
     logits = full.outputs["classes"].logits
     assert logits is not None
     yield row("full_logits", absolute(logits[:, ::4, ::4], golden["full_logits_every4"]), OUTPUT_TOLERANCE)
-    yield row("instance_ab", absolute(instance.ab, golden["instance_ab"]), OUTPUT_TOLERANCE)
+    yield row("instance_ab", absolute(instance.ab[:count], golden["instance_ab"]), OUTPUT_TOLERANCE)
     yield row("fused_ab", absolute(fusion.ab, golden["fused_ab"]), OUTPUT_TOLERANCE)
     for tap, layer in names.WEIGHT_LAYERS.items():
-        for kind, ours_at, name in (("instance", instance.taps, tap), ("fused", fusion.fused, layer)):
-            error = absolute(ours_at[tap][:, ::4, ::4, :16], golden[f"{kind}/{name}"])
+        for kind, taps, name in (("instance", instance.taps[tap][:count], tap), ("fused", fusion.fused[tap], layer)):
+            error = absolute(taps[:, ::4, ::4, :16], golden[f"{kind}/{name}"])
             yield row(f"{kind}/{name}", error, TAP_TOLERANCE)
 
 
@@ -238,8 +245,10 @@ class Run(NamedTuple):
 
 
 def _train(name: str, training: _Training, steps: int) -> Run:
-    # In float64 formulas are checked, not what XLA makes of them. Stage fusion computes for longer than it compiles.
-    take = jax.jit(training.take, compiler_options=_UNOPTIMIZED if name == "full" else None)
+    # In float64 formulas are checked, not what XLA makes of them. Stage fusion computes for longer than it compiles; so
+    # does stage full with plain convolutions, which in float64 are loops of XLA's own.
+    compiles_for_longer = name == "full" and not plain_only()
+    take = jax.jit(training.take, compiler_options=_UNOPTIMIZED if compiles_for_longer else None)
     state = training.state
     losses, gradients = [], {}
     for i in range(steps):

@@ -1,6 +1,8 @@
 """The table of a stage, at full width, from shapes alone."""
 
+import functools
 import re
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,12 @@ from jaxcolor.models import networks
 from jaxcolor.training.param_table import param_table
 from jaxcolor.training.stages import STAGES
 
-SHAPES = networks.abstract(ModelConfig())
+
+@functools.cache
+def shapes() -> dict[str, Any]:
+    return networks.abstract(ModelConfig())
+
+
 BACKBONE = 34_051_074
 CLASSES = 135_953
 HEADS = 1_078_266
@@ -18,7 +25,7 @@ OUTPUT = 147_584 + 258
 
 def rows(name: str, settings: StageConfig) -> list[tuple[str, str, int, str, str]]:
     """Tree, modules, parameters, state, learning rate; the widths are those of the header."""
-    header, *lines = param_table(STAGES[name], SHAPES, settings).splitlines()
+    header, *lines = param_table(STAGES[name], shapes(), settings).splitlines()
     starts = [re.search(rf"\b{word}\b", header).start() for word in ("tree", "modules", "state")]
     found = []
     for line in lines:
@@ -75,10 +82,10 @@ def test_backbones(name: str, count: int) -> None:
 
 
 def test_remarks() -> None:
-    full = param_table(STAGES["full"], SHAPES, StageConfig())
+    full = param_table(STAGES["full"], shapes(), StageConfig())
     assert "classes: no loss reads it, its gradient is 0" in full
     assert "running statistics are updated" in full
-    fusion = param_table(STAGES["fusion"], SHAPES, Config().fusion)
+    fusion = param_table(STAGES["fusion"], shapes(), Config().fusion)
     assert "classes" not in fusion
     assert "running statistics are fixed" in fusion
     without = networks.abstract(ModelConfig(norm="none", width=0.1))
@@ -86,7 +93,7 @@ def test_remarks() -> None:
 
 
 def test_columns_are_aligned() -> None:
-    table = param_table(STAGES["fusion"], SHAPES, Config().fusion).splitlines()
+    table = param_table(STAGES["fusion"], shapes(), Config().fusion).splitlines()
     ends = {re.search(r" [\d,]+(?=  trained|  frozen|$)", line).end() for line in table[1:-1]}
     assert ends == {table[0].index("parameters") + len("parameters")}
     assert all(line == line.rstrip() for line in table)

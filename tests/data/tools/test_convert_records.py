@@ -12,11 +12,14 @@ from jaxcolor.data.types import DataError
 from jaxcolor.runtime.atomic import partial_path
 from tests.data.tfds_files import preparation, write_tfrecord
 
-with warnings.catch_warnings():  # TensorFlow uses what Python deprecates
-    warnings.simplefilter("ignore")
-    pytest.importorskip("tensorflow", reason="no TensorFlow here: pip install 'jaxcolor[prepare]'")
-
 SHARDS = [[b"one", b"", b"three" * 1000], [b"four"], [bytes([n]) for n in range(100)]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tensorflow():
+    with warnings.catch_warnings():  # TensorFlow uses what Python deprecates
+        warnings.simplefilter("ignore")
+        pytest.importorskip("tensorflow", reason="no TensorFlow here: pip install 'jaxcolor[prepare]'")
 
 
 @pytest.fixture
