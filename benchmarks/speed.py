@@ -40,7 +40,7 @@ from jaxcolor.data.types import Example
 from jaxcolor.inference.photos import windows
 from jaxcolor.inference.predict import color_function, places_for
 from jaxcolor.models import networks
-from jaxcolor.models.ops.implementation import PLAIN_SWITCH
+from jaxcolor.models.ops.implementation import PLAIN_SWITCH, for_prediction
 from jaxcolor.runtime.compile_options import graph_options, prediction_options, shardings
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops
@@ -229,7 +229,7 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
 def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
     def make() -> Any:
         # A new function each time: of one that it has seen jit keeps the trace, and counted are other ways than run.
-        return jax.jit(functools.partial(color_function(config.model), fused=row.boxes > 0))
+        return jax.jit(for_prediction(functools.partial(color_function(config.model), fused=row.boxes > 0)))
 
     variables = networks.frozen(networks.init(config.model, 0), config.model)
     device = SingleDeviceSharding(jax.devices()[0])
