@@ -125,8 +125,9 @@ class Convolution(Pending):
     @property
     def rounded(self) -> bool:
         """Whether it is computed by ``tile_conv``."""
-        plain = self.dilation == 1 or self.step > 1
-        return plain and self.dtype == jnp.float32 and tile_conv.fits(self.kernel.shape[2]) and rounds_products()
+        x = self.x.phases if isinstance(self.x, Phased) else self.x
+        dense = self.dilation == 1 or self.step > 1
+        return dense and self.dtype == jnp.float32 and tile_conv.fits(x) and rounds_products()
 
     def activated(self, slope: float, more: jax.Array | float = 0.0) -> jax.Array:
         """Of one that is ``rounded``: as ``with_bias``, then a leaky ReLU; of slope 1: without."""

@@ -6,6 +6,8 @@ numbers for CPUs or GPUs. Two switches leave those out:
 - ``JAXCOLOR_PLAIN_OPS=1`` in the environment: plain definitions everywhere, to tell a wrong model from a wrong kernel.
 - ``with portable_ops():`` around the tracing of a program that is to run elsewhere (export): nothing then depends on
   the machine that traces.
+
+Predictions on CPUs with matrix units compute close numbers instead of the same: ``rounds_products``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     y = leaky_relu(convolve(round(x), round(kernel)) + bias)
 
-Inputs and kernels are rounded to bfloat16, products are added up in float32, and so is the result: what TPUs do by
-default, and GPUs with TF32 alike. XLA gives these units matrix products, not convolutions. Three neighbors of a row lie
+Inputs and kernels are rounded to bfloat16, products are added up in float32, and the result is float32: what TPUs do by
+default. XLA gives these units matrix products, not convolutions. Three neighbors of a row lie
 side by side as a row of the matrix; the three rows of a kernel are three times the features, added up where they meet.
 A strip of a picture at a time, so that these sums stay in the processor's caches.
 
@@ -26,9 +26,9 @@ LEAST_CHANNELS = 64
 """Fewer channels in do not fill the units."""
 
 
-def fits(channels: int) -> bool:
-    """Whether a layer that reads so many channels is faster as products."""
-    return channels >= LEAST_CHANNELS
+def fits(x: Float[jax.Array, "B H W C"]) -> bool:
+    """Whether a layer that reads this is faster as products; there must be a picture."""
+    return x.shape[3] >= LEAST_CHANNELS and x.size > 0
 
 
 def conv3x3(

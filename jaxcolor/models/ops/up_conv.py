@@ -91,7 +91,7 @@ def by_stacking(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F 
 
 def up_convolve(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
     """The transposed convolution without a bias, by the implementation for this machine."""
-    rounded = x.dtype == jnp.float32 and tile_conv.fits(x.shape[3]) and rounds_products()
+    rounded = x.dtype == jnp.float32 and tile_conv.fits(x) and rounds_products()
     cpu = tile_conv.up_conv if rounded else by_phases
     return select_implementation(plain=_direct, portable=by_stacking, fast=directly, cpu=cpu)(x, kernel)
 

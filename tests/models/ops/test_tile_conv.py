@@ -74,6 +74,7 @@ def test_predictions_alone_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     scale = float(jnp.abs(plain).max())
     difference = jnp.abs(found - plain)
     assert 0 < float(difference.max()) < 0.02 * scale
+    assert jax.eval_shape(implementation.for_prediction(network), x[:0], weights).shape == (0, *found.shape[1:])
     # Each part is rounded, not only what comes first.
     assert all(float(part.max()) > 0 for part in jnp.split(difference, [C, C + 2], axis=3))
 
