@@ -1,8 +1,9 @@
 """Speed of training and coloring on one device: photos a second, share of the device's limit, memory.
 
 Command: ``python benchmarks/speed.py train_full`` prints JSON; any of ``ROWS``, or several; ``train_full_graphs`` and
-so on are the same with CUDA graphs. Full width, 256 x 256, bfloat16 on a GPU or TPU and float32 on a CPU; made-up
-batches that lie on the device already, so that only the step or the prediction is measured. Programs are compiled
+so on are the same with CUDA graphs. Full width, 256 x 256, bfloat16 on a GPU or TPU and float32 on a CPU (with
+matrix units for bfloat16, predictions round what they multiply: docs/performance.md). Made-up batches lie on the device
+already, so that only the step or the prediction is measured. Programs are compiled
 before. Median over ``--rounds`` rounds, each waited for at its end, after two that warm up. ``share_of_limit`` is the
 convolutions' and matrix products' operations a second against a large matrix product in the same run and type.
 ``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
@@ -40,7 +41,7 @@ from jaxcolor.data.types import Example
 from jaxcolor.inference.photos import windows
 from jaxcolor.inference.predict import color_function, places_for
 from jaxcolor.models import networks
-from jaxcolor.models.ops.implementation import PLAIN_SWITCH
+from jaxcolor.models.ops.implementation import PLAIN_SWITCH, for_prediction
 from jaxcolor.runtime.compile_options import graph_options, prediction_options, shardings
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training.flops import count_flops
@@ -229,7 +230,7 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
 def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
     def make() -> Any:
         # A new function each time: of one that it has seen jit keeps the trace, and counted are other ways than run.
-        return jax.jit(functools.partial(color_function(config.model), fused=row.boxes > 0))
+        return jax.jit(for_prediction(functools.partial(color_function(config.model), fused=row.boxes > 0)))
 
     variables = networks.frozen(networks.init(config.model, 0), config.model)
     device = SingleDeviceSharding(jax.devices()[0])

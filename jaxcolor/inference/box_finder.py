@@ -18,6 +18,7 @@ from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.data.types import Boxes
 from jaxcolor.inference.predict import Seen, rounded_up
 from jaxcolor.models import box_head, networks
+from jaxcolor.models.ops.implementation import for_prediction
 from jaxcolor.runtime.compile_options import prediction_options, shardings
 from jaxcolor.weights.native import BoxHeadWeights
 from jaxcolor.weights.reference import WeightsError
@@ -88,7 +89,7 @@ class BoxFinder:
             found = box_head.decode(box_head.run_head(module, head, taps), most_boxes, self.config.most_overlap)
             return found, {name: taps[name] for name in kept}
 
-        self._find = jax.jit(find, compiler_options=prediction_options(False))
+        self._find = jax.jit(for_prediction(find), compiler_options=prediction_options(False))
 
     def __call__(
         self, photos: Sequence[UInt8[np.ndarray, "_ _ 3"] | Image.Image], threshold: float | None = None

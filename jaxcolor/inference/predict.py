@@ -36,6 +36,7 @@ from jaxcolor.inference.photos import Prepared
 from jaxcolor.models import networks
 from jaxcolor.models.backbone import NOTHING_KNOWN
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, has_classes
+from jaxcolor.models.ops.implementation import for_prediction
 from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.registries import OUTPUTS
 from jaxcolor.runtime.compile_options import prediction_options, shardings
@@ -200,16 +201,16 @@ class Predictor:
         kept = networks.frozen(variables, config)
         default = SingleDeviceSharding(jnp.zeros(()).device)  # named: jit heeds the layout of committed arrays alone
         self.variables = _put_once(kept, default)
-        options = prediction_options(cuda_graphs)
         self.shared = shared_taps(kept, config)
         self.seen: Seen | None = None
-        self._colors = jax.jit(
-            color_function(config, self.shared), static_argnames=("fused", "annealed"), compiler_options=options
-        )
-        self._palettes = jax.jit(_palette_function(config), static_argnames="fused", compiler_options=options)
-        self._alternatives = jax.jit(
-            _alternatives_function(config), static_argnames=("fused", "count"), compiler_options=options
-        )
+
+        def compiled(function: Callable[..., Any], *static: str) -> Any:
+            options = prediction_options(cuda_graphs)
+            return jax.jit(for_prediction(function), static_argnames=static, compiler_options=options)
+
+        self._colors = compiled(color_function(config, self.shared), "fused", "annealed")
+        self._palettes = compiled(_palette_function(config), "fused")
+        self._alternatives = compiled(_alternatives_function(config), "fused", "count")
 
     def colors(self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], annealed: bool) -> list[Colors]:
         """The ab of each photo with such hints; ``annealed``: the class head's too."""

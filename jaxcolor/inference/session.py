@@ -30,6 +30,7 @@ from jaxcolor.inference.photos import Prepared, windows
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, mix_vivid
 from jaxcolor.models.fusion import fused_taps
+from jaxcolor.models.ops.implementation import for_prediction
 from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.runtime.byte_cache import ByteCache
 from jaxcolor.runtime.compile_options import prediction_options
@@ -89,7 +90,7 @@ class Sessions:
         nets = networks.build(self.config, shared=shared_taps(colorizer.variables, self.config))
         options = prediction_options(False)
         self.encoder, self.full, self.instance, self.fused = (
-            jax.jit(functools.partial(step, nets), compiler_options=options)
+            jax.jit(for_prediction(functools.partial(step, nets)), compiler_options=options)
             for step in (_encoder, _full, _instance, _fused)
         )
         self.encoder_taps = [tap.name for tap in nets.full.taps if tap.part == "encoder"]

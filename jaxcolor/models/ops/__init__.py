@@ -62,6 +62,9 @@ def relu(x: Feature) -> Feature:
     """ReLU; of a dilated convolution's in the layout that the next one reads."""
     if not isinstance(x, Convolution):
         return _array_relu(value(x))
+    if x.rounded:
+        y = x.activated(0.0)
+        return Phased(y, x.step) if x.step > 1 else y
     if x.step > 1:
         return Phased(_array_relu(x.with_bias()), x.step)
     inputs, features = value(x.x), x.kernel.shape[-1]

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxcolor.models.ops.implementation import select_implementation
+from jaxcolor.models.ops import tile_conv
+from jaxcolor.models.ops.implementation import rounds_products, select_implementation
 
 
 def convolve(
@@ -121,6 +122,18 @@ class Convolution(Pending):
         """Of the phases in which it is computed; 1: in none."""
         return self.x.step if isinstance(self.x, Phased) else 1
 
+    @property
+    def rounded(self) -> bool:
+        """Whether it is computed by ``tile_conv``."""
+        x = self.x.phases if isinstance(self.x, Phased) else self.x
+        dense = self.dilation == 1 or self.step > 1
+        return dense and self.dtype == jnp.float32 and tile_conv.fits(x) and rounds_products()
+
+    def activated(self, slope: float, more: jax.Array | float = 0.0) -> jax.Array:
+        """Of one that is ``rounded``: as ``with_bias``, then a leaky ReLU; of slope 1: without."""
+        x = self.x.phases if isinstance(self.x, Phased) else self.x
+        return tile_conv.conv3x3(x, self.kernel, self.bias + more, slope)
+
     def without_bias(self) -> jax.Array:
         """The convolution alone; in phases where ``step`` is above 1."""
         x, dilation = (self.x.phases, 1) if isinstance(self.x, Phased) else (self.x, self.dilation)
@@ -130,6 +143,8 @@ class Convolution(Pending):
 
     def with_bias(self, more: jax.Array | float = 0.0) -> jax.Array:
         """As ``without_bias``, with the bias and ``more``, which are added up before they are rounded."""
+        if self.rounded:
+            return self.activated(1.0, more)
         return add_bias(self.without_bias(), jnp.asarray(self.bias + more, self.dtype))
 
     def value(self) -> jax.Array:

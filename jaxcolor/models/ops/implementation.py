@@ -6,16 +6,20 @@ numbers for CPUs or GPUs. Two switches leave those out:
 - ``JAXCOLOR_PLAIN_OPS=1`` in the environment: plain definitions everywhere, to tell a wrong model from a wrong kernel.
 - ``with portable_ops():`` around the tracing of a program that is to run elsewhere (export): nothing then depends on
   the machine that traces.
+
+Predictions on CPUs with matrix units compute close numbers instead of the same: ``rounds_products``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
@@ -23,9 +27,16 @@ PLAIN_SWITCH = "JAXCOLOR_PLAIN_OPS"
 AMPERE = 8.0
 """The first compute capability of NVIDIA's that XLA translates Triton for; a T4 has 7.5, a V100 7.0."""
 
+MATRIX_UNIT_FLAG = "amx_bf16"
+"""By which Linux says of a CPU that it has matrix units for bfloat16."""
+CPU_INFO = Path("/proc/cpuinfo")
+
 Implementation = TypeVar("Implementation", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 _portable = contextvars.ContextVar("portable", default=False)
+_predicts = contextvars.ContextVar("predicts", default=False)
 
 
 def plain_only() -> bool:
@@ -67,6 +78,41 @@ def select_implementation(
     backend = jax.default_backend()
     chosen = cpu if backend == "cpu" else gpu() if backend == "gpu" and gpu is not None else None
     return chosen or fast or plain
+
+
+def for_prediction(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function, for ``jax.jit``, as ``Colorizer`` computes it: ``rounds_products`` may answer yes."""
+
+    @functools.wraps(function)
+    def traced(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        token = _predicts.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _predicts.reset(token)
+
+    return traced
+
+
+def rounds_products() -> bool:
+    """Whether convolutions in float32 multiply in bfloat16 and add up in float32 (``tile_conv``).
+
+    They do where colors are predicted (``for_prediction``) on a CPU with matrix units; not in training, evaluation and
+    export, and not with ``JAXCOLOR_PLAIN_OPS=1``.
+    """
+    predicts = _predicts.get() and not _portable.get() and not plain_only()
+    return predicts and jax.default_backend() == "cpu" and has_matrix_units()
+
+
+@functools.cache
+def has_matrix_units() -> bool:
+    """Whether this machine's CPUs have AMX's units for bfloat16; where Linux does not say, no."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return MATRIX_UNIT_FLAG in flags.split()
 
 
 def triton_module(name: str) -> Any:

@@ -99,6 +99,8 @@ class LeakyConvolution(Pending):
 
     def value(self) -> jax.Array:
         """The leaky ReLU."""
+        if self.convolution.rounded and self.convolution.step == 1:
+            return self.convolution.activated(self.slope)
         return leaky_relu(self.convolution.value(), self.slope)
 
 
@@ -110,7 +112,7 @@ def conv1x1(
 ) -> Float[jax.Array, "B H W F"]:
     """The 1x1 convolution of ``x`` to few features, parameters rounded to ``dtype``."""
     taps = jnp.asarray(kernel[0, 0], dtype)
-    if isinstance(x, LeakyConvolution) and x.convolution.step == 1:
+    if isinstance(x, LeakyConvolution) and x.convolution.step == 1 and not x.convolution.rounded:
         before = x.convolution
         y = before.without_bias()
         few = leaky_implementation(y)(y, jnp.asarray(before.bias + 0.0, before.dtype), taps, x.slope)

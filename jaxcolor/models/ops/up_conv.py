@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from jaxcolor.models.ops import tile_conv
 from jaxcolor.models.ops.conv import Convolution, Feature, Layer, Pending, convolve
-from jaxcolor.models.ops.implementation import select_implementation
+from jaxcolor.models.ops.implementation import rounds_products, select_implementation
 
 
 def by_phases(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
@@ -90,7 +91,9 @@ def by_stacking(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F 
 
 def up_convolve(x: Float[jax.Array, "B H W C"], kernel: Float[jax.Array, "4 4 F C"]) -> Float[jax.Array, "B 2*H 2*W F"]:
     """The transposed convolution without a bias, by the implementation for this machine."""
-    return select_implementation(plain=_direct, portable=by_stacking, fast=directly, cpu=by_phases)(x, kernel)
+    rounded = x.dtype == jnp.float32 and tile_conv.fits(x) and rounds_products()
+    cpu = tile_conv.up_conv if rounded else by_phases
+    return select_implementation(plain=_direct, portable=by_stacking, fast=directly, cpu=cpu)(x, kernel)
 
 
 @dataclasses.dataclass(frozen=True)
