@@ -52,9 +52,8 @@ class TestPipeline:
 
     def test_is_the_store_of_a_loop(self, run, tmp_path):
         assert run(store="loop")[0] == 0
-        status, out, err = run("--beam", store="beam", part=3)
+        status, out, _ = run("--beam", store="beam", part=3)
         assert (status, out) == (0, f"wrote {tmp_path / 'beam'}: 16 boxes of 20 photos\n")
-        assert "20/20" in err
         assert contents(tmp_path / "beam") == contents(tmp_path / "loop")
         PackedStore(tmp_path / "beam").verify()
         assert sorted(os.listdir(tmp_path)) == ["beam", "loop", "photos"]
