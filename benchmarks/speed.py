@@ -5,7 +5,8 @@ so on are the same with CUDA graphs. Full width, 256 x 256, bfloat16 on a GPU or
 matrix units for bfloat16, predictions round what they multiply: docs/performance.md). Made-up batches lie on the device
 already, so that only the step or the prediction is measured. Programs are compiled
 before. Median over ``--rounds`` rounds, each waited for at its end, after two that warm up. ``share_of_limit`` is the
-convolutions' and matrix products' operations a second against a large matrix product in the same run and type.
+convolutions' and matrix products' operations a second against a large matrix product in the same run and type (above 1
+where a CPU rounds: the limit is float32's).
 ``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
 programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch, but for
 those with boxes of COCO's sizes (``predict_8_by_size``, ``cpu_predict_1``, and so on).
