@@ -33,7 +33,8 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
     """The weights that ``config.start_from`` names, as trees of the config's model.
 
     The settings of ``model.fusion`` and of crops concern the tree ``fusion`` alone: with others, ``full`` and
-    ``instance`` are taken all the same, and ``fusion`` is not used.
+    ``instance`` are taken all the same, and ``fusion`` is not used. The networks are convolutional: weights of one
+    canvas start a run at any other.
 
     Args:
       config: of the run.
@@ -81,8 +82,8 @@ def load_pretrained(config: Config, source: Source | None = None) -> Pretrained:
 
 
 def _differences(tree: str, theirs: ModelConfig, ours: ModelConfig) -> list[str]:
-    """Settings that keep a tree from being one of our model: not initialization, nor the type of computation."""
-    same: dict[str, Any] = {"init": ours.init, "head_init": ours.head_init}
+    """Settings that keep a tree from being one of our model: not initialization, canvas, nor type of computation."""
+    same: dict[str, Any] = {"init": ours.init, "head_init": ours.head_init, "side": ours.side}
     if parameter_type(theirs) == parameter_type(ours):
         same["compute_dtype"] = ours.compute_dtype
     if tree != "fusion":

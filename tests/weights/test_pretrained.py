@@ -107,10 +107,11 @@ def test_our_own_files(small, tmp_path):
     assert_same(start.variables, small)
     with pytest.raises(ConfigError, match=r"start_form: 'siggraph17' is for \.pth files"):
         load_pretrained(config(path, SMALL, start_form="siggraph17"))
+    assert_same(load_pretrained(config(path, dataclasses.replace(SMALL, side=64))).variables, small)
     with pytest.raises(
-        ConfigError, match=r"than config\.model:\n  full: side: 256 -> 64\n  instance: side: 256 -> 64\n  fusion: side"
+        ConfigError, match=r"than config\.model:\n  full: norm: .batch. -> .group.\n  instance: norm: .*\n  fusion: norm"
     ):
-        load_pretrained(config(path, dataclasses.replace(SMALL, side=64)))
+        load_pretrained(config(path, dataclasses.replace(SMALL, norm="group")))
 
 
 def test_converted_weights_can_start_any_recipe(small, tmp_path):
