@@ -130,6 +130,18 @@ def check_crop_sides(sides: tuple[int, ...], canvas: int) -> None:
     _require(max(sides, default=0) <= canvas, "crop_sides", sides, f"at most model.side, {canvas}")
 
 
+def check_canvases(sides: tuple[int, ...], canvas: int | None = None) -> None:
+    """Checks the sides of further canvases (``inference.canvases``) beside the networks' own, where that is known.
+
+    Raises:
+      ConfigError: they are not ascending multiples of 8 up to 2048, or the networks' own is among them.
+    """
+    fits = all(side > 0 and side % 8 == 0 for side in sides) and list(sides) == sorted(set(sides))
+    _require(fits, "canvases", sides, "multiples of 8, ascending")
+    _require(max(sides, default=0) <= _MOST_SIDE, "canvases", sides, f"at most {_MOST_SIDE}")
+    _require(canvas not in sides, "canvases", sides, f"others than model.side, {canvas}, which is there anyway")
+
+
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
     """Synthetic scenes; by default objects whose color shows only in the crop."""
