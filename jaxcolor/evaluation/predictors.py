@@ -267,7 +267,6 @@ class Predictors:
           UserError: no ``full`` tree; canvases of different sides; further ones that cannot be (``check_canvases``).
         """
         self._devices = devices
-        self.canvases = tuple(canvases)
         self.vivid_temperature = vivid_temperature
         self._loaded: list[tuple[Checkpoint, Any]] = []
         self.systems = tuple(system for checkpoint in checkpoints for system in checkpoint.systems)
@@ -283,6 +282,7 @@ class Predictors:
             )
             self._loaded.append((checkpoint, devices.replicate(variables)))
         studied = next((c for c in checkpoints if not c.name), None)
+        self.canvases = () if studied is None else tuple(canvases)
         if studied is not None and self.canvases:
             check_canvases(self.canvases, studied.model.side)
             there = {*self.systems, *(f"{system}_canvases" for system in self.systems)}
