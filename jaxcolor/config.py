@@ -130,6 +130,18 @@ def check_crop_sides(sides: tuple[int, ...], canvas: int) -> None:
     _require(max(sides, default=0) <= canvas, "crop_sides", sides, f"at most model.side, {canvas}")
 
 
+def check_canvases(sides: tuple[int, ...], canvas: int | None = None) -> None:
+    """Checks the sides of further canvases (``inference.canvases``) beside the networks' own, where that is known.
+
+    Raises:
+      ConfigError: they are not ascending multiples of 8 up to 2048, or the networks' own is among them.
+    """
+    fits = all(side > 0 and side % 8 == 0 for side in sides) and list(sides) == sorted(set(sides))
+    _require(fits, "canvases", sides, "multiples of 8, ascending")
+    _require(max(sides, default=0) <= _MOST_SIDE, "canvases", sides, f"at most {_MOST_SIDE}")
+    _require(canvas not in sides, "canvases", sides, f"others than model.side, {canvas}, which is there anyway")
+
+
 @dataclasses.dataclass(frozen=True)
 class ScenesConfig:
     """Synthetic scenes; by default objects whose color shows only in the crop."""
@@ -588,6 +600,9 @@ class EvalConfig:
     vivid_temperature: float = 0.38
     """Of the annealed mean of the class head's distribution, by which ``full_vivid`` and ``fused_vivid`` are decoded
     where the weights have that head: 1 is the mean, 0 the mode (Zhang et al. 2016: 0.38)."""
+    canvases: tuple[int, ...] = ()
+    """Sides of further canvases on which the full-image network sees each photo too: ``full_canvases`` and
+    ``fused_canvases`` are the means over all canvases (``inference.canvases``). Empty: not measured."""
     hint_points: str = ""
     """Numbers of random true color points with which the photos are measured again, with commas between them, as in
     ``0,1,10,50,100`` (Zhang et al. 2017). Empty: none."""
@@ -612,6 +627,7 @@ class EvalConfig:
         fits = math.isfinite(self.vivid_temperature) and self.vivid_temperature >= 0
         _require(fits, "vivid_temperature", self.vivid_temperature, "at least 0")
         _require(0 <= self.samples <= 64, "samples", self.samples, "from 0 to 64")
+        check_canvases(self.canvases)
         numbers = [part.strip() for part in self.hint_points.split(",")] if self.hint_points else []
         whole = all(part.isascii() and part.isdigit() and int(part) <= 1024 for part in numbers)
         rule = "whole numbers from 0 to 1024 with commas between them, or empty"

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from jaxcolor.cli.parsing import canvas_sides
 from jaxcolor.color import AB_SCALE, SaturationCurve, calibrate_saturation
 from jaxcolor.data.formats import PHOTO_SUFFIXES
 from jaxcolor.data.transforms import read_rgb
@@ -208,7 +209,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"own boxes: {count} found" + (f", of which the stored head finds {kept:.1%}" if count else ""))
         with atomic_write(args.out / file) as part:
             part.write_bytes(made.read_bytes())
-    entry = packaged.register(args.out, args.name, file)
+    entry = packaged.register(args.out, args.name, file, args.canvases)
     print(f"wrote {args.out / file}, SHA-256 {entry.sha256}")
 
 
@@ -253,6 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decode", default="safe", help="how colors are shown by default: safe, or vivid:V")
     parser.add_argument("--note", default="", help="where the weights are from (default: the note that they have)")
     parser.add_argument("--name", default=packaged.DEFAULT, help="their name: default, which it is, or fast")
+    parser.add_argument(
+        "--canvases",
+        metavar="SIDES",
+        type=canvas_sides,
+        help="further canvases that are recommended, or none; not measured here (default: as the registry says)",
+    )
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder (default: the package's)")
     args = parser.parse_args(arguments)
     return exit_status("make_default_weights", lambda: run(args))

@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes, whole_numbers
+from jaxcolor.cli.parsing import STORES, Subparsers, add_import, add_missing_boxes, canvas_sides, whole_numbers
 
 
 def add_colorize(subparsers: Subparsers) -> None:
@@ -54,6 +54,13 @@ def add_colorize(subparsers: Subparsers) -> None:
         default=(),
         help="sides at which crops are seen, each at the smallest that holds it, as 64,128,256: faster where "
         "objects are small (default: all at the side of the networks' canvas, 256)",
+    )
+    parser.add_argument(
+        "--canvases",
+        metavar="SIDES",
+        type=canvas_sides,
+        help="sides of further canvases on which the whole photo is seen too, as 384: results are the mean over all "
+        "canvases, slower; none: the networks' own canvas alone (default: as recommended for the weights, or none)",
     )
     parser.add_argument(
         "--hints",
@@ -149,6 +156,7 @@ def colorize(options: argparse.Namespace) -> None:
                 saving=saving,
                 beside=options.side_by_side,
                 crop_sides=options.crop_sides,
+                canvases=options.canvases,
             )
             return
         colorize_files(
@@ -168,4 +176,5 @@ def colorize(options: argparse.Namespace) -> None:
             saving=saving,
             beside=options.side_by_side,
             crop_sides=options.crop_sides,
+            canvases=options.canvases,
         )

@@ -38,6 +38,7 @@ def add_export(subparsers: Subparsers) -> None:
         parser,
         {
             "--crop-sides": "its crops have one side, the canvas's",
+            "--canvases": "it has the networks' own canvas; resize its ab* for other ones and take the mean",
             "--boxes": "it takes crops and their boxes as inputs",
             "--hints": "it takes none",
             "--saturation": "multiply the ab* that it gives",

@@ -83,6 +83,15 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def canvas_sides(text: str) -> tuple[int, ...]:
+    """Sides of further canvases with commas between them; ``none``, or nothing: none.
+
+    Raises:
+      ArgumentTypeError: something else.
+    """
+    return () if text.strip() in ("", "none") else whole_numbers(text)
+
+
 def refuse(parser: argparse.ArgumentParser, options: Mapping[str, str]) -> None:
     """Options of ``jaxcolor colorize`` that another command cannot have: refused by one line that says why.
 

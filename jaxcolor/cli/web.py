@@ -38,6 +38,7 @@ def add_web(subparsers: Subparsers) -> None:
         parser,
         {
             "--crop-sides": "it sees crops at one side and keeps their features, so that small ones would save little",
+            "--canvases": "it keeps features of one canvas, so that changes show at once",
             "--boxes": "draw them there, or open a session that has them",
             "--hints": "open the file there as a session",
             "--vivid": "it has a slider",

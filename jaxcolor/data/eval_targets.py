@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxcolor.batch import Batch
 from jaxcolor.boxes import clean_boxes, level_boxes
+from jaxcolor.data.canvases import on_canvases
 from jaxcolor.data.types import Example, Photo
 
 
@@ -21,6 +22,8 @@ class EvalSize(NamedTuple):
     """Of the canvas that a compared picture lies on."""
     native: bool
     """Each photo at its own size, as far as it fits; otherwise resized to ``side`` each way."""
+    canvases: tuple[int, ...] = ()
+    """Sides of further canvases on which photos are seen (``EvalConfig.canvases``)."""
 
 
 class EvalTargets(NamedTuple):
@@ -41,6 +44,8 @@ class EvalTargets(NamedTuple):
     their surroundings the crops show. Crops beyond the batch's capacity are among them."""
     crop_boxes: Int32[np.ndarray, "M 4"]
     """Of each crop of the batch its box among ``used``; zeros for padding."""
+    canvases: tuple[UInt8[np.ndarray, "B _s _s 3"], ...] = ()
+    """The photos on each further canvas; black for padding."""
 
     @property
     def measured(self) -> tuple[Int32[np.ndarray, "_k 4"], ...]:
@@ -59,6 +64,7 @@ class EvalTarget(NamedTuple):
     reduced: bool
     annotated: bool
     used: Int32[np.ndarray, "n 4"]
+    canvases: tuple[UInt8[np.ndarray, "_s _s 3"], ...] = ()
 
 
 def eval_size(photo_size: tuple[int, int], side: int, native: bool) -> tuple[int, int]:
@@ -102,6 +108,7 @@ def make_target(photo: Photo, used: Int32[np.ndarray, "n 4"], canvas: int, at: E
         reduced=at.native and photo.size != size,
         annotated=photo.truth_boxes is not None,
         used=used_boxes(used, photo.size, canvas, size),
+        canvases=on_canvases(photo.image, at.canvases),
     )
 
 
@@ -127,25 +134,32 @@ def used_boxes(
 
 
 def stack(
-    photos: Sequence[EvalTarget | None], side: int, batch: Batch, examples: Sequence[Example | None], device_count: int
+    photos: Sequence[EvalTarget | None],
+    at: EvalSize,
+    batch: Batch,
+    examples: Sequence[Example | None],
+    device_count: int,
 ) -> EvalTargets:
-    """Photos on canvases of ``side``; None, padding, is black and as large as the canvas.
+    """Photos on canvases of ``at.side``; None, padding, is black and as large as the canvas.
 
     Args:
       photos: of a batch.
-      side: of the canvases.
+      at: the size of the comparison.
       batch: the same photos, collated.
       examples: what it was collated from.
       device_count: devices that it is laid out for.
     """
-    rgb = np.zeros((len(photos), side, side, 3), np.uint8)
-    size = np.full((len(photos), 2), side, np.int32)
+    rgb = np.zeros((len(photos), at.side, at.side, 3), np.uint8)
+    canvases = tuple(np.zeros((len(photos), side, side, 3), np.uint8) for side in at.canvases)
+    size = np.full((len(photos), 2), at.side, np.int32)
     none = np.zeros((0, 4), np.int32)
     for row, photo in enumerate(photos):
         if photo is not None:
             height, width = photo.rgb.shape[:2]
             rgb[row, :height, :width] = photo.rgb
             size[row] = height, width
+            for canvas, own in zip(canvases, photo.canvases, strict=True):
+                canvas[row] = own
     used = tuple(none if photo is None else photo.used for photo in photos)
     return EvalTargets(
         rgb,
@@ -155,6 +169,7 @@ def stack(
         np.array([photo is not None and photo.annotated for photo in photos], bool),
         used,
         boxes_of_crops(batch, examples, used, device_count),
+        canvases,
     )
 
 

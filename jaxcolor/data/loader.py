@@ -406,7 +406,7 @@ class _Collate(NamedTuple):
         compared = None
         if self.compare_at is not None:
             targets, examples = [item.compared for item in items], [item.example for item in items]
-            compared = stack(targets, self.compare_at.side, batch, examples, self.local_devices)
+            compared = stack(targets, self.compare_at, batch, examples, self.local_devices)
         return LoadedBatch(
             batch,
             tuple(item.name for item in items),

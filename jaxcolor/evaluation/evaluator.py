@@ -154,7 +154,7 @@ class Evaluator:
         if targets is None:
             raise ValueError("a batch without the ground truth; eval_batches makes it where compare_at is given")
         truth = self.scorer.place(batch, targets)
-        colors = self.predictors(batch)
+        colors = self.predictors(batch, targets.canvases)
         pictures = self.pictures(loaded, targets, truth, colors)
         scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
         alone = self.predictors.has_instance and truth.objects
@@ -319,7 +319,7 @@ def evaluate(
     names = [prediction.name for prediction in evaluator.predictions]
     missing = {name: sorted(m for share in shares for m in share[5].get(name, [])) for name in names}
     own = evaluator.predictors
-    protocol = describe(evaluator.scorer, tuple(own.systems), own.controls, own.vivid_temperature)
+    protocol = describe(evaluator.scorer, tuple(own.systems), own.controls, own.vivid_temperature, own.canvases)
     protocol["reduced_photos"] = sum(share[3] for share in shares)
     if by_side:
         each = [f"{sum(share[6].get(side, 0) for share in shares)} at {side}" for side in by_side]

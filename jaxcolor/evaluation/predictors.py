@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Int
 from jaxcolor import color, resample
 from jaxcolor.batch import Batch
 from jaxcolor.color import SaturationCurve
-from jaxcolor.config import ModelConfig
+from jaxcolor.config import ModelConfig, check_canvases
 from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
 from jaxcolor.hints import BatchHints
 from jaxcolor.inference import sampling
+from jaxcolor.inference.canvases import canvas_function
 from jaxcolor.models.backbone import BackboneOutput
 from jaxcolor.models.fusion import FusionOutput, membership
 from jaxcolor.models.hint_simulation import hints_by_side, random_points
@@ -42,7 +43,9 @@ SYSTEMS = ("gray", "full", "fused")
 """ab = 0; the full-image network alone; the dual-branch model (the full tree where a photo has no boxes)."""
 VIVID = ("full_vivid", "fused_vivid")
 """The same two, decoded from the distribution of the class head, where the weights have one."""
-OWN_SYSTEMS = ("gray", "full", "full_vivid", "fused", "fused_vivid")
+CANVASES = ("full_canvases", "fused_canvases")
+"""The same two, averaged with the full-image network on further canvases, where an evaluation has some."""
+OWN_SYSTEMS = ("gray", "full", "full_vivid", "full_canvases", "fused", "fused_vivid", "fused_canvases")
 """All of these, in the order of reading."""
 CONTROLS = ("no_boxes", "other_crops")
 """The dual-branch model with all crops taken away, and with another photo's crops in their place."""
@@ -228,6 +231,17 @@ def _compiled_instance(model: ModelConfig, devices: Devices) -> Callable[..., An
     return devices.map(predict, in_specs=(REPLICATED, SPLIT), out_specs=(SPLIT,))
 
 
+@functools.lru_cache(maxsize=4)
+def _compiled_canvases(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
+    further = canvas_function(model)
+
+    def mean(variables: Variables, canvases: Sequence[jax.Array], own: Colors) -> tuple[Colors]:
+        total: Any = sum(further(variables, rgb).ab for rgb in canvases)
+        return ({f"{system}_canvases": (ab + total) / (1 + len(canvases)) for system, ab in own.items()},)
+
+    return devices.map(mean, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
+
+
 class Predictors:
     """The checkpoints of a comparison, on the devices; one compiled program for each architecture."""
 
@@ -237,6 +251,7 @@ class Predictors:
         devices: Devices,
         controls: bool,
         vivid_temperature: float = ab_distribution.TEMPERATURE,
+        canvases: Sequence[int] = (),
     ) -> None:
         """Puts the variables on the devices.
 
@@ -246,9 +261,10 @@ class Predictors:
           controls: predict ``CONTROLS`` too (where the nameless one has a fused system), and what its instance
             network says alone (where it has one).
           vivid_temperature: of ``VIVID``.
+          canvases: sides of the further ones of ``CANVASES``, which are the nameless checkpoint's; none: without.
 
         Raises:
-          UserError: no ``full`` tree; canvases of different sides.
+          UserError: no ``full`` tree; canvases of different sides; further ones that cannot be (``check_canvases``).
         """
         self._devices = devices
         self.vivid_temperature = vivid_temperature
@@ -266,6 +282,12 @@ class Predictors:
             )
             self._loaded.append((checkpoint, devices.replicate(variables)))
         studied = next((c for c in checkpoints if not c.name), None)
+        self.canvases = () if studied is None else tuple(canvases)
+        if studied is not None and self.canvases:
+            check_canvases(self.canvases, studied.model.side)
+            there = {*self.systems, *(f"{system}_canvases" for system in self.systems)}
+            named = (system for system in self.systems if system not in OWN_SYSTEMS)
+            self.systems = (*(system for system in OWN_SYSTEMS if system in there), *named)
         self.controls = CONTROLS if controls and studied is not None and studied.has_fusion else ()
         self.has_instance = controls and studied is not None and studied.has_instance
         """Whether ``instance`` can be asked."""
@@ -274,8 +296,11 @@ class Predictors:
         self.has_samples = studied is not None and studied.has_classes
         """Whether ``sampled`` can be asked."""
 
-    def __call__(self, batch: Batch) -> dict[str, Any]:
-        """The ab of every system and control but gray, which is 0 everywhere: (B, S, S, 2) each, on the devices."""
+    def __call__(self, batch: Batch, canvases: Sequence[np.ndarray] = ()) -> dict[str, Any]:
+        """The ab of every system and control but gray, which is 0 everywhere: (B, S, S, 2) each, on the devices.
+
+        ``canvases``: the photos on each further one, (B, s, s, 3); without them there are no ``CANVASES``.
+        """
         photo = np.asarray(batch.crop_to_image)
         own = self._devices.split(batch)
         colors: dict[str, Any] = {}
@@ -283,6 +308,12 @@ class Predictors:
             found = self._run(checkpoint, variables, own, photo)
             best = found["fused" if checkpoint.has_fusion else "full"]
             colors |= {checkpoint.name: best} if checkpoint.name else found
+            if not checkpoint.name and canvases:
+                main = {system: ab for system, ab in found.items() if system in SYSTEMS}
+                with jax.default_matmul_precision("highest"):
+                    function = _compiled_canvases(checkpoint.model, self._devices)
+                    (means,) = function(variables, self._devices.split(tuple(canvases)), main)
+                colors |= means
             if not checkpoint.name and self.controls:
                 donors = crop_donors(batch, self._devices.local_count)
                 others = other_crops(batch, donors, self._devices.local_count)

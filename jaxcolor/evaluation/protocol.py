@@ -14,7 +14,13 @@ from jaxcolor.evaluation.statistics import RESAMPLES
 from jaxcolor.inference.sampling import GRID
 
 
-def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...], temperature: float) -> dict[str, Any]:
+def describe(
+    scorer: Scorer,
+    systems: tuple[str, ...],
+    controls: tuple[str, ...],
+    temperature: float,
+    canvases: tuple[int, ...] = (),
+) -> dict[str, Any]:
     """The choices behind the numbers, for ``metrics.json``."""
     choice: Choice = scorer.choice
     missing = [s for s in SYSTEMS[1:] if s not in systems] if any(s in SYSTEMS for s in systems) else []
@@ -62,6 +68,10 @@ def describe(scorer: Scorer, systems: tuple[str, ...], controls: tuple[str, ...]
         "vivid": "full_vivid and fused_vivid: the saturation curve of the weights at full strength; where they have "
         f"none, the annealed mean of the class head's distribution at temperature {temperature:g}, resized bilinearly"
         if any(system in VIVID for system in systems)
+        else None,
+        "canvases": "full_canvases and fused_canvases: the mean of full or fused and of the full-image network's ab on "
+        f"canvases of {', '.join(map(str, canvases))}, resized bilinearly, without antialiasing"
+        if canvases
         else None,
         "controls": {
             "no_boxes": "the fusion tree without any crop",

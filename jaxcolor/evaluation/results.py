@@ -28,6 +28,8 @@ DIFFERENCES = (
     ("full_vivid", "full"),
     ("fused", "full"),
     ("fused_vivid", "fused"),
+    ("full_canvases", "full"),
+    ("fused_canvases", "fused"),
     ("fused", "no_boxes"),
     ("fused", "other_crops"),
 )
@@ -181,8 +183,8 @@ class Results:
     def to_metrics(self) -> dict[str, Any]:
         """Plain JSON types, without NaN or infinity: what ``metrics.json`` holds.
 
-        ``gray``, ``full``, ``fused`` and the ``…_vivid`` (those that the weights allow) -> the metrics, and of each its
-        ``interval_95``, the number of ``photos`` behind it, how many were ``psnr_capped``, its mean
+        ``gray``, ``full``, ``fused`` and their ``…_vivid``, ``…_canvases`` (those that there are) -> the metrics, and
+        of each its ``interval_95``, the number of ``photos`` behind it, how many were ``psnr_capped``, its mean
         ``without_colorless`` photos and its ``median``; ``per_object`` values where there are objects, with the same
         keys and ``by_size``; ``fid`` and ``delta_of_mean_…`` where measured. ``others`` -> the same for every
         other system, ``controls`` -> for each control; ``objects_only`` -> ``instance`` -> ``per_object``;

@@ -93,8 +93,9 @@ class DuringTraining:
         Raises:
           DataError: the source cannot be used.
         """
-        # Again and again: without what takes a pass for each number of points and each sample.
-        self._config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, hint_points="", samples=0))
+        # Again and again: without what takes a pass for each number of points, each sample and each canvas.
+        plain = dataclasses.replace(config.eval, hint_points="", samples=0, canvases=())
+        self._config = dataclasses.replace(config, eval=plain)
         self._source = eval_source(config, config.model)
 
     def __call__(self, variables: Variables) -> tuple[dict[str, float], Image.Image | None]:
@@ -148,7 +149,7 @@ def compare(
     check_names([*(c.name for c in checkpoints if c.name), *(p.name for p in predictions)])
     model = checkpoints[0].model if checkpoints else config.model
     devices = Devices.all(config.mapping)
-    predictors = Predictors(checkpoints, devices, controls, config.eval.vivid_temperature)
+    predictors = Predictors(checkpoints, devices, controls, config.eval.vivid_temperature, config.eval.canvases)
     scorer = Scorer(config.eval, model.side, devices)
     during = source is not None
     source = source if source is not None else eval_source(config, model)
@@ -168,14 +169,11 @@ def compare(
         photos=config.eval.photos,
         process_index=devices.process_index,
         process_count=devices.process_count,
-        compare_at=EvalSize(scorer.choice.side, scorer.native),
+        compare_at=EvalSize(scorer.choice.side, scorer.native, config.eval.canvases),
     )
     # Every process shows its own share of the work; one bar is enough.
     share = -(-photos // devices.process_count)
-    with (
-        batches,
-        progress(share, "evaluate", "photo", shown=devices.is_first, leave=not during) as note,
-    ):
+    with batches, progress(share, "evaluate", "photo", shown=devices.is_first, leave=not during) as note:
         known = fid_source(config.eval, model.side, source)
         kept = _kept_statistics(config.eval, known, devices)
         evaluator = Evaluator(

@@ -23,6 +23,8 @@ TITLES = {
     "full_vivid": "full, vivid",
     "fused": "fused",
     "fused_vivid": "fused, vivid",
+    "full_canvases": "full, further canvases",
+    "fused_canvases": "fused, further canvases",
     "no_boxes": "fused, no boxes",
     "other_crops": "fused, other crops",
     "instance": "instance network alone",

@@ -17,6 +17,7 @@ from jaxcolor.config import DataConfig, ModelConfig, check_crop_sides
 from jaxcolor.data.types import Boxes
 from jaxcolor.hints import Hint, PlacedHints, Real
 from jaxcolor.inference.box_finder import BoxFinder
+from jaxcolor.inference.canvases import Canvases, mean_colors
 from jaxcolor.inference.colored import Colored
 from jaxcolor.inference.photos import (
     DroppedBoxesWarning,
@@ -82,6 +83,7 @@ class Colorizer:
         bits: Bits = 8,
         crop_sides: Sequence[int] = (),
         share_crops: bool = False,
+        canvases: Sequence[int] = (),
         box_head: BoxHeadWeights | None = None,
     ) -> None:
         """Put the variables on the default device.
@@ -102,13 +104,16 @@ class Colorizer:
           crop_sides: at which crops are seen, each at the smallest that holds it (``DataConfig.crop_sides``):
             ``(64, 128, 256)`` takes about half the time; empty: all at the canvas's side.
           share_crops: whether one crop may serve several boxes that lie close together (``boxes.shared_windows``).
+          canvases: sides, ascending multiples of 8, of further square canvases on which the full-image network sees
+            each photo too (``inference.canvases``): results are the mean over all canvases, fused ones of photos with
+            crops. Palettes, the search for boxes and sessions keep to the networks' own canvas.
           box_head: finds objects on the features of the tree ``full``; without one, ``boxes="auto"`` cannot be had.
 
         Raises:
           WeightsError: there is no tree ``full``.
           UserError: there is no such upsampling, the bits are not 8 or 16, the saturation is negative or not finite,
-            ``vivid`` is not from 0 to 1, or above 0 with neither a class head nor a curve, or the crop sides do not fit
-            the canvas.
+            ``vivid`` is not from 0 to 1, or above 0 with neither a class head nor a curve, the crop sides do not fit
+            the canvas, or there cannot be such further canvases.
         """
         check_upsampling(upsampling)
         if bits not in get_args(Bits):
@@ -124,6 +129,7 @@ class Colorizer:
         self.boxes_per_photo = BOXES_PER_PHOTO if boxes_per_photo is None else boxes_per_photo
         self.crop_sides = tuple(crop_sides)
         self.share_crops = share_crops
+        self._canvases = Canvases(config, canvases, cuda_graphs)
         self.upsampling: Upsampling = upsampling
         self.saturation = float(saturation)
         self.vivid = float(vivid)
@@ -149,6 +155,7 @@ class Colorizer:
         bits: Bits = 8,
         crop_sides: Sequence[int] = (),
         share_crops: bool = False,
+        canvases: Sequence[int] | None = None,
     ) -> Colorizer:
         """A colorizer with weights of the package or of a file; further arguments as those of the class.
 
@@ -164,6 +171,7 @@ class Colorizer:
           bits: see the class.
           crop_sides: see the class.
           share_crops: see the class.
+          canvases: see the class; None: what is recommended for these weights (``weights.packaged.canvases``).
 
         Raises:
           OSError, WeightsError: the file cannot be read, is none of ours, or this installation has no such weights.
@@ -182,6 +190,7 @@ class Colorizer:
             bits=bits,
             crop_sides=crop_sides,
             share_crops=share_crops,
+            canvases=packaged.canvases(weights) if canvases is None else canvases,
             box_head=loaded.box_head,
         )
 
@@ -189,6 +198,11 @@ class Colorizer:
     def variables(self) -> networks.Variables:
         """The trees, on the device."""
         return self._predictor.variables
+
+    @property
+    def canvases(self) -> tuple[int, ...]:
+        """Sides of the further canvases."""
+        return self._canvases.sides
 
     @property
     def has_classes(self) -> bool:
@@ -212,6 +226,8 @@ class Colorizer:
     def find_boxes(self, photos: Sequence[PhotoInput], threshold: float | None = None) -> list[Boxes]:
         """The objects of each photo, best first, in its pixels, by the head of the weights (``models.box_head``).
 
+        They are looked for on the networks' own canvas alone, whatever ``canvases`` are.
+
         Args:
           photos: see ``many``; in one call of the full-image network.
           threshold: lowest score, 0 to 1; None: the one that the head is made for.
@@ -229,7 +245,8 @@ class Colorizer:
     def session(self, photo: PhotoInput) -> Session:
         """One photo to be colored again and again while its boxes and hints change: see ``inference.session``.
 
-        A result costs what changed since earlier ones. Crops are seen at the canvas's side, whatever ``crop_sides`` is.
+        A result costs what changed since earlier ones. Crops are seen at the canvas's side, whatever ``crop_sides`` is,
+        and photos on that canvas alone, whatever ``canvases`` are.
 
         Raises:
           ValueError, UserError: see ``many``.
@@ -267,6 +284,8 @@ class Colorizer:
         saturation: Real | None = None,
     ) -> list[Colored]:
         """Color photos of any sizes, in one call of the networks for those with boxes and one for those without.
+
+        One more call of the full-image network for all of them on each of ``canvases``.
 
         Args:
           photos: paths, PIL images, or NumPy or JAX arrays (H, W) or (H, W, 3) of uint8 or uint16: sRGB, upright.
@@ -335,7 +354,8 @@ class Colorizer:
 
         A few well separated colors that cover as much as they can of the class head's distribution in the middle of the
         box, the rebalancing of its training undone: a color of probability 0.3 is meant to be that of three of ten
-        pixels there. One call of the networks for photos with boxes and one for those without.
+        pixels there. One call of the networks for photos with boxes and one for those without, on their own canvas
+        alone, whatever ``canvases`` are.
 
         Args:
           photos: see ``many``.
@@ -393,7 +413,8 @@ class Colorizer:
 
         One color of its palette is drawn for each object and for the background (``palette.draw_object_colors``), shown
         to the networks as hints at a few points inside, and regressed. A photo goes through the networks once for its
-        distribution and once for each result, all photos at a time.
+        distribution, on the networks' own canvas alone, and once for each result, on all ``canvases``; all photos at a
+        time.
 
         Args:
           photos: see ``many``.
@@ -509,5 +530,6 @@ class Colorizer:
         self, photos: Sequence[Prepared], hints: Sequence[PlacedHints], vivid: float
     ) -> list[Float[np.ndarray, "S S 2"]]:
         annealed = vivid > 0 and self.saturation_curve is None
-        found = self._predictor.colors(photos, hints, annealed=annealed)
+        further = self._canvases.colors(self.variables, photos, hints, annealed)
+        found = mean_colors(self._predictor.colors(photos, hints, annealed=annealed), further)
         return [mix_vivid(colors.ab, colors.annealed, self.saturation_curve, vivid) for colors in found]

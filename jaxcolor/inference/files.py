@@ -69,6 +69,7 @@ def colorize_files(
     saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
     beside: bool = False,
     crop_sides: Sequence[int] = (),
+    canvases: Sequence[int] | None = None,
 ) -> None:
     """Color photos, and those of folders, into a folder, or beside them, under names that ``plan`` says.
 
@@ -97,6 +98,7 @@ def colorize_files(
       saving: format and quality of the results; the metadata of photos is carried over (``inference.pictures``).
       beside: the photo without colors and the result in one picture besides, ``<stem>.side_by_side.png``.
       crop_sides: see ``Colorizer``.
+      canvases: see ``Colorizer.from_pretrained``.
 
     Raises:
       UserError: nothing to do, results that would overwrite a photo or each other, settings that make no sense, a
@@ -118,6 +120,7 @@ def colorize_files(
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
+    canvases = packaged.canvases(weights) if canvases is None else canvases
     settings = made_with(
         weights,
         hints,
@@ -129,6 +132,7 @@ def colorize_files(
         samples=samples,
         seed=seed if samples else None,
         **({"crop_sides": ",".join(map(str, crop_sides))} if crop_sides else {}),
+        **({"canvases": ",".join(map(str, canvases))} if canvases else {}),
     )
     saving = saving._replace(settings=settings)
     if not replace:
@@ -137,7 +141,13 @@ def colorize_files(
             return
     store = open_store(boxes) if isinstance(boxes, Path) else None
     colorizer = Colorizer.from_pretrained(
-        weights, boxes_per_photo, vivid=vivid, saturation=saturation, bits=saving.bits, crop_sides=crop_sides
+        weights,
+        boxes_per_photo,
+        vivid=vivid,
+        saturation=saturation,
+        bits=saving.bits,
+        crop_sides=crop_sides,
+        canvases=canvases,
     )
     named = packaged.described(weights)
     if samples and not colorizer.has_classes:

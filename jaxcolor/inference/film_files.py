@@ -95,6 +95,7 @@ def colorize_film(
     saving: Saving = Saving(),  # noqa: B008 (it cannot be changed)
     beside: bool = False,
     crop_sides: Sequence[int] = (),
+    canvases: Sequence[int] | None = None,
     settings: FilmConfig = FilmConfig(),  # noqa: B008
 ) -> None:
     """Color the frames of a film into a folder, in the order of the numbers in their names.
@@ -118,6 +119,7 @@ def colorize_film(
       saving: format and quality of the results.
       beside: the frame without colors and the result in one picture besides.
       crop_sides: see ``Colorizer``.
+      canvases: see ``Colorizer.from_pretrained``.
       settings: how frames are steadied.
 
     Raises:
@@ -133,6 +135,7 @@ def colorize_film(
     size = _common_size(list(paths))
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
     strength = _strength(hinted, vivid, hints)
+    canvases = packaged.canvases(weights) if canvases is None else canvases
     made = made_with(
         weights,
         hints,
@@ -142,6 +145,7 @@ def colorize_film(
         saturation=saturation,
         film=json.dumps(dataclasses.asdict(settings), sort_keys=True),
         **({"crop_sides": ",".join(map(str, crop_sides))} if crop_sides else {}),
+        **({"canvases": ",".join(map(str, canvases))} if canvases else {}),
     )
     saving = saving._replace(settings=made)
     results = list(paths.values())
@@ -158,7 +162,13 @@ def colorize_film(
             (place / STATE).unlink(missing_ok=True)
             return
     colorizer = Colorizer.from_pretrained(
-        weights, boxes_per_photo, vivid=strength, saturation=saturation, bits=saving.bits, crop_sides=crop_sides
+        weights,
+        boxes_per_photo,
+        vivid=strength,
+        saturation=saturation,
+        bits=saving.bits,
+        crop_sides=crop_sides,
+        canvases=canvases,
     )
     jobs = _jobs(paths, colorizer, boxes, hinted, packaged.described(weights))
     place.mkdir(parents=True, exist_ok=True)

@@ -197,14 +197,16 @@ def to_lab(batch: Batch, config: ModelConfig, hints: BatchHints | None = None) -
 
 def with_hints(lab: LabBatch, hints: BatchHints, config: ModelConfig) -> LabBatch:
     """The batch with color hints on its photos and crops, in place of those that it had."""
+    smaller = tuple(hinted(*each, config) for each in zip(lab.smaller, hints.smaller, strict=True))
+    full, crop = hinted(lab.full, hints.full, config), hinted(lab.crop, hints.crop, config)
+    return lab._replace(full=full, crop=crop, smaller=smaller)
 
-    def hinted(shown: Picture, given: Hints) -> Picture:
-        typed = Hints(jnp.asarray(given.ab, shown.inputs.dtype), jnp.asarray(given.mask))
-        channels = network_hint_channels(typed, config.hint_mask)
-        return shown._replace(inputs=jnp.concatenate([shown.luminance, channels], axis=-1))
 
-    smaller = tuple(hinted(*each) for each in zip(lab.smaller, hints.smaller, strict=True))
-    return lab._replace(full=hinted(lab.full, hints.full), crop=hinted(lab.crop, hints.crop), smaller=smaller)
+def hinted(shown: Picture, hints: Hints, config: ModelConfig) -> Picture:
+    """Pictures with color hints, in place of those that they had."""
+    typed = Hints(jnp.asarray(hints.ab, shown.inputs.dtype), jnp.asarray(hints.mask))
+    channels = network_hint_channels(typed, config.hint_mask)
+    return shown._replace(inputs=jnp.concatenate([shown.luminance, channels], axis=-1))
 
 
 def run_full(

@@ -1,7 +1,8 @@
 """The weights inside the package, by name; and which weights are meant where a name, a file or nothing is given.
 
 They lie in ``jaxcolor/weights/default/``. Its ``registry.json`` is the one place that says which there are: name ->
-file and SHA-256 of its bytes. ``scripts/make_default_weights.py`` writes both.
+file, SHA-256 of its bytes, and the further canvases that are recommended for it. ``scripts/make_default_weights.py``
+writes both.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +39,8 @@ class Entry(NamedTuple):
     """Its name in the folder."""
     sha256: str
     """Of its bytes, in hexadecimal."""
+    canvases: tuple[int, ...] = ()
+    """Sides of further canvases on which it colors best (``Colorizer``): those that are meant where none are given."""
 
 
 def folder() -> Traversable:
@@ -48,13 +52,18 @@ def read_registry(place: Traversable) -> dict[str, Entry]:
     """Name -> weights, of a folder of the package's form; none where it has no registry."""
     path = place / REGISTRY
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: Entry(**entry) for name, entry in found.items()}
+    return {name: Entry(**{**entry, "canvases": tuple(entry["canvases"])}) for name, entry in found.items()}
 
 
-def register(place: Path, name: str, file: str) -> Entry:
-    """Put a file of a folder into its registry, in place of what had the name; return its entry."""
+def register(place: Path, name: str, file: str, canvases: Sequence[int] | None = None) -> Entry:
+    """Put a file of a folder into its registry, in place of what had the name; return its entry.
+
+    ``canvases``: that are recommended; None: those of what had the name, or none.
+    """
     known = read_registry(place)
-    known[name] = Entry(file, _sha256(place / file))
+    if canvases is None:
+        canvases = known[name].canvases if name in known else ()
+    known[name] = Entry(file, _sha256(place / file), tuple(canvases))
     entries = {name: entry._asdict() for name, entry in known.items()}
     write_text(place / REGISTRY, json.dumps(entries, indent=2, sort_keys=True) + "\n")
     return known[name]
@@ -93,6 +102,16 @@ def digest(weights: str | Path | None) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, UserError):
         return None
+
+
+def canvases(weights: str | Path | None = None) -> tuple[int, ...]:
+    """Sides of the further canvases that are recommended for weights: of the package's, as the registry says.
+
+    Args:
+      weights: as of ``load``; for files there is no recommendation.
+    """
+    entry = read_registry(folder()).get(DEFAULT if weights is None else str(weights)) if is_name(weights) else None
+    return () if entry is None else entry.canvases
 
 
 def load(weights: str | Path | None = None) -> NativeWeights:

@@ -49,7 +49,7 @@ def test_annotated_boxes_are_measured_even_if_there_are_none() -> None:
     photos = [make_target(photo(t), used, SIDE, at) for t in (truth, truth[:0], None)]
     examples = [example([[4, 0, 10, 7]], [1])] * 3
     batch, _, _ = collate([*examples, None], device_count=2, capacity=2, side=SIDE, with_full=True)
-    found = stack([*photos, None], SIDE, batch, [*examples, None], 2)
+    found = stack([*photos, None], at, batch, [*examples, None], 2)
     assert found.annotated.tolist() == [True, True, False, False]
     assert [boxes.tolist() for boxes in found.measured] == [[[0, 0, 16, 8]], [], [[4, 0, 6, 7]], []]
     assert found.crop_boxes.tolist() == [[4, 0, 6, 7], [4, 0, 6, 7], [4, 0, 6, 7], [0, 0, 0, 0]]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from jaxcolor import resample
 from jaxcolor.config import Config, DataConfig, EvalConfig
 from jaxcolor.data.types import DataError
 from jaxcolor.evaluation import run as evaluation_run
@@ -66,7 +67,9 @@ def native(folder: Path, variables: dict[str, Any]) -> Results:
     with pytest.MonkeyPatch.context() as patch:
         on(1, patch)
         return compare(
-            config(folder, size="native", native_side=ROOM), [Checkpoint("", MODEL, variables)], controls=False
+            config(folder, size="native", native_side=ROOM, canvases=(24, 40)),
+            [Checkpoint("", MODEL, variables)],
+            controls=False,
         )
 
 
@@ -80,10 +83,12 @@ def test_native_size_is_what_colorize_writes_by_the_reference_protocol(
     i: int, folder: Path, native: Results, variables: dict[str, Any]
 ) -> None:
     rgb = read(folder, i)
-    canvas = np.asarray(Image.fromarray(rgb).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-    shown = picture(canvas[None], MODEL)
-    ab = np.asarray(run_full(build(MODEL), variables, shown.inputs).ab[0])
-    for system, given in (("gray", np.zeros_like(ab)), ("full", ab)):
+    full, found = jax.jit(lambda rgb: run_full(build(MODEL), variables, picture(rgb, MODEL).inputs).ab), []
+    for side in (SIDE, 24, 40):
+        canvas = np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BILINEAR))
+        found.append(resample.resize(np.asarray(full(canvas[None])), SIDE, SIDE)[0])
+    ab = found[0]
+    for system, given in (("gray", np.zeros_like(ab)), ("full", ab), ("full_canvases", np.mean(found, axis=0))):
         expected = join(rgb, given, upsampling="bilinear", gamut="clip")
         scores = native.scores[system]
         psnr = peak_signal_noise_ratio(rgb, expected, data_range=255)
@@ -92,6 +97,23 @@ def test_native_size_is_what_colorize_writes_by_the_reference_protocol(
             rgb, expected, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
         np.testing.assert_allclose(scores["ssim"][i], similarity, atol=2e-3)
+
+
+def test_further_canvases_are_systems_of_photos_and_objects(native: Results) -> None:
+    names = ["gray", "full", "full_canvases", "fused", "fused_canvases"]
+    assert list(native.scores) == native.protocol["systems"] == list(native.objects.scores) == names
+    full, of_full, fused, of_fused = (native.scores[name]["psnr"] for name in names[1:])
+    assert (np.abs(of_full - full) > 0.01).all()
+    assert np.abs(of_fused - fused)[0] > 0.01 < np.abs(of_fused - of_full)[0]
+    np.testing.assert_allclose(of_fused[1:], of_full[1:], atol=1e-4)  # no boxes
+    assert "canvases of 24, 40" in native.protocol["canvases"]
+    assert "fused_canvases_minus_fused" in native.to_metrics()["differences"]
+
+
+@pytest.mark.parametrize(("sides", "message"), [((24, 32), "others than model.side, 32"), ((20,), "multiples of 8")])
+def test_canvases_that_cannot_be(sides: tuple[int, ...], message: str, folder: Path, variables: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=message):
+        compare(config(folder, canvases=sides), [Checkpoint("", MODEL, variables)])
 
 
 def test_a_photo_larger_than_the_room_is_reduced_and_counted(native: Results) -> None:

@@ -122,9 +122,12 @@ def test_sides_on_the_command_line() -> None:
             whole_numbers(wrong)
 
 
+@pytest.mark.parametrize("option", ["--crop-sides", "--canvases"])
 @pytest.mark.parametrize("command", [["web"], ["export", "-w", "w", "-o", "o"]])
-def test_commands_that_cannot_have_them_say_why(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_that_cannot_have_them_say_why(
+    command: list[str], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main([*command, "--crop-sides", "64,128"])
+        main([*command, option, "64,128"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"jaxcolor {command[0]}: --crop-sides: not here: ")
+    assert line.startswith(f"jaxcolor {command[0]}: {option}: not here: ")

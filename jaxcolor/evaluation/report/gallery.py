@@ -156,7 +156,7 @@ def gallery(
     # Pictures alone: nothing is measured again.
     plain = dataclasses.replace(config.eval, metrics="", lpips_squeeze="", lpips_vgg="", inception="", per_object=False)
     scorer = Scorer(plain, model.side, devices)
-    predictors = Predictors(checkpoints, devices, controls, plain.vivid_temperature)
+    predictors = Predictors(checkpoints, devices, controls, plain.vivid_temperature, plain.canvases)
     evaluator = Evaluator(predictors, scorer, devices, predictions, plain.data.threads)
     weights = _WeightMaps(next((c for c in checkpoints if not c.name and c.has_fusion), None), devices)
     loading = eval_batches(
@@ -170,7 +170,7 @@ def gallery(
         only=batches,
         process_index=devices.process_index,
         process_count=devices.process_count,
-        compare_at=EvalSize(scorer.choice.side, scorer.native),
+        compare_at=EvalSize(scorer.choice.side, scorer.native, plain.canvases),
     )
     with loading:
         for number, loaded in zip(batches, loading, strict=True):
@@ -212,7 +212,7 @@ def _painted(
     devices, batch, targets = evaluator.devices, loaded.batch, loaded.compared
     assert targets is not None
     truth = evaluator.scorer.place(batch, targets)
-    pictures = evaluator.pictures(loaded, targets, truth, evaluator.predictors(batch))
+    pictures = evaluator.pictures(loaded, targets, truth, evaluator.predictors(batch, targets.canvases))
     panels, fusion_weights = devices.fetch_whole(({**pictures, TRUTH: truth.rgb}, weights(batch)))
     owner = photo_of_crop(batch, devices.local_count)
     before = devices.process_index * len(owner)
