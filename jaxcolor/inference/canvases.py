@@ -2,7 +2,7 @@
 
 Each canvas is read from the photo's own pixels; the color found on it is brought to the networks' own canvas, and all
 count alike. On photos the mean of a canvas of 256 and one of 384 is closer to the truth than either, objects above all
-(docs/instances.md, run 5). Distributions of colors, palettes and boxes are those of the networks' own canvas.
+(docs/instances.md, run 6). Distributions of colors, palettes and boxes are those of the networks' own canvas.
 """
 
 from __future__ import annotations

@@ -134,9 +134,18 @@ def _share_of_newest(decay: float, count: Int[jax.Array, ""]) -> Float[jax.Array
 
 
 def _scaled(directions: Flat, rates: tuple[tuple[str, float], ...]) -> Flat:
-    """Directions times the factor of the first pattern in their name, weight decay included."""
-    factors = {name: next((factor for rule, factor in rates if re.search(rule, name)), 1.0) for name in directions}
-    return {name: direction * factors[name] for name, direction in directions.items()}
+    """Directions times the factors of their parameters, weight decay included."""
+    return {name: direction * rate_factor(name, rates) for name, direction in directions.items()}
+
+
+def rate_factor(name: str, rates: tuple[tuple[str, float], ...]) -> float:
+    """What a parameter's learning rate is multiplied by (``OptimizerConfig.layer_rates``).
+
+    Args:
+      name: its path in the tree that is trained, joined by ``/``.
+      rates: pattern and factor; the first pattern that is found in the name holds.
+    """
+    return next((factor for rule, factor in rates if re.search(rule, name)), 1.0)
 
 
 def make_optimizer(config: Config, stage: StageConfig) -> Optimizer:

@@ -12,6 +12,7 @@ from flax import traverse_util
 from jaxcolor.config import StageConfig
 from jaxcolor.models.backbone import Backbone, Siggraph17
 from jaxcolor.runtime.text import aligned
+from jaxcolor.training.optimizer import rate_factor
 from jaxcolor.training.stages import Stage, is_trained
 
 _HEADER = ("tree", "modules", "parameters", "state", "learning rate")
@@ -25,10 +26,16 @@ class _Group(NamedTuple):
     heads: bool
     rank: int
     trained: bool
+    factor: float
+    """Of the learning rate."""
 
 
 def param_table(
-    stage: Stage, trees: Mapping[str, Any], settings: StageConfig, backbone: type[Backbone] = Siggraph17
+    stage: Stage,
+    trees: Mapping[str, Any],
+    settings: StageConfig,
+    backbone: type[Backbone] = Siggraph17,
+    rates: tuple[tuple[str, float], ...] = (),
 ) -> str:
     """Modules, parameters, trained or frozen, learning rate: of the tree that a stage trains, then of its frozen trees.
 
@@ -37,22 +44,23 @@ def param_table(
       trees: its own tree and its frozen ones, {"params": …, "batch_stats": …}; arrays or shapes.
       settings: of the stage.
       backbone: whose layers they are.
+      rates: ``OptimizerConfig.rates``.
 
     Returns:
-      Aligned lines: one for each block of a backbone and each weight head (two for a block with both trained and frozen
-      modules), one for each frozen tree, and the totals.
+      Aligned lines: one for each block of a backbone and each weight head (more for a block of which some modules are
+      frozen or have another learning rate), one for each frozen tree, and the totals.
     """
     fused = [f"fuse_{tap.name}" for tap in backbone.taps]
     groups: dict[_Group, dict[str, int]] = {}
     for path, value in traverse_util.flatten_dict(dict(trees[stage.name]["params"])).items():
-        group = _group(path, is_trained(path, settings.trained, backbone), fused)
+        trained = is_trained(path, settings.trained, backbone)
+        group = _group(path, trained, rate_factor("/".join(path), rates) if trained else 1.0, fused)
         name = "/".join(path[: 2 if path[0] == "trunk" else 1])
         sizes = groups.setdefault(group, {})
         sizes[name] = sizes.get(name, 0) + _size(value)
-    rate = f"{settings.learning_rate:g}"
     rows: list[tuple[str, ...]] = []
     for group, sizes in sorted(groups.items()):
-        state = ("trained", rate) if group.trained else ("frozen", "")
+        state = ("trained", f"{settings.learning_rate * group.factor:g}") if group.trained else ("frozen", "")
         rows.append((stage.name, _names(sizes), f"{sum(sizes.values()):,}", *state))
     for tree in stage.frozen:
         size = sum(map(_size, traverse_util.flatten_dict(dict(trees[tree]["params"])).values()))
@@ -67,13 +75,13 @@ def param_table(
     return "\n".join([*aligned([_HEADER, *rows], left=(0, 1, 3), indent="  "), *_remarks(stage, trees, groups)])
 
 
-def _group(path: tuple[str, ...], trained: bool, fused: list[str]) -> _Group:
+def _group(path: tuple[str, ...], trained: bool, factor: float, fused: list[str]) -> _Group:
     module = path[1] if path[0] == "trunk" else path[0]
     if module in fused:
-        return _Group(True, fused.index(module), trained)
+        return _Group(True, fused.index(module), trained, factor)
     # conv8_up, conv8_2, short3_8 and norm8 are of block 8.
     block = re.fullmatch(r"(?:conv|norm)(\d+).*|short\d+_(\d+)", module)
-    return _Group(False, int(block[1] or block[2]) if block else _LAST.get(module, len(_LAST) + 11), trained)
+    return _Group(False, int(block[1] or block[2]) if block else _LAST.get(module, len(_LAST) + 11), trained, factor)
 
 
 def _names(modules: Mapping[str, int]) -> str:

@@ -156,7 +156,7 @@ def _run_stage(run: Run, stage: Stage, trees: Trees, fresh: Trees) -> Any:
         clock = Clock(checkpoints.folder, settings, done, devices) if settings.minutes else None
         if not partition(state.variables["params"], settings.trained, backbone)[0]:
             raise ConfigError(f"{stage.name}.trained: {settings.trained!r} leaves nothing to train in this model")
-        table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone)
+        table = param_table(stage, {**trees, stage.name: state.variables}, settings, backbone, config.optimizer.rates)
         devices.say(
             f"stage {stage.name}: steps {done} to {_length(settings)}, batch size {settings.batch_size} on "
             f"{devices.count} x {devices.kind}\n{table}"

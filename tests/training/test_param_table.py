@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jaxcolor.config import Config, ModelConfig, StageConfig
+from jaxcolor.config import Config, ModelConfig, OptimizerConfig, StageConfig
 from jaxcolor.models import networks
 from jaxcolor.training.param_table import param_table
 from jaxcolor.training.stages import STAGES
@@ -23,9 +23,11 @@ HEADS = 1_078_266
 OUTPUT = 147_584 + 258
 
 
-def rows(name: str, settings: StageConfig) -> list[tuple[str, str, int, str, str]]:
+def rows(
+    name: str, settings: StageConfig, rates: tuple[tuple[str, float], ...] = ()
+) -> list[tuple[str, str, int, str, str]]:
     """Tree, modules, parameters, state, learning rate; the widths are those of the header."""
-    header, *lines = param_table(STAGES[name], shapes(), settings).splitlines()
+    header, *lines = param_table(STAGES[name], shapes(), settings, rates=rates).splitlines()
     starts = [re.search(rf"\b{word}\b", header).start() for word in ("tree", "modules", "state")]
     found = []
     for line in lines:
@@ -53,6 +55,16 @@ def test_fusion_as_released() -> None:
         ("", "total trained", HEADS + OUTPUT, "", ""),
         ("", "total frozen in fusion", BACKBONE - OUTPUT, "", ""),
     ]
+
+
+def test_learning_rates_by_layer() -> None:
+    settings = StageConfig(trained="fusion_and_decoder", learning_rate=1e-3)
+    rates = OptimizerConfig(layer_rates=r"trunk/=0.2,fuse_conv[12]_=0.5").rates
+    found = {row[1]: row[4] for row in rows("fusion", settings, rates) if row[3] == "trained"}
+    assert {rate for modules, rate in found.items() if modules.startswith("trunk")} == {"0.0002"}
+    assert {modules for modules, rate in found.items() if rate == "0.0005"} == {"fuse_conv1_2", "fuse_conv2_2"}
+    split = rows("full", StageConfig(learning_rate=1e-3), OptimizerConfig(layer_rates=r"conv1_1/=0.1").rates)
+    assert [(row[1], row[4]) for row in split[:2]] == [("conv1_1", "0.0001"), ("conv1_2 norm1", "0.001")]
 
 
 def test_fusion_as_in_the_paper() -> None:
