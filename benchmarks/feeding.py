@@ -1,9 +1,9 @@
 """How many photos a second a host with many cores can feed: decode, resize, cut out crops, put into batches.
 
-Command: ``python benchmarks/feeding.py --workers 30`` prints JSON. It makes its photos itself (JPEG,
-300 x 300 pixels or ``--photo-side``, of ``--photos``), and keeps them as files, in a zip file and as records of an
-ArrayRecord file, each in memory (``/dev/shm``) and on the disk of ``--disk``, out of whose cache they are dropped
-before each run. Photos a second are those of the whole loader, as training reads it (``train_batches``: ``full``; and
+Command: ``python benchmarks/feeding.py --workers 30`` prints JSON at the end, and on standard error each result as soon
+as it is measured. It makes its photos itself (JPEG, 300 x 300 pixels or ``--photo-side``, of ``--photos``), and keeps
+them as files, in a zip file and as records of an ArrayRecord file, each in memory (``/dev/shm``) and on the disk of
+``--disk``, out of whose cache they are dropped before each run. Photos a second are those of the whole loader, as training reads it (``train_batches``: ``full``; and
 ``full_and_8_crops``, the photo and 8 crops, all at 256 x 256), in batches of ``--batch`` on the host.
 
 A run takes ``--seconds`` and the start of its processes; four runs for each of ``--forms``. Of packages it needs those
@@ -17,6 +17,7 @@ import io
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 import zipfile
@@ -193,6 +194,7 @@ def main() -> None:
                         forget(folder)
                     first, rate = measured(source, config, parts, options.batch, options.seconds)
                     result[f"{what}, {form}, {place}"] = round(rate, 1)
+                    print(f"{what}, {form}, {place}: {rate:.1f} photos/s", file=sys.stderr, flush=True)
                     result.setdefault("first_batch_s", round(first, 1))
     print(json.dumps(result, indent=2))
 

@@ -109,7 +109,8 @@ def test_our_own_files(small, tmp_path):
         load_pretrained(config(path, SMALL, start_form="siggraph17"))
     assert_same(load_pretrained(config(path, dataclasses.replace(SMALL, side=64))).variables, small)
     with pytest.raises(
-        ConfigError, match=r"than config\.model:\n  full: norm: .batch. -> .group.\n  instance: norm: .*\n  fusion: norm"
+        ConfigError,
+        match=r"than config\.model:\n  full: norm: .batch. -> .group.\n  instance: norm: .*\n  fusion: norm",
     ):
         load_pretrained(config(path, dataclasses.replace(SMALL, norm="group")))
 
