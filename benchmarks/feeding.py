@@ -3,8 +3,9 @@
 Command: ``python benchmarks/feeding.py --workers 30`` prints JSON at the end, and on standard error each result as soon
 as it is measured. It makes its photos itself (JPEG, 300 x 300 pixels or ``--photo-side``, of ``--photos``), and keeps
 them as files, in a zip file and as records of an ArrayRecord file, each in memory (``/dev/shm``) and on the disk of
-``--disk``, out of whose cache they are dropped before each run. Photos a second are those of the whole loader, as training reads it (``train_batches``: ``full``; and
-``full_and_8_crops``, the photo and 8 crops, all at 256 x 256), in batches of ``--batch`` on the host.
+``--disk``, out of whose cache they are dropped before each run. Photos a second are those of the whole loader, as
+training reads it (``train_batches``: ``full``; and ``full_and_8_crops``, the photo and 8 crops, all at 256 x 256), in
+batches of ``--batch`` on the host.
 
 A run takes ``--seconds`` and the start of its processes; four runs for each of ``--forms``. Of packages it needs those
 that the loader imports: jax, grain, array_record, numpy, Pillow, absl-py, jaxtyping, tqdm.

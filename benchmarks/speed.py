@@ -76,6 +76,8 @@ class Row:
     """With the settings of the package's weights, and boxes of COCO's sizes, cut out with their context."""
     share_crops: bool = False
     """As ``Colorizer``'s."""
+    side: int = SIDE
+    """Of the canvas; of photos without boxes."""
 
 
 def _graphs(row: Row) -> Row:
@@ -101,6 +103,8 @@ ROWS = {
     "cpu_predict_1_by_size": Row("predict", 1, boxes=8, calls=1, crop_sides=(64, 128, 256)),
     "cpu_predict_1_all_256": Row("predict", 1, boxes=8, calls=1),
     "cpu_predict_1_without": Row("predict", 1, calls=1),
+    "cpu_canvas_384": Row("predict", 1, calls=1, side=384),
+    "cpu_canvas_512": Row("predict", 1, calls=1, side=512),
 }
 ROWS |= {f"{name}_graphs": _graphs(row) for name, row in ROWS.items() if not name.startswith("cpu")}
 
@@ -127,7 +131,7 @@ def made_up(row: Row, seed: int = 0) -> Batch:
     boxes = np.concatenate([corners[:, 0], corners[:, 1] + 1], axis=1)
     index = np.where(np.arange(slots) < row.boxes, np.arange(row.photos)[:, None], PADDING).astype(np.int32).reshape(-1)
     return Batch(
-        rng.integers(0, 256, (photos, SIDE, SIDE, 3), np.uint8),
+        rng.integers(0, 256, (photos, row.side, row.side, 3), np.uint8),
         rng.integers(0, 256, (crops, SIDE, SIDE, 3), np.uint8),
         index.astype(np.int32),
         level_boxes(boxes, (SIDE, SIDE), SIDE, LEVELS),
@@ -175,7 +179,7 @@ def _of_coco_sizes(row: Row, rng: np.random.Generator) -> Batch:
 def _settings(row: Row, dtype: str) -> ModelConfig:
     """Of the networks."""
     model = packaged.load().config if row.packaged else ModelConfig()
-    return dataclasses.replace(model, compute_dtype=dtype)  # type: ignore[arg-type]
+    return dataclasses.replace(model, side=row.side, compute_dtype=dtype)  # type: ignore[arg-type]
 
 
 class Work(NamedTuple):
