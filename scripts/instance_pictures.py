@@ -11,9 +11,9 @@ green where instances help, red where they hurt, with the gain in each box in dB
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFilter
@@ -21,6 +21,7 @@ from skimage import data
 
 from jaxcolor import Colorizer
 from jaxcolor.color import without_color
+from jaxcolor.evaluation.metrics.psnr import psnr
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 """In the public domain, or CC0."""
@@ -34,9 +35,9 @@ FULL_COLOR = 400.0
 Photo = UInt8[np.ndarray, "H W 3"]
 
 
-def psnr(mse: float) -> float:
-    """Of 8-bit values."""
-    return 10 * math.log10(255**2 / max(mse, 1e-9))
+def decibel(result: Photo, truth: Photo) -> float:
+    """PSNR of one picture, or of a part of it."""
+    return float(psnr(jnp.asarray(result[None]), jnp.asarray(truth[None]))[0])
 
 
 def squared_error(result: Photo, truth: Photo) -> np.ndarray:
@@ -58,7 +59,7 @@ def closer(gray: Photo, whole: Photo, fused: Photo, truth: Photo, boxes: np.ndar
     for x0, y0, x1, y1 in boxes.round().astype(int).tolist():
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline="white", width=2)
         inside = np.s_[y0:y1, x0:x1]
-        difference = psnr(float(after[inside].mean())) - psnr(float(before[inside].mean()))
+        difference = decibel(fused[inside], truth[inside]) - decibel(whole[inside], truth[inside])
         draw.text((x0 + 4, y0 + 2), f"{difference:+.1f}", fill="white", font_size=size)
     return picture
 
@@ -77,7 +78,7 @@ def row(truth: Photo, alone: Colorizer, canvases: Colorizer) -> Image.Image:
     for number, picture in enumerate(pictures):
         name = COLUMNS[number]
         if number < 4:
-            name += f", {psnr(float(squared_error(np.asarray(picture), truth).mean())):.2f} dB"
+            name += f", {decibel(np.asarray(picture), truth):.2f} dB"
         draw.text((number * WIDTH + 2, 1), name, fill="black", font_size=TITLE - 4)
         small = picture.resize((WIDTH - 3, height), Image.Resampling.LANCZOS)
         sheet.paste(small, (number * WIDTH, TITLE))
