@@ -119,8 +119,8 @@ class ModelConfig:
         _require(self.side <= _MOST_SIDE, "side", self.side, f"at most {_MOST_SIDE}: beyond, no device has the memory")
 
 
-def check_crop_sides(sides: tuple[int, ...], canvas: int) -> None:
-    """Checks the sides at which crops are seen (``DataConfig.crop_sides``) beside the canvas's.
+def check_crop_sides(sides: tuple[int, ...], canvas: int = _MOST_SIDE) -> None:
+    """Checks the sides at which crops are seen (``DataConfig.crop_sides``) beside the canvas's, where that is known.
 
     Raises:
       ConfigError: they are not ascending multiples of 8 of at most the canvas's side.
@@ -258,7 +258,7 @@ class DataConfig:
                 _check_name(BOX_STORES, field, getattr(self, field))
         rule = "False unless box_choice is 'ground_truth': only annotated boxes have masks"
         _require(not self.masks or self.box_choice == "ground_truth", "masks", self.masks, rule)
-        check_crop_sides(self.crop_sides, _MOST_SIDE)
+        check_crop_sides(self.crop_sides)
         shares, count = self.crop_shares, len(self.crop_sides)
         fits = not shares or (len(shares) == count and all(math.isfinite(share) and share > 0 for share in shares))
         _require(fits, "crop_shares", shares, f"a number above 0 for each of crop_sides {self.crop_sides}")

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxcolor.color import Bits, to_8_bits
+from jaxcolor.config import check_canvases, check_crop_sides
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.types import DataError
 from jaxcolor.hints import PhotoHints, match_hints, read_hints
@@ -120,7 +121,9 @@ def colorize_files(
         twice = next(path for path in written if written.count(path) > 1)
         raise UserError(f"{twice}: a sample would overwrite another photo's result; rename the photo")
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
-    canvases = packaged.canvases(weights) if canvases is None else canvases
+    canvases = packaged.canvases(weights) if canvases is None else tuple(canvases)
+    check_canvases(canvases)  # before what is done already ends this
+    check_crop_sides(tuple(crop_sides))
     settings = made_with(
         weights,
         hints,

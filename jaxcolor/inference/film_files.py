@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxcolor.config import FilmConfig
+from jaxcolor.config import FilmConfig, check_canvases, check_crop_sides
 from jaxcolor.data.boxes.registry import open_store
 from jaxcolor.data.transforms import read_size, stored_size
 from jaxcolor.data.types import Boxes, DataError
@@ -135,7 +135,9 @@ def colorize_film(
     size = _common_size(list(paths))
     hinted = {} if hints is None else match_hints(read_hints(hints), list(paths), hints)
     strength = _strength(hinted, vivid, hints)
-    canvases = packaged.canvases(weights) if canvases is None else canvases
+    canvases = packaged.canvases(weights) if canvases is None else tuple(canvases)
+    check_canvases(canvases)
+    check_crop_sides(tuple(crop_sides))
     made = made_with(
         weights,
         hints,

@@ -102,3 +102,6 @@ def test_what_the_registry_recommends_is_the_default(
     assert "made with other weights, boxes or settings" in capsys.readouterr().err
     assert main([*command, "--canvases", "none", "--force"]) == 0
     assert (np.asarray(Image.open(result)) != as_recommended).any()
+    for option, what in (("--canvases", "canvases: (12,)"), ("--crop-sides", "crop_sides: (12,)")):  # nothing to do
+        assert main([*command, option, "12"]) == 1
+        assert what in capsys.readouterr().err
