@@ -9,7 +9,7 @@ convolutions' and matrix products' operations a second against a large matrix pr
 where a CPU rounds: the limit is float32's).
 ``memory_gib`` is what the program needs: arguments, results, temporary arrays. ``compiles_while_running`` counts
 programs compiled in all rounds, which must be none. ``benchmarks/speed_torch.py`` has the same rows in PyTorch, but for
-those with boxes of COCO's sizes (``predict_8_by_size``, ``cpu_predict_1``, and so on).
+those with boxes of COCO's sizes (``predict_8_by_size``, ``cpu_predict_1_by_size``) and with the package's settings.
 """
 
 from __future__ import annotations

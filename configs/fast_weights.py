@@ -7,8 +7,9 @@ Command: ``python train.py --config configs/fast_weights.py --workdir runs/fast 
 PHOTOS is a folder or zip file of photos of short side 256 or more. Teacher and start are the package's weights;
 ``--config.objective.teacher=FILE --config.start_from=narrowed:FILE`` names others, say those before rounding.
 Hardware: one NVIDIA H200 (110,000 photos take 34 GB of its memory), or several GPUs.
-Hours: expected, 0.22 for 20,000 steps of 64 photos on one NVIDIA H200, after 80 s of compilation.
-Numbers: expected, 119 photos of COCO, PSNR gray 22.33, full 23.90 dB (the teacher 24.07), LPIPS 0.182.
+Hours: measured, 0.22 for 15,600 steps of 64 photos on one NVIDIA H200 (1,480 photos/s), compilation included.
+Numbers: measured, 72,675 photos: 119 photos of COCO, PSNR gray 22.33, full 24.03 dB (the teacher 24.07), LPIPS 0.178;
+COCO val2017 24.55 dB, 0.164.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Instances of the package's weights: crops with context, fused into the decoder (docs/instances.md, run 3).
+"""Instances of the package's weights: crops with context, fused into the decoder (docs/instances.md, run 4).
 
 The instance network is the full-image network itself (no steps of its own); the fusion network's encoder stays the
 full network's, its decoder and weight heads are trained. Photos and boxes are held in the devices' memory, where crops
@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
             ),
             instance=StageConfig(steps=0, batch_size=32),
             fusion=StageConfig(
-                steps=2100,
+                steps=3000,
                 batch_size=32,
                 learning_rate=1e-3,
                 schedule="cosine",

@@ -31,11 +31,12 @@ class Batch(NamedTuple):
     full_rgb: UInt8[Array, "B S S 3"]
     """Photos resized to the canvas, 0 to 255."""
     crop_rgb: UInt8[Array, "M S S 3"]
-    """Each box cut from the original photo and resized to the canvas; of several ``data.crop_sides`` to the largest."""
+    """Each crop, a box with its context (``boxes.crop_boxes``), cut from the original photo and resized to the canvas;
+    of several ``data.crop_sides`` to the largest."""
     crop_to_image: Int32[Array, " M"]
     """The photo, among those on the same device, that a crop belongs to; -1 marks padding."""
     level_boxes: Int32[Array, "M L 4"]
-    """x0, y0, width, height of each box on the grid of each level."""
+    """x0, y0, width, height of each crop on the grid of each level: the box and what ``crop_context`` adds."""
     is_real: Bool[Array, " B"]
     """False marks a photo that only fills up the last batch of an evaluation."""
     crop_mask: Bool[Array, "M S S"] = NO_MASKS

@@ -57,12 +57,13 @@ class FusionConfig:
     ``feathered``: as ``learned``, with weights that fade toward the borders of crops.
     Or the dotted path of a ``FusionStrategy``: ``my_code.module:Name``."""
     outside: Literal["zero", "masked"] = "zero"
-    """Weight logit of an instance outside its box: 0 (reference code) or minus infinity (the paper's formula)."""
+    """Of ``learned``: weight logit of an instance outside its crop, 0 (reference code) or minus infinity (the paper's
+    formula). With other strategies an instance has no weight there."""
     layers: str | tuple[str, ...] = "all"
     """``all``, ``encoder`` (conv1_2 … conv7_3), ``decoder`` (conv8_up … conv10_2), ``none`` (the trunk alone), or names
     of taps, as a list or with commas between them."""
     head_channels: int = 16
-    """Inner channels of the weight heads."""
+    """Inner channels of the weight heads, where the strategy has some."""
 
     def __post_init__(self) -> None:
         _require(self.head_channels > 0, "head_channels", self.head_channels, "above 0")
@@ -75,7 +76,7 @@ class ModelConfig:
     """The three networks. The defaults are the reference's architecture."""
 
     side: int = 256
-    """Side S of the square canvas, in pixels; a multiple of 8."""
+    """Side S of the square canvas, the networks' input resolution, in pixels; a multiple of 8."""
     width: float = 1.0
     """Multiplier of every channel count of the backbone (not of the 2 ab and 529 class outputs)."""
     norm: Literal["batch", "group", "none"] = "batch"
@@ -291,8 +292,9 @@ class StageConfig:
     warmup_steps: int = 0
     """Steps over which the learning rate rises to its highest, linearly: the n-th takes n parts of that many."""
     trained: Literal["all", "fusion", "fusion_and_output", "fusion_and_decoder"] = "all"
-    """Stage fusion: the weight heads (paper); these with model10 and model_out (the authors' code); these with the
-    decoder (``Backbone.decoder_layers``), so that the encoder stays the full network's."""
+    """Stage fusion. ``fusion``: the weight heads (paper). ``fusion_and_output``: these and ``Backbone.output_layers``,
+    the last ones (the authors' code: model10, model_out). ``fusion_and_decoder``: the heads and
+    ``Backbone.decoder_layers``, so that the encoder stays the full network's."""
     flip: bool = False
     """Mirror half of the photos left to right in this stage."""
     crop_area: float = 1.0
@@ -433,6 +435,10 @@ class ObjectiveConfig:
         _require(0 < self.rebalancing <= 1, "rebalancing", self.rebalancing, "above 0 and at most 1")
         allowed = self.perceptual_side == 0 or 8 <= self.perceptual_side <= 2048
         _require(allowed, "perceptual_side", self.perceptual_side, "0 or from 8 to 2048")
+
+    def head_weight(self, name: str) -> float:
+        """Weight of the loss of an output head: 1 for those that have no field here."""
+        return {"regression": self.regression, "classes": self.classes}.get(name, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -742,7 +748,7 @@ class Config:
         _require(self.keep_every % self.checkpoint_every == 0, "keep_every", self.keep_every, multiple)
         measured = not self.keep_best or self.eval_every > 0
         _require(measured, "keep_best", repr(self.keep_best), "empty unless eval_every measures that metric")
-        heads = [getattr(self.objective, name, 1.0) for name in self.model.outputs]
+        heads = [self.objective.head_weight(name) for name in self.model.outputs]
         if not any((*heads, self.objective.perceptual, self.objective.colorfulness)):
             raise ConfigError(f"objective: the losses of {self.model.outputs} have weights that are all 0")
 

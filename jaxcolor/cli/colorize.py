@@ -53,7 +53,8 @@ def add_colorize(subparsers: Subparsers) -> None:
         type=whole_numbers,
         default=(),
         help="sides at which crops are seen, each at the smallest that holds it, as 64,128,256: faster where "
-        "objects are small (default: all at the side of the networks' canvas, 256)",
+        "crops are small, hardly with the package's weights, whose crops show at least 35%% of each side (default: all "
+        "at the side of the networks' canvas, 256)",
     )
     parser.add_argument(
         "--canvases",

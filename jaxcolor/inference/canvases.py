@@ -1,4 +1,4 @@
-"""The full-image network on further canvases of a photo, larger or smaller ones, and the mean of what it says there.
+"""Multi-scale inference: the full-image network on further canvases of a photo, and the mean of what it says there.
 
 Each canvas is read from the photo's own pixels; the color found on it is brought to the networks' own canvas, and all
 count alike. On photos the mean of a canvas of 256 and one of 384 is closer to the truth than either, objects above all

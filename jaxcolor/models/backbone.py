@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jaxcolor.config import ModelConfig
+from jaxcolor.config import ConfigError, ModelConfig
 from jaxcolor.models import ops
 from jaxcolor.models.ops import leaky_relu, relu
 from jaxcolor.registries import BACKBONES, OUTPUTS
@@ -154,6 +154,9 @@ class Backbone(nn.Module):
         outputs: dict[str, Any] = {}
         for name in self.heads if self.is_initializing() else wanted:
             kind = OUTPUTS.get(name)
+            if kind.level not in self.head_inputs:
+                why = f"backbone {self.config.backbone!r} has no feature of level {kind.level} for it (head_inputs)"
+                raise ConfigError(f"model.outputs: {name!r}: {why}")
             head = kind(self.config, layers.dtype, layers.param_dtype, layers.kernel.output, name=kind.scope_name)
             outputs[name] = head(taps[self.head_inputs[kind.level]])
         ab = OUTPUTS.get(wanted[0]).decode(outputs[wanted[0]], (height, width)) if wanted else jnp.zeros(0)

@@ -45,9 +45,9 @@ class Instances(NamedTuple):
     crop_to_image: Int[jax.Array, " M"]
     """The photo of each crop, -1 for padding."""
     boxes: Int[jax.Array, "M 4"]
-    """x0, y0, width, height of each crop's box on the tap's grid."""
+    """x0, y0, width, height of each crop, its context included, on the tap's grid."""
     inside: Bool[jax.Array, "M H W"]
-    """Whether a pixel of the tap's grid lies in each box."""
+    """Whether a pixel of the tap's grid lies in each crop."""
     crop_mask: Bool[Array, "K S S"]
     """The mask of each crop's object on the crop's grid; K is 0 where nobody reads masks."""
 
@@ -311,7 +311,7 @@ class FusionNetwork(nn.Module):
           instance_taps: features of the M crops from the instance network, by tap; of crops of several sides one array
             for each.
           crop_to_image: the photo of each crop, -1 for padding.
-          level_boxes: x0, y0, width, height of each crop's box at each level.
+          level_boxes: x0, y0, width, height of each crop, its context included, at each level.
           crop_mask: the mask of each crop's object on the crop's grid (M, S, S); of length 0 but for ``truth_mask``.
           known: taps of the full image that were computed elsewhere (``models.shared_taps``); none of them is fused.
         """

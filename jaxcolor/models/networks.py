@@ -212,7 +212,7 @@ def hinted(shown: Picture, hints: Hints, config: ModelConfig) -> Picture:
 def run_full(
     nets: Networks,
     variables: Variables,
-    inputs: jax.Array,
+    inputs: Float[jax.Array, "B S S 4"],
     heads: Heads = None,
     known: Mapping[str, jax.Array] = NOTHING_KNOWN,
 ) -> BackboneOutput:
@@ -220,7 +220,9 @@ def run_full(
     return cast(BackboneOutput, nets.full.apply(variables["full"], inputs, heads=heads, known=known))
 
 
-def run_instance(nets: Networks, variables: Variables, inputs: jax.Array, crop_to_image: jax.Array) -> BackboneOutput:
+def run_instance(
+    nets: Networks, variables: Variables, inputs: Float[jax.Array, "M s s 4"], crop_to_image: Int[jax.Array, " M"]
+) -> BackboneOutput:
     """The instance network in inference mode on the crops' inputs; padding crops are zeroed first."""
     inputs = jnp.where((crop_to_image >= 0)[:, None, None, None], inputs, 0)
     return cast(BackboneOutput, nets.instance.apply(variables["instance"], inputs))
@@ -236,11 +238,11 @@ def run_crops(nets: Networks, variables: Variables, lab: LabBatch) -> tuple[Back
 def run_fusion(
     nets: Networks,
     variables: Variables,
-    inputs: jax.Array,
+    inputs: Float[jax.Array, "B S S 4"],
     instance_taps: Mapping[str, jax.Array | tuple[jax.Array, ...]],
-    crop_to_image: jax.Array,
-    level_boxes: jax.Array,
-    crop_mask: Array = NO_MASKS,
+    crop_to_image: Int[jax.Array, " M"],
+    level_boxes: Int[jax.Array, "M L 4"],
+    crop_mask: Bool[Array, "K S S"] = NO_MASKS,
     full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN,
 ) -> FusionOutput:
     """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them).
@@ -264,7 +266,7 @@ def run_fused(
 
 
 def predict(nets: Networks, variables: Variables, batch: Batch, hints: BatchHints | None = None) -> Prediction:
-    """Colors for photos with any number of crops, in inference mode.
+    """Colors for photos with any number of crops, in inference mode: the shortest description of the whole model.
 
     Args:
       nets: from ``build``.

@@ -66,7 +66,7 @@ def picture_loss(
         raise ValueError("distillation needs what the teacher predicts")
     terms: list[tuple[float, Any]] = []
     for name, output in outputs.items():
-        head, weight = OUTPUTS.get(name), getattr(config, name, 1.0)
+        head, weight = OUTPUTS.get(name), config.head_weight(name)
         terms.append((weight * (1 - config.distill), functools.partial(head.loss, output, picture.ab)))
         if taught is not None:
             size = picture.ab.shape[1:3]

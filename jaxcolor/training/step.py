@@ -54,9 +54,12 @@ class Scalars(NamedTuple):
 
 
 Step = Callable[[TrainState, Mapping[str, Any], Any], tuple[TrainState, Scalars]]
-"""(State, frozen trees, this device's batch, or the photos that it holds) -> (state, scalars)."""
+"""(State, constants, this device's batch, or the photos that it holds) -> (state, scalars).
+
+Constants are what a step reads and does not train: the stage's frozen trees, and ``VGG16``, ``TEACHER`` and ``RATE``
+where there are such."""
 VGG16 = "vgg16"
-"""Name of VGG16's parameters among the frozen trees, where the perceptual loss has a weight."""
+"""Name of VGG16's parameters among the constants, where the perceptual loss has a weight."""
 
 TEACHER = "teacher"
 """Name of the teacher's tree among them, where there is one (``training.distillation``)."""
@@ -65,17 +68,18 @@ RATE = "rate"
 """Name of the learning rate among them, where it follows the clock and not the step (``training.clock``)."""
 
 LabStep = Callable[[TrainState, Mapping[str, Any], LabBatch], tuple[TrainState, Scalars]]
+"""As ``Step``, on this device's batch in Lab."""
 
 
 def make_state(
     tree: Mapping[str, Any],
     optimizer: Optimizer,
-    stage: StageConfig,
+    settings: StageConfig,
     backbone: type[Backbone] = Siggraph17,
 ) -> TrainState:
     """The state before the first step; ``backbone`` as in ``stages.is_trained``."""
     variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
-    trained, _ = stages.partition(variables["params"], stage.trained, backbone)
+    trained, _ = stages.partition(variables["params"], settings.trained, backbone)
     # To the host: on the first device this copy would lie beside the one in use as long as the stage runs.
     opt_state = jax.device_get(optimizer.init(_joined(trained), variables["batch_stats"]))
     return TrainState(step=np.int32(0), variables=variables, opt_state=opt_state)
@@ -97,13 +101,13 @@ def _joined(flat: Mapping[stages.Path, Any]) -> dict[str, Any]:
 
 
 def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer, teacher: ModelConfig | None = None) -> Step:
-    """The per-device step of a stage: (state, frozen trees, this device's batch) -> (state, scalars).
+    """The per-device step of a stage: (state, constants, this device's batch) -> (state, scalars).
 
-    ``teacher``: of the network whose tree is the frozen ``TEACHER``, where ``objective.teacher`` names one.
+    ``teacher``: of the network whose tree is the constant ``TEACHER``, where ``objective.teacher`` names one.
     """
     lab_step = make_lab_step(config, stage, optimizer, teacher)
 
-    def step(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
+    def step(state: TrainState, constants: Mapping[str, Any], batch: Batch) -> tuple[TrainState, Scalars]:
         key, first = _augment_key(config, stage, state.step), jax.lax.axis_index(AXIS) * len(batch.is_real)
         owners = jnp.maximum(_photo_of_crop(config, stage, batch.crop_to_image, len(batch.is_real)), 0)
         parts = stages.stage_config(config, stage).accumulate
@@ -111,7 +115,7 @@ def make_step(config: Config, stage: stages.Stage, optimizer: Optimizer, teacher
         lab = augment_luminance(networks.to_lab(batch, config.model), key, config.augment, first, owners, parts)
         if config.hints.enabled:
             lab = networks.with_hints(lab, _simulated_hints(config, stage, lab, state.step), config.model)
-        return lab_step(state, frozen, lab)
+        return lab_step(state, constants, lab)
 
     return step
 
@@ -123,7 +127,7 @@ def make_cached_step(
     settings = stages.stage_config(config, stage)
     train = make_step(config, stage, optimizer, teacher)
 
-    def step(state: TrainState, frozen: Mapping[str, Any], held: Held) -> tuple[TrainState, Scalars]:
+    def step(state: TrainState, constants: Mapping[str, Any], held: Held) -> tuple[TrainState, Scalars]:
         key = jax.random.fold_in(jax.random.key(config.data.seed), jax.lax.axis_index(AXIS))
         batch = draw(
             held,
@@ -136,7 +140,7 @@ def make_cached_step(
             context=config.model.context,
             max_crops_per_image=config.data.max_crops_per_image,
         )
-        return train(state, frozen, batch)
+        return train(state, constants, batch)
 
     return step
 
@@ -190,12 +194,12 @@ def make_lab_step(
     backbone = backbone_class(config.model)
     compute = _fusion_losses if stage.name == "fusion" else functools.partial(_backbone_losses, teacher)
 
-    def step(state: TrainState, frozen: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
+    def step(state: TrainState, constants: Mapping[str, Any], batch: LabBatch) -> tuple[TrainState, Scalars]:
         trained, fixed = stages.partition(state.variables["params"], stage_config.trained, backbone)
 
         def summed(trained: dict[stages.Path, jax.Array], part: LabBatch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             variables = {**state.variables, "params": stages.merge(trained, fixed)}
-            each, valid, batch_stats = compute(config, stage, nets, variables, frozen, part)
+            each, valid, batch_stats = compute(config, stage, nets, variables, constants, part)
             loss, count = losses.sum_of_valid(each, valid)
             return loss, (count, batch_stats)
 
@@ -210,7 +214,7 @@ def make_lab_step(
         else:
             mean = jax.lax.pmean(jax.tree.map(lambda s: s / stage_config.accumulate, batch_stats), AXIS)
             batch_stats = _with_constants(mean, state.variables["batch_stats"])
-        rate = frozen[RATE] if RATE in frozen else schedule(state.step)
+        rate = constants[RATE] if RATE in constants else schedule(state.step)
         updated = optimizer.update(_joined(gradients), state.opt_state, _joined(trained), batch_stats, rate)
         params = stages.merge({path: updated.trained["/".join(path)] for path in trained}, fixed)
         after = TrainState(
@@ -241,7 +245,7 @@ def _backbone_losses(
     stage: stages.Stage,
     nets: networks.Networks,
     variables: Mapping[str, Any],
-    frozen: Mapping[str, Any],
+    constants: Mapping[str, Any],
     batch: LabBatch,
 ) -> Losses:
     """Stages full and instance: one network, on whole photos or on crops, BatchNorm in training mode.
@@ -250,11 +254,11 @@ def _backbone_losses(
     """
     if stage.name == "full":
         picture = batch.full
-        return _one_side(teacher, config, nets.full, variables, frozen, picture, jnp.ones(len(picture.ab), bool))
+        return _one_side(teacher, config, nets.full, variables, constants, picture, jnp.ones(len(picture.ab), bool))
     pictures = batch.crops
     real = split_by_side(batch.crop_to_image >= 0, [picture.ab for picture in pictures])
     each_side = zip(pictures, real, strict=True)
-    found = [_one_side(teacher, config, nets.instance, variables, frozen, *of_side) for of_side in each_side]
+    found = [_one_side(teacher, config, nets.instance, variables, constants, *of_side) for of_side in each_side]
     if len(found) == 1:
         return found[0]
     counts = jnp.stack([valid.sum() for _, valid, _ in found]).astype(jnp.float32)
@@ -272,7 +276,7 @@ def _one_side(
     config: Config,
     network: Any,
     variables: Mapping[str, Any],
-    frozen: Mapping[str, Any],
+    constants: Mapping[str, Any],
     picture: networks.Picture,
     real: jax.Array,
 ) -> Losses:
@@ -283,8 +287,8 @@ def _one_side(
     objective = config.objective
     if picture.ab.shape[1] < config.model.side:  # small crops are compared as they are
         objective = dataclasses.replace(objective, perceptual_side=0)
-    taught = None if teacher is None else distillation.teach(teacher, config.model, frozen[TEACHER], picture.inputs)
-    each = losses.picture_loss(objective, output.outputs, output.ab, picture, frozen.get(VGG16), taught)
+    taught = None if teacher is None else distillation.teach(teacher, config.model, constants[TEACHER], picture.inputs)
+    each = losses.picture_loss(objective, output.outputs, output.ab, picture, constants.get(VGG16), taught)
     return each, valid, batch_stats
 
 
@@ -293,13 +297,13 @@ def _fusion_losses(
     stage: stages.Stage,
     nets: networks.Networks,
     variables: Mapping[str, Any],
-    frozen: Mapping[str, Any],
+    constants: Mapping[str, Any],
     batch: LabBatch,
 ) -> Losses:
     """Stage fusion: every network in inference mode; low-chroma photos, or those with only such crops, are left out."""
-    output = networks.run_fused(nets, {**frozen, "fusion": variables}, batch)
+    output = networks.run_fused(nets, {**constants, "fusion": variables}, batch)
     valid = losses.colorful(batch.full.ab, config.low_chroma)
     crop_valid = jnp.concatenate([losses.colorful(crops.ab, config.low_chroma) for crops in batch.crops])
     valid &= losses.any_crop(crop_valid, batch.crop_to_image, len(valid))
-    each = losses.picture_loss(config.objective, output.outputs, output.ab, batch.full, frozen.get(VGG16))
+    each = losses.picture_loss(config.objective, output.outputs, output.ab, batch.full, constants.get(VGG16))
     return each, valid, variables["batch_stats"]

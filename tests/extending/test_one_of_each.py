@@ -21,7 +21,7 @@ from PIL import Image
 
 from jaxcolor.ablation.plan import Ablation, Variant
 from jaxcolor.ablation.run import run_ablation
-from jaxcolor.config import Config, DataConfig, EvalConfig, FusionConfig, ModelConfig, StageConfig
+from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, FusionConfig, ModelConfig, StageConfig
 from jaxcolor.config_io import from_dict, to_config_dict
 from jaxcolor.data.boxes.base import MissingBoxesError
 from jaxcolor.data.boxes.registry import open_store
@@ -30,7 +30,7 @@ from jaxcolor.evaluation.metrics import Metric
 from jaxcolor.evaluation.metrics.masking import extent_mask, masked_mean
 from jaxcolor.evaluation.run import evaluate_files
 from jaxcolor.inference.colorizer import Colorizer
-from jaxcolor.models import ops
+from jaxcolor.models import networks, ops
 from jaxcolor.models.backbone import Backbone, Fuse, Layers, Tap
 from jaxcolor.models.fusion import FusionStrategy, FusionWeights, Instances, box_mask_weights
 from jaxcolor.models.ops import relu
@@ -262,3 +262,9 @@ def test_variants_of_an_ablation(finished: Finished, tmp_path: Path) -> None:
     found = run_ablation(Ablation("mine", base=base, shared=(), variants=variants, baseline="one_gate"), tmp_path)
     assert {row.name: row.cost.trained_parameters for row in found.rows} == {"one_gate": 2, "box_mask": 0}
     assert set(found.rows[0].means) >= {"psnr", "red"}
+
+
+def test_a_head_without_a_feature_of_its_level_is_refused() -> None:
+    config = ModelConfig(side=16, width=0.125, backbone=f"{__name__}:Shallow", outputs=("regression", "classes"))
+    with pytest.raises(ConfigError, match=r"^model\.outputs: 'classes': .* no feature of level 2 "):
+        networks.abstract(config)

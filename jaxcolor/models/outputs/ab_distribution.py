@@ -19,15 +19,16 @@ from jaxtyping import Bool, Float, Int
 from jaxcolor import color
 from jaxcolor.batch import Array
 from jaxcolor.color import AB_QUANTUM, AB_SCALE, BINS, BINS_PER_AXIS
+from jaxcolor.config import EvalConfig, ObjectiveConfig
 from jaxcolor.runtime.errors import UserError
 
 NEIGHBORS = 5
 """Bins over which a color is spread by ``soft_encode``."""
 ENCODING_SIGMA = 5.0
 """Standard deviation of the soft encoding and of the prior's smoothing, in units of ab*."""
-REBALANCING = 0.5
+REBALANCING = ObjectiveConfig.rebalancing
 """Share of the uniform distribution in the rebalancing: 0 weighs by 1 / prior, 1 weighs all bins alike."""
-TEMPERATURE = 0.38
+TEMPERATURE = EvalConfig.vivid_temperature
 """Of the annealed mean, between the mean (1) and the mode (0)."""
 MODE_SIGMA = 10.0
 """Smoothing before modes are looked for, in units of ab*."""
