@@ -6,6 +6,7 @@ network on what these two found, called again for a control with other crops, or
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color, resample
-from jaxcolor.batch import PADDING, Array, Batch, split_by_side
+from jaxcolor.batch import Array, Batch, split_by_side
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import BatchHints
@@ -170,16 +171,15 @@ def compiled_fusion(
     """The fusion network: (variables, FullPass, ``CropPass.taps``, Places) -> (``fused``, ``fused_vivid``).
 
     The full-image network's colors where a photo has no boxes: on a device whose photos have none, at no cost.
-    ``hide``: crops are taken away from the network, but what is asked of photos that never had any stays.
+    ``hide``: crops are taken away from the network, but what is asked of photos that never had any stays. Weights sum
+    to 1 (``FusionStrategy.weights``), so all of it is the photo's own: the network without a tap that is fused.
     """
+    fusion = dataclasses.replace(model.fusion, layers="none") if hide else model.fusion
+    model = dataclasses.replace(model, fusion=fusion)
 
     def fuse(variables: Variables, full: FullPass, taps: Mapping[str, Features], at: Places) -> tuple[Colors]:
         nets = build(model, shared=shared)
         has_boxes = membership(jnp.asarray(at.crop_to_image), len(full.inputs)).any(axis=1)
-        if hide:
-            # One that is padding, not none: kernels need not know of arrays without elements.
-            taps, at = {name: (by_side[0][:1],) for name, by_side in taps.items()}, Places(*(x[:1] for x in at))
-            at = at._replace(crop_to_image=jnp.full_like(at.crop_to_image, PADDING))
 
         def fused() -> Colors:
             found = run_fusion(nets, variables, full.inputs, taps, *at, full.shared)
