@@ -81,12 +81,12 @@ def main() -> None:
 
     basic = scorer("")
     truth = basic.place(batch, compared)
-    colors = predict(batch)
+    colors = predict(batch).colors
     rgb = basic.pictures(truth, colors["fused"])
     systems = {"gray": rgb, "full": rgb, "fused": rgb}
     parts = {
         "place": seconds(lambda: basic.place(batch, compared).rgb, options.rounds),
-        "colors": seconds(lambda: predict(batch), options.rounds),
+        "colors": seconds(lambda: predict(batch).colors, options.rounds),
         "pictures": seconds(lambda: basic.pictures(truth, colors["fused"]), options.rounds),
         "basic": seconds(lambda: basic.score(truth, rgb), options.rounds),
         "objects_basic": seconds(lambda: basic.score_objects(truth, systems), options.rounds),

@@ -1,4 +1,4 @@
-"""Controls of fusion: batches without any crop and with another photo's crops; and which crop shows which object.
+"""Controls of fusion: batches with another photo's crops; and which crop shows which object.
 
 NumPy on the host. ``crop_to_image`` of a batch counts photos within their device, so the functions need to know on how
 many devices the batch is laid out.
@@ -34,11 +34,6 @@ def iou(first: Int[np.ndarray, "K 4"], second: Int[np.ndarray, "N 4"]) -> Float[
     common = np.clip(end - start, 0, None).prod(axis=-1)
     union = first[:, 2:].prod(axis=-1)[:, None] + second[:, 2:].prod(axis=-1)[None] - common
     return common / np.maximum(union, 1)
-
-
-def no_boxes(batch: Batch) -> Batch:
-    """The batch with every crop turned to padding; shapes stay."""
-    return batch._replace(crop_to_image=np.full_like(batch.crop_to_image, PADDING))
 
 
 def crop_donors(batch: Batch, device_count: int) -> Int[np.ndarray, " M"]:
@@ -81,6 +76,30 @@ def other_crops(batch: Batch, donors: Int[np.ndarray, " M"], device_count: int =
             given, side = pixels[donor], of_side.shape[1]
             of_side[place] = given if len(given) == side else resized(given, side)
     return batch._replace(crop_rgb=changed[0], smaller_crops=tuple(changed[1:]))
+
+
+def exchanged_places(batch: Batch, donors: Int[np.ndarray, " M"]) -> Batch | None:
+    """``other_crops`` the other way about: the crops stay, and each goes to the place of the one that it is given to.
+
+    So nothing needs to be computed of crops again. None where it cannot be: a crop that is given twice, or to a crop of
+    another side.
+
+    Args:
+      batch: of one device.
+      donors: of ``crop_donors``.
+    """
+    rows = np.arange(len(donors))
+    source = np.where(donors >= 0, donors, rows)
+    sides = np.repeat(np.arange(len(batch.crops)), [len(of_side) for of_side in batch.crops])
+    if len(np.unique(source)) < len(source) or (sides[source] != sides).any():
+        return None
+    taker = np.argsort(source)
+    masks = np.asarray(batch.crop_mask)
+    return batch._replace(
+        crop_to_image=np.asarray(batch.crop_to_image)[taker],
+        level_boxes=np.asarray(batch.level_boxes)[taker],
+        crop_mask=masks[taker] if len(masks) else masks,
+    )
 
 
 def crop_of_object(

@@ -1,4 +1,4 @@
-"""How varied and how right alternatives are: distances of samples, best of k, coverage by palettes, calibration.
+"""How right alternatives are: best of k samples, coverage by palettes, calibration.
 
 NumPy on the host, over any number of photos and objects. Samples lie on a leading axis K, pictures on B, objects on N;
 ab is normalized, distances on the ab plane are in units of ab*.
@@ -6,8 +6,6 @@ ab is normalized, distances on the ab plane are in units of ab*.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +19,6 @@ COVERAGE_DISTANCE = ab_distribution.MODE_DISTANCE / 2
 """A palette covers a truth that is as near as this to one of its colors, in units of ab*: 15. Half the least distance
 of two colors, so that hardly ever two cover the same truth; one and a half bins, so that the grid is no obstacle."""
 RELIABILITY_BINS = 10
-
-PictureDistance = Callable[[Any, Any], Any]
-"""Two arrays (B, H, W, 3) of 8-bit pictures -> one number each (B,): LPIPS, for example."""
 
 
 class Reliability(NamedTuple):
@@ -39,22 +34,6 @@ class Reliability(NamedTuple):
     """Mean outcome; NaN in an empty one."""
     expected_error: float
     """Expected calibration error: mean over all events of |frequency - probability| of their bin; NaN without any."""
-
-
-def pairwise_distance(samples: Num[np.ndarray, "K B H W 3"], distance: PictureDistance) -> Float[np.ndarray, " B"]:
-    """Mean distance of two different samples of each picture, over all K (K - 1) / 2 pairs.
-
-    Args:
-      samples: 8-bit pictures.
-      distance: called once for each pair, with the whole batch.
-
-    Raises:
-      ValueError: fewer than two samples.
-    """
-    if len(samples) < 2:
-        raise ValueError("a distance between samples needs at least two of each picture")
-    pairs = itertools.combinations(range(len(samples)), 2)
-    return np.mean([np.asarray(distance(samples[i], samples[j]), np.float64) for i, j in pairs], axis=0)
 
 
 def psnr(
@@ -75,15 +54,6 @@ def psnr(
 def best_of(scores: Float[np.ndarray, "K B"], *, higher_is_better: bool) -> Float[np.ndarray, "K B"]:
     """Row k - 1: the best score among the first k samples. NaN are passed over unless all so far are."""
     return (np.fmax if higher_is_better else np.fmin).accumulate(scores, axis=0)
-
-
-def best_of_k_psnr(
-    samples: Num[np.ndarray, "K B H W 3"],
-    truth: Num[np.ndarray, "B H W 3"],
-    mask: Bool[np.ndarray, "B H W"] | None = None,
-) -> Float[np.ndarray, "K B"]:
-    """For each k up to K the highest PSNR among the first k samples, in dB."""
-    return best_of(psnr(samples, truth, mask), higher_is_better=True)
 
 
 def true_modes(

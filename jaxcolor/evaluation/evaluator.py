@@ -154,11 +154,10 @@ class Evaluator:
         if targets is None:
             raise ValueError("a batch without the ground truth; eval_batches makes it where compare_at is given")
         truth = self.scorer.place(batch, targets)
-        colors = self.predictors(batch, targets.canvases)
+        colors, crops = self.predictors(batch, targets.canvases)
         pictures = self.pictures(loaded, targets, truth, colors)
         scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
-        alone = self.predictors.has_instance and truth.objects
-        instance = (colors["full"], self.predictors.instance(batch)) if alone else None
+        instance = None if crops is None or not truth.objects else (colors["full"], crops)
         objects = self.scorer.score_objects(truth, pictures, instance)
         undefined = self._undefined(loaded, batch)
         for name, lost in undefined.items():

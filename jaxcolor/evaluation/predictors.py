@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxcolor import color, resample
 from jaxcolor.batch import Batch
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig, check_canvases
-from jaxcolor.evaluation.controls import crop_donors, no_boxes, other_crops, photo_of_crop
+from jaxcolor.evaluation.controls import crop_donors, exchanged_places, other_crops, photo_of_crop
+from jaxcolor.evaluation.passes import Colors, Decoding, Passes, places
 from jaxcolor.hints import BatchHints
 from jaxcolor.inference import sampling
 from jaxcolor.inference.canvases import canvas_function
-from jaxcolor.models.backbone import BackboneOutput
-from jaxcolor.models.fusion import FusionOutput, membership
 from jaxcolor.models.hint_simulation import hints_by_side, random_points
 from jaxcolor.models.networks import (
     TREES,
-    Networks,
     Variables,
     build,
     frozen,
     picture,
-    run_crops,
-    run_full,
-    run_fused,
     to_lab,
 )
 from jaxcolor.models.outputs import ab_distribution
@@ -42,19 +35,17 @@ from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 SYSTEMS = ("gray", "full", "fused")
 """ab = 0; the full-image network alone; the dual-branch model (the full tree where a photo has no boxes)."""
 VIVID = ("full_vivid", "fused_vivid")
-"""The same two, decoded from the distribution of the class head, where the weights have one."""
+"""The same two at full strength: by the weights' saturation curve, else by the class head, if there is one."""
 CANVASES = ("full_canvases", "fused_canvases")
 """The same two, averaged with the full-image network on further canvases, where an evaluation has some."""
-OWN_SYSTEMS = ("gray", "full", "full_vivid", "full_canvases", "fused", "fused_vivid", "fused_canvases")
+OWN_SYSTEMS = (SYSTEMS[0], *(row for rows in zip(SYSTEMS[1:], VIVID, CANVASES, strict=True) for row in rows))
 """All of these, in the order of reading."""
 CONTROLS = ("no_boxes", "other_crops")
 """The dual-branch model with all crops taken away, and with another photo's crops in their place."""
 INSTANCE = "instance"
-"""The instance network alone, each crop's ab pasted into its box: measured of single objects, not of photos."""
+"""The instance network alone, each crop's ab pasted where it was cut: measured of single objects, not of photos."""
 TRUTH = "truth"
 
-Colors = dict[str, Float[jax.Array, "B S S 2"]]
-"""System -> normalized ab."""
 HINT_SEED = 0
 """Of the random points that show true color: a photo's depend on it and on the photo's number alone."""
 SAMPLE_SEED = 0
@@ -65,7 +56,7 @@ class Checkpoint(NamedTuple):
     """Weights that take part in a comparison."""
 
     name: str
-    """Of its one system; empty: the weights that are studied, whose systems are ``SYSTEMS`` and ``CONTROLS``."""
+    """Of its one system; empty: the weights that are studied, whose systems are ``OWN_SYSTEMS`` and ``CONTROLS``."""
     model: ModelConfig
     variables: Variables
     """``full`` alone, ``full`` and ``instance``, or all three trees."""
@@ -125,52 +116,6 @@ def check_names(names: Sequence[str]) -> None:
         taken.add(name)
 
 
-def _predict(
-    networks: Networks,
-    variables: Variables,
-    batch: Batch,
-    photo: Int[jax.Array, " M"],
-    temperature: float,
-    curve: SaturationCurve | None = None,
-    hints: BatchHints | None = None,
-) -> Colors:
-    """Colors of one device; ``photo`` is the ``crop_to_image`` that says which photos have boxes."""
-    lab = to_lab(batch, networks.full.config, hints)
-    full = run_full(networks, variables, lab.full.inputs)
-    colors = {"full": full.ab, **_vivid("full", full, temperature, curve)}
-    if "fusion" not in variables:
-        return colors
-    fusion = run_fused(networks, variables, lab, full.taps)
-    # Not ``predict``: a control hides boxes, and must not change what is asked of photos that never had any.
-    has_boxes = membership(photo, batch.full_rgb.shape[0]).any(axis=1)[:, None, None, None]
-    fused = {"fused": fusion.ab, **_vivid("fused", fusion, temperature, curve)}
-    return colors | {s: jnp.where(has_boxes, ab, colors[s.replace("fused", "full")]) for s, ab in fused.items()}
-
-
-def _vivid(
-    system: str, found: BackboneOutput | FusionOutput, temperature: float, curve: SaturationCurve | None
-) -> Colors:
-    """One more decoding, not one more pass: as ``models.decoding`` at full strength."""
-    if curve is not None:
-        return {f"{system}_vivid": color.apply_saturation(curve, found.ab * color.AB_SCALE, 1.0) / color.AB_SCALE}
-    if "classes" not in found.outputs:
-        return {}
-    mean = ab_distribution.annealed_mean(found.outputs["classes"].logits, temperature)
-    return {f"{system}_vivid": resample.resize(mean, *found.ab.shape[1:3])}
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled(
-    model: ModelConfig, devices: Devices, shared: tuple[str, ...], temperature: float, curve: SaturationCurve | None
-) -> Callable[..., Any]:
-    """Kept, so that an evaluation every so many steps of a training run compiles once."""
-
-    def predict(variables: Variables, batch: Batch, photo: jax.Array) -> tuple[Colors]:
-        return (_predict(build(model, shared=shared), variables, batch, photo, temperature, curve),)
-
-    return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
-
-
 @functools.lru_cache(maxsize=32)
 def _compiled_points(model: ModelConfig, devices: Devices, count: int) -> Callable[..., Any]:
     """Random points of the photos and in their crops; the networks are another program, the same for any count."""
@@ -181,16 +126,6 @@ def _compiled_points(model: ModelConfig, devices: Devices, count: int) -> Callab
         return (hints_by_side(hints, batch.level_boxes[:, 0], batch.crop_to_image, batch.crops),)
 
     return devices.map(points, in_specs=(SPLIT, SPLIT), out_specs=(SPLIT,))
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled_hinted(model: ModelConfig, devices: Devices, shared: tuple[str, ...]) -> Callable[..., Any]:
-    def predict(variables: Variables, batch: Batch, hints: BatchHints) -> tuple[Colors]:
-        nets = build(model, shared=shared)
-        found = _predict(nets, variables, batch, batch.crop_to_image, 1.0, hints=hints)
-        return ({system: ab for system, ab in found.items() if system in SYSTEMS},)
-
-    return devices.map(predict, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 
 
 class Sampled(NamedTuple):
@@ -222,16 +157,6 @@ def _compiled_sample(model: ModelConfig, devices: Devices, shared: tuple[str, ..
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled_instance(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
-    def predict(variables: Variables, batch: Batch) -> tuple[jax.Array]:
-        found = (of_side.ab for of_side in run_crops(build(model), variables, to_lab(batch, model)))
-        canvas = [ab if ab.shape[1] == model.side else resample.resize(ab, model.side, model.side) for ab in found]
-        return (jnp.concatenate(canvas),)
-
-    return devices.map(predict, in_specs=(REPLICATED, SPLIT), out_specs=(SPLIT,))
-
-
-@functools.lru_cache(maxsize=4)
 def _compiled_canvases(model: ModelConfig, devices: Devices) -> Callable[..., Any]:
     further = canvas_function(model)
 
@@ -242,8 +167,17 @@ def _compiled_canvases(model: ModelConfig, devices: Devices) -> Callable[..., An
     return devices.map(mean, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 
 
+class Predicted(NamedTuple):
+    """What the checkpoints make of a batch, on the devices."""
+
+    colors: dict[str, Any]
+    """The ab of every system and control but gray, which is 0 everywhere: (B, S, S, 2) each."""
+    instance: Any
+    """That of the nameless checkpoint's instance network for every crop, (M, S, S, 2); None: nobody asks for it."""
+
+
 class Predictors:
-    """The checkpoints of a comparison, on the devices; one compiled program for each architecture."""
+    """The checkpoints of a comparison, on the devices; each network runs once over a batch (``passes``)."""
 
     def __init__(
         self,
@@ -290,45 +224,58 @@ class Predictors:
             self.systems = (*(system for system in OWN_SYSTEMS if system in there), *named)
         self.controls = CONTROLS if controls and studied is not None and studied.has_fusion else ()
         self.has_instance = controls and studied is not None and studied.has_instance
-        """Whether ``instance`` can be asked."""
+        """Whether there is ``Predicted.instance``."""
         self.has_hints = studied is not None
         """Whether ``hinted`` can be asked."""
         self.has_samples = studied is not None and studied.has_classes
         """Whether ``sampled`` can be asked."""
 
-    def __call__(self, batch: Batch, canvases: Sequence[np.ndarray] = ()) -> dict[str, Any]:
-        """The ab of every system and control but gray, which is 0 everywhere: (B, S, S, 2) each, on the devices.
+    def __call__(self, batch: Batch, canvases: Sequence[np.ndarray] = ()) -> Predicted:
+        """What every system and control makes of a batch.
 
         ``canvases``: the photos on each further one, (B, s, s, 3); without them there are no ``CANVASES``.
         """
-        photo = np.asarray(batch.crop_to_image)
         own = self._devices.split(batch)
-        colors: dict[str, Any] = {}
+        predicted = Predicted({}, None)
         for checkpoint, variables in self._loaded:
-            found = self._run(checkpoint, variables, own, photo)
-            best = found["fused" if checkpoint.has_fusion else "full"]
-            colors |= {checkpoint.name: best} if checkpoint.name else found
-            if not checkpoint.name and canvases:
-                main = {system: ab for system, ab in found.items() if system in SYSTEMS}
-                with jax.default_matmul_precision("highest"):
-                    function = _compiled_canvases(checkpoint.model, self._devices)
-                    (means,) = function(variables, self._devices.split(tuple(canvases)), main)
-                colors |= means
-            if not checkpoint.name and self.controls:
-                donors = crop_donors(batch, self._devices.local_count)
-                others = other_crops(batch, donors, self._devices.local_count)
-                for control, changed in zip(CONTROLS, (no_boxes(batch), others), strict=True):
-                    on_devices = self._devices.split(changed)
-                    colors[control] = self._run(checkpoint, variables, on_devices, photo)["fused"]
-        return colors
+            if checkpoint.name:
+                found = self._passes(checkpoint, variables)(own).colors
+                predicted.colors[checkpoint.name] = found["fused" if checkpoint.has_fusion else "full"]
+            else:
+                studied = self._predict_studied(batch, own, canvases)
+                predicted = Predicted(predicted.colors | studied.colors, studied.instance)
+        return predicted
 
-    def instance(self, batch: Batch) -> Any:
-        """The ab of the nameless checkpoint's instance network for every crop, (M, S, S, 2), on the devices."""
+    def _predict_studied(self, batch: Batch, own: Any, canvases: Sequence[np.ndarray]) -> Predicted:
         checkpoint, variables = self._studied()
-        function = _compiled_instance(checkpoint.model, self._devices)
+        passes = self._passes(checkpoint, variables)
+        full, crops, colors = passes(own, crop_ab=self.has_instance)
+        instance = None if crops is None else crops.ab
+        if canvases:
+            colors = colors | self._further(checkpoint, variables, canvases, colors)
+        if crops is None or not self.controls:
+            return Predicted(colors, instance)
+        no_boxes = passes.fused(full, crops, places(own), hide=True)["fused"]
+        donors = crop_donors(batch, self._devices.local_count)
+        exchanged = exchanged_places(batch, donors) if self._devices.count == 1 else None
+        if exchanged is not None:
+            at = self._devices.split(places(exchanged))
+        else:
+            at, crops = places(own), None  # these out of memory before there are others
+            changed = other_crops(batch, donors, self._devices.local_count)
+            crops = passes.crops(self._devices.split(changed), taps=True, ab=self.has_instance)
+        others = passes.fused(full, crops, at)["fused"]
+        return Predicted({**colors, "no_boxes": no_boxes, "other_crops": others}, instance)
+
+    def _further(
+        self, checkpoint: Checkpoint, variables: Any, canvases: Sequence[np.ndarray], own: dict[str, Any]
+    ) -> dict[str, Any]:
+        main = {system: ab for system, ab in own.items() if system in SYSTEMS}
         with jax.default_matmul_precision("highest"):
-            (ab,) = function(variables, self._devices.split(batch))
-        return ab
+            function = _compiled_canvases(checkpoint.model, self._devices)
+            (means,) = function(variables, self._devices.split(tuple(canvases)), main)
+        found: dict[str, Any] = means
+        return found
 
     def hinted(self, batch: Batch, numbers: Int[np.ndarray, " B"], count: int) -> dict[str, Any]:
         """The ab of the nameless checkpoint's ``full`` and ``fused`` where random points show their true color.
@@ -345,8 +292,8 @@ class Predictors:
         own, photos = self._devices.split(batch), self._devices.split(numbers.astype(np.int32))
         with jax.default_matmul_precision("highest"):
             (hints,) = _compiled_points(checkpoint.model, self._devices, count)(own, photos)
-            (colors,) = _compiled_hinted(checkpoint.model, self._devices, checkpoint.shared)(variables, own, hints)
-        return dict(colors)
+        colors = self._passes(checkpoint, variables)(own, hints).colors
+        return {system: ab for system, ab in colors.items() if system in SYSTEMS}
 
     def sampled(
         self, batch: Batch, boxes: Int[np.ndarray, "M 4"], numbers: Int[np.ndarray, " B"], count: int
@@ -366,14 +313,9 @@ class Predictors:
     def _studied(self) -> tuple[Checkpoint, Any]:
         return next((c, v) for c, v in self._loaded if not c.name)
 
-    def _run(self, checkpoint: Checkpoint, variables: Any, batch: Any, photo: np.ndarray) -> Mapping[str, Any]:
-        # A measurement: TF32 or bfloat16 products on accelerators would move colors by more than 8-bit rounding.
-        with jax.default_matmul_precision("highest"):
-            curve = checkpoint.saturation_curve
-            run = _compiled(checkpoint.model, self._devices, checkpoint.shared, self.vivid_temperature, curve)
-            (colors,) = run(variables, batch, self._devices.split(photo))
-        found: Mapping[str, Any] = colors
-        return found
+    def _passes(self, checkpoint: Checkpoint, variables: Any) -> Passes:
+        decoding = Decoding(self.vivid_temperature, checkpoint.saturation_curve)
+        return Passes(checkpoint.model, variables, self._devices, checkpoint.shared, decoding)
 
 
 def without_donors(batch: Batch, devices: Devices) -> np.ndarray:

@@ -131,7 +131,7 @@ def test_a_curve_of_the_weights_makes_vivid_before_the_class_head(variables: dic
     place = Devices.all("shard_map", jax.devices()[:1])
     weights = Checkpoint("", CLASSES, {"full": variables["full"]}, curve)
     assert weights._replace(model=MODEL).systems == ("full", "full_vivid")
-    colors = Predictors([weights], place, False)(batches(4, 1)[0].batch)
+    colors = Predictors([weights], place, False)(batches(4, 1)[0].batch).colors
     np.testing.assert_allclose(colors["full_vivid"], 2 * np.asarray(colors["full"]), rtol=1e-5, atol=1e-6)
 
 

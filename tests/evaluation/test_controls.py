@@ -2,8 +2,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxcolor.batch import Batch
 from jaxcolor.data.loader import LoadedBatch
-from jaxcolor.evaluation.controls import crop_donors, crop_of_object, no_boxes, other_crops, photo_of_crop
+from jaxcolor.evaluation.controls import crop_donors, crop_of_object, exchanged_places, other_crops, photo_of_crop
 from tests.evaluation.batches import BOXES, example, loaded
 
 COUNTS = st.lists(st.integers(0, 3), min_size=4, max_size=4)
@@ -49,12 +50,28 @@ def test_other_crops_changes_nothing_but_the_pixels_of_crops() -> None:
     assert all((changed.crop_rgb[i] != batch.crop_rgb[i]).any() for i in real)
 
 
-def test_no_boxes_leaves_only_padding() -> None:
+def test_crops_that_stay_while_places_are_exchanged() -> None:
     batch = loaded([example(i, boxes) for i, boxes in enumerate(BOXES)]).batch
-    bare = no_boxes(batch)
-    assert (bare.crop_to_image == -1).all()
-    assert bare.crop_rgb.shape == batch.crop_rgb.shape
-    np.testing.assert_array_equal(bare.full_rgb, batch.full_rgb)
+    masks = np.random.default_rng(0).random((len(batch.crop_rgb), 2, 2)) < 0.5
+    batch = batch._replace(crop_mask=masks)
+    donors = crop_donors(batch, 1)
+
+    def shown(of: Batch) -> list[tuple[bytes, ...]]:
+        return sorted(
+            tuple(
+                np.ascontiguousarray(part[i]).tobytes()
+                for part in (of.crop_rgb, of.crop_to_image, of.level_boxes, of.crop_mask)
+            )
+            for i in np.flatnonzero(of.crop_to_image >= 0)
+        )
+
+    exchanged = exchanged_places(batch, donors)
+    assert exchanged is not None
+    assert shown(exchanged) == shown(other_crops(batch, donors)) != shown(batch)
+    np.testing.assert_array_equal(exchanged.crop_rgb, batch.crop_rgb)
+    # A crop that is given twice.
+    twice = batch_with([1, 0, 3, 0], 1).batch
+    assert exchanged_places(twice, crop_donors(twice, 1)) is None
 
 
 def test_places_that_only_fill_up_neither_give_nor_take() -> None:

@@ -12,7 +12,7 @@ from jaxcolor.batch import split_by_side
 from jaxcolor.config import EvalConfig
 from jaxcolor.data.collate import CropPlaces, collate, resized
 from jaxcolor.data.eval_targets import boxes_of_crops
-from jaxcolor.evaluation.controls import crop_donors, other_crops
+from jaxcolor.evaluation.controls import crop_donors, exchanged_places, other_crops
 from jaxcolor.evaluation.evaluator import Evaluator, evaluate
 from jaxcolor.evaluation.predictors import Checkpoint, Predictors
 from jaxcolor.evaluation.scorer import Scorer
@@ -59,6 +59,7 @@ def test_crops_of_another_photo_are_resized(device_count: int) -> None:
             sides.add((len(given), len(crop)))
             np.testing.assert_array_equal(crop, resized(given, len(crop)))
     assert len(sides) >= 3
+    assert device_count > 1 or exchanged_places(batch, donors) is None  # they are seen at the places' own sides
     assert [crops.shape for crops in changed.crops] == [crops.shape for crops in batch.crops]
 
 
@@ -74,11 +75,12 @@ def test_an_evaluation_of_crops_of_two_sides() -> None:
     )
     devices = Devices.all("shard_map", jax.devices()[:1])
     predictors = Predictors([Checkpoint("", MODEL, weights)], devices, controls=True)
-    ab = devices.fetch(predictors.instance(batch), SPLIT)
+    ab = devices.fetch(predictors(batch).instance, SPLIT)
     alone = jax.jit(lambda b: [found.ab for found in run_crops(build(MODEL), weights, to_lab(b, MODEL))])(batch)
     results = evaluate(Evaluator(predictors, Scorer(EvalConfig(metrics=""), SIDE, devices), devices), [given])
     np.testing.assert_allclose(ab[:4], alone[0], atol=1e-5)
-    np.testing.assert_allclose(ab[4:], resample.resize(jnp.asarray(alone[1]), SIDE, SIDE), atol=1e-5)
+    np.testing.assert_allclose(ab[4:7], resample.resize(jnp.asarray(alone[1]), SIDE, SIDE)[:3], atol=1e-5)
+    np.testing.assert_array_equal(ab[7], 0)  # padding
     assert results.protocol["crops_by_side"] == "4 at 32, 3 at 16; 2 found no place at their own"
     assert np.isfinite(results.scores["fused"]["psnr"]).all()
     assert "Crops by side: 4 at 32, 3 at 16; 2 found no place at their own." in footnotes(results.to_metrics())

@@ -212,7 +212,7 @@ def _painted(
     devices, batch, targets = evaluator.devices, loaded.batch, loaded.compared
     assert targets is not None
     truth = evaluator.scorer.place(batch, targets)
-    pictures = evaluator.pictures(loaded, targets, truth, evaluator.predictors(batch, targets.canvases))
+    pictures = evaluator.pictures(loaded, targets, truth, evaluator.predictors(batch, targets.canvases).colors)
     panels, fusion_weights = devices.fetch_whole(({**pictures, TRUTH: truth.rgb}, weights(batch)))
     owner = photo_of_crop(batch, devices.local_count)
     before = devices.process_index * len(owner)
