@@ -34,6 +34,13 @@ def reads(states, monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def run():
+    """Colours of the full branch, compiled once."""
+    nets = networks.build(ModelConfig())
+    return jax.jit(lambda variables, shown: networks.run_full(nets, variables, shown).ab)
+
+
+@pytest.fixture(scope="module")
 def luminance():
     return np.random.default_rng(0).uniform(-0.5, 0.5, (2, SIDE, SIDE, 1)).astype(np.float32)
 
@@ -85,7 +92,7 @@ def test_a_folder_is_not_siggraph17(tmp_path):
 
 
 @pytest.mark.parametrize("hinted", [False, True])
-def test_equal_to_pytorch_with_their_mask(torch, states, luminance, hinted):
+def test_equal_to_pytorch_with_their_mask(torch, states, luminance, run, hinted):
     """To the borders, where the zero padding is their empty hint."""
     from tests.torch_reference import Backbone
 
@@ -106,8 +113,6 @@ def test_equal_to_pytorch_with_their_mask(torch, states, luminance, hinted):
         shown = jnp.concatenate([jnp.asarray(luminance), channels], axis=-1)
         return np.asarray(run(tree, shown))
 
-    nets = networks.build(ModelConfig())
-    run = jax.jit(lambda variables, shown: networks.run_full(nets, variables, shown).ab)
     np.testing.assert_allclose(ours("siggraph17"), theirs, rtol=0, atol=1e-5)
     assert np.abs(ours("reference") - theirs).max() > 0.01
 
