@@ -13,6 +13,7 @@ from jaxcolor.demo_photos import FOLDER
 from jaxcolor.weights import packaged
 
 NAMES = ("astronaut", "rocket", "chelsea")
+SLOW_ROCKET = pytest.param("rocket", 2, 26.21, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_fast_colors_of_photographs(fast: Colorizer, name: str, safe: float, viv
         assert psnr(colored(fast, name, strength), truth) == pytest.approx(expected, abs=0.05)
 
 
-@pytest.mark.parametrize(("name", "objects", "fused"), [("chelsea", 2, 22.11), ("rocket", 2, 26.21)])
+@pytest.mark.parametrize(("name", "objects", "fused"), [("chelsea", 2, 22.11), SLOW_ROCKET])
 def test_they_find_objects_and_look_at_each(colorizer: Colorizer, name: str, objects: int, fused: float) -> None:
     """By the head that comes with them."""
     truth = photograph(name)
