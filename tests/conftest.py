@@ -22,6 +22,7 @@ if quick.CACHE not in os.environ:  # the workers of pytest-xdist, and programs t
     os.environ[quick.CACHE] = tempfile.mkdtemp(prefix="jaxcolor_compiled_")
     atexit.register(shutil.rmtree, os.environ[quick.CACHE], ignore_errors=True)
 os.environ |= quick.ENVIRONMENT
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's and BLAS's threads spin for longer than tests compute
 
 # Tracing makes millions of objects that live on: to look through them again and again takes a tenth of the time.
 gc.set_threshold(100_000, 50, 50)

@@ -17,7 +17,8 @@ from jaxcolor.weights import native, reference
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import assert_same
 
-SIDE = 32
+SIDE = 64
+"""Where features are smaller than kernels XLA on CPU convolves in slow loops: at a side of 32 for ten times as long."""
 
 
 @pytest.fixture
