@@ -1,6 +1,8 @@
 """Eight forced host devices on CPU that compile fast, and each program once, set before anything imports JAX."""
 
 import atexit
+import contextlib
+import ctypes
 import gc
 import os
 import shutil
@@ -20,6 +22,7 @@ if quick.CACHE not in os.environ:  # the workers of pytest-xdist, and programs t
     os.environ[quick.CACHE] = tempfile.mkdtemp(prefix="jaxcolor_compiled_")
     atexit.register(shutil.rmtree, os.environ[quick.CACHE], ignore_errors=True)
 os.environ |= quick.ENVIRONMENT
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's and BLAS's threads spin for longer than tests compute
 
 # Tracing makes millions of objects that live on: to look through them again and again takes a tenth of the time.
 gc.set_threshold(100_000, 50, 50)
@@ -29,12 +32,18 @@ if not flags.FLAGS.is_parsed():
 
 LONG = (
     "test_parity.py",
-    "training/test_outputs_run.py",
-    "ablation/test_run.py",
     "training/test_loop.py",
-    "test_notebook.py",
+    "training/test_step.py",
+    "models/test_fusion.py",
     "training/test_distillation.py",
+    "training/test_step_outputs.py",
+    "inference/test_package_weights.py",
     "training/test_resume.py",
+    "ablation/test_run.py",
+    "training/test_outputs_run.py",
+    "web/test_engine.py",
+    "web/test_app.py",
+    "test_notebook.py",
     "test_readme.py",
     "training/test_monitor.py",
     "evaluation/test_eval_program.py",
@@ -55,12 +64,19 @@ def _resident() -> int:
         return 0
 
 
+def _give_back() -> None:
+    """What is free goes back to the system, which the C library otherwise keeps: the next file would seem as large."""
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory() -> Iterator[None]:
     yield
     if _resident() > MOST_MEMORY and "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
         gc.collect()
+        _give_back()
 
 
 def pytest_configure(config: pytest.Config) -> None:

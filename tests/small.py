@@ -23,6 +23,8 @@ SIDE = 16
 MODEL = ModelConfig(side=SIDE, width=0.0625)
 FEW = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "conv7_3", "conv8_up", "conv10_2")))
 """Fusion at a tap of each kind: what is compiled with gradients, or often, takes half the time."""
+TWO = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "conv8_up")))
+"""Fusion at two taps: half of that again, for tests of what runs around the networks."""
 
 
 @functools.cache

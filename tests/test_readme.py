@@ -24,7 +24,7 @@ from jaxcolor import cli, demo_photos
 from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
 from jaxcolor.demo import write_photos
-from jaxcolor.weights import names, native
+from jaxcolor.weights import names, native, packaged
 from tests import quick, recipe, small
 from tests.evaluation import batches
 from tests.inference import choice
@@ -114,6 +114,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         native.save(folder / path, batches.MODEL, small.variables(batches.MODEL))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        # A quarter of the computation; the default weights are looked at in inference/test_package_weights.py.
+        patch.setattr(packaged, "DEFAULT", packaged.FAST)
         yield folder
 
 

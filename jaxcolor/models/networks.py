@@ -125,12 +125,12 @@ def _draws(config: ModelConfig, x64: bool) -> Operations:
 def _init(key: Key[jax.Array, ""], config: ModelConfig) -> dict[str, Any]:
     nets, keys = build(config), jax.random.split(key, len(TREES))
     inputs = jnp.zeros((1, 8, 8, 4), parameter_type(config))
-    taps = jax.eval_shape(lambda k: nets.instance.init_with_output(k, inputs)[0].taps, keys[1])
-    taps = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), taps)
+    output, instance = nets.instance.init_with_output(keys[1], inputs)
+    taps = jax.tree.map(jnp.zeros_like, output.taps)
     index, boxes = jnp.zeros(1, jnp.int32), jnp.ones((1, LEVELS, 4), jnp.int32)
     return {
         "full": nets.full.init(keys[0], inputs),
-        "instance": nets.instance.init(keys[1], inputs),
+        "instance": instance,
         "fusion": nets.fusion.init(keys[2], inputs, taps, index, boxes, jnp.zeros((1, 8, 8), bool)),
     }
 

@@ -9,12 +9,12 @@ from jaxcolor.ablation.plan import Ablation, Planned, Variant, identity, plan, t
 from jaxcolor.config import Config, ConfigError, DataConfig, EvalConfig, StageConfig
 from jaxcolor.config_io import from_dict, to_config_dict
 from jaxcolor.runtime import program
-from tests.small import FEW
+from tests.small import TWO
 
 SCENES = DataConfig(source="scenes")
 BASE = Config(
     stages=("fusion",),
-    model=FEW,
+    model=TWO,
     data=SCENES,
     fusion=StageConfig(steps=3, trained="fusion"),
     eval=EvalConfig(data=dataclasses.replace(SCENES, split="held_out")),

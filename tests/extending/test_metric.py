@@ -58,10 +58,10 @@ def test_it_is_measured_and_shown_everywhere(tmp_path: Path) -> None:
         )
     data = DataConfig(path=str(photos), boxes_path=str(tmp_path / "boxes"), truth_boxes_path=str(tmp_path / "boxes"))
     config = Config(
-        model=small.FEW, eval=EvalConfig(data=data, batch_size=2, metrics=f"colorfulness_hs, {PATH}", report_photos=0)
+        model=small.TWO, eval=EvalConfig(data=data, batch_size=2, metrics=f"colorfulness_hs, {PATH}", report_photos=0)
     )
-    checkpoints = [Checkpoint("", small.FEW, {"full": small.variables(small.FEW)["full"]})]
-    source = open_source(config, small.FEW)
+    checkpoints = [Checkpoint("", small.TWO, {"full": small.variables(small.TWO)["full"]})]
+    source = open_source(config, small.TWO)
     results = compare(config, checkpoints, source=source)
     truth, gray = (next(iter(results.pictures)).panels[name] for name in ("truth", "gray"))
     expected = 2 * np.abs(gray[..., 0].astype(float) - truth[..., 0]).mean()

@@ -21,7 +21,7 @@ from jaxcolor.weights import native
 from jaxcolor.weights.native import NativeWeights
 from tests import small
 
-MODEL = replace(small.FEW, outputs=("regression", "classes"))
+MODEL = replace(small.TWO, outputs=("regression", "classes"))
 WEIGHTS = NativeWeights(MODEL, dict(small.variables(MODEL)), {}, "")
 
 

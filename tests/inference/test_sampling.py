@@ -18,7 +18,7 @@ from jaxcolor.models.networks import LabBatch
 from tests import small
 
 SIDE = 32
-MODEL = dataclasses.replace(small.FEW, side=SIDE, outputs=("regression", "classes"))
+MODEL = dataclasses.replace(small.TWO, side=SIDE, outputs=("regression", "classes"))
 PLACE, SHOW = jax.jit(sampling.place_points), jax.jit(sampling.object_hints)
 BOXES = [[[0, 0, 16, 16], [4, 4, 12, 12]], [], [[20, 8, 32, 32]]]
 
@@ -32,37 +32,38 @@ def variables() -> dict[str, Any]:
     return small.variables(MODEL)
 
 
+@jax.jit
+def _samples(variables: dict[str, Any], of: Batch, numbers: jax.Array) -> sampling.Samples:
+    lab, boxes = networks.to_lab(of, MODEL), of.level_boxes[:, 0]
+    return sampling.sample(networks.build(MODEL), variables, lab, boxes, jax.random.key(3), 3, numbers=numbers)
+
+
 def run(variables: dict[str, Any], of: Batch, numbers: tuple[int, ...]) -> sampling.Samples:
-    function = jax.jit(
-        lambda v, b, n: sampling.sample(
-            networks.build(MODEL), v, networks.to_lab(b, MODEL), b.level_boxes[:, 0], jax.random.key(3), 3, numbers=n
-        )
-    )
-    return jax.device_get(function(variables, of, jnp.asarray(numbers)))
+    return jax.device_get(_samples(variables, of, jnp.asarray(numbers)))
 
 
 def test_samples_are_the_hinted_predictions_whatever_else_is_in_the_batch(variables: dict[str, Any]) -> None:
-    found = run(variables, batch(), (0, 1, 2))
+    found = run(variables, batch(capacity=6), (0, 1, 2))
     assert found.ab.shape == (3, 3, SIDE, SIDE, 2)
-    assert found.draws.choice.shape == (3, 5 + 3)
+    assert found.draws.choice.shape == (3, 6 + 3)
     np.testing.assert_array_equal(found.draws.choice[0], 0)  # the most probable first
     assert found.draws.valid[:, 0].all()
-    # Another order of photos, another number of places for crops.
+    # Another order of photos.
     other = run(variables, batch((2, 0, 1), capacity=6), (2, 0, 1))
     np.testing.assert_allclose(other.ab[:, [1, 2, 0]], found.ab, atol=2e-5)
 
+    # Another number of places for crops: one of the three that hold none is missing.
+    fewer, drawn = batch(capacity=5), (found.draws.choice[1], found.draws.ab[1])
+    objects = jax.tree.map(lambda rows: jnp.asarray(np.delete(rows, 5, axis=0)), (found.objects, found.palettes, drawn))
     nets = networks.build(MODEL)
-    lab = networks.to_lab(batch(), MODEL)
 
-    objects, palettes = jax.tree.map(jnp.asarray, (found.objects, found.palettes))
-
-    def by_hand(v: Any, choice: jax.Array, ab: jax.Array) -> jax.Array:
+    def by_hand(v: Any, of: Batch, objects: sampling.Objects, palettes: Palette, drawn: Any) -> jax.Array:
+        lab = networks.to_lab(of, MODEL)
         first = sampling.colored(nets, v, lab)
         points = sampling.place_points(first.frequencies, lab, objects, palettes)
-        hints = sampling.object_hints(points, lab, choice, ab)
-        return networks.predict(nets, v, batch(), hints).ab
+        return networks.predict(nets, v, of, sampling.object_hints(points, lab, *drawn)).ab
 
-    expected = jax.jit(by_hand)(variables, found.draws.choice[1], found.draws.ab[1])
+    expected = jax.jit(by_hand)(variables, fewer, *objects)
     np.testing.assert_allclose(found.ab[1], expected, atol=2e-5)
 
 

@@ -43,9 +43,9 @@ Predict = Callable[[Batch], networks.Prediction]
 
 @pytest.fixture(scope="module")
 def predict() -> Any:
-    """Compiled once."""
-    compiled = jax.jit(lambda batch: networks.predict(NETS, variables(FEW), batch))
-    return lambda batch: jax.device_get(compiled(batch))
+    """Compiled once; variables are arguments, as XLA would fold constants for longer than it compiles."""
+    compiled = jax.jit(lambda tree, batch: networks.predict(NETS, tree, batch))
+    return lambda batch: jax.device_get(compiled(variables(FEW), batch))
 
 
 def test_the_batch_is_packed_by_side() -> None:
@@ -56,17 +56,17 @@ def test_the_batch_is_packed_by_side() -> None:
 def test_packed_crops_are_each_crop_by_itself(predict: Predict) -> None:
     """One call of the instance network for each crop, resized by itself, and their features fused one by one."""
     tree = variables(FEW)
-    alone = jax.jit(lambda rgb: networks.run_instance(NETS, tree, networks.picture(rgb, FEW).inputs, jnp.zeros(1, int)))
+    alone = jax.jit(lambda tree, shown: networks.run_instance(NETS, tree, shown, jnp.zeros(1, int)))
     taps, index, boxes = [], [], []
     for number, e in enumerate(EXAMPLES):
         for crop, box in zip(e.crop_rgb, e.level_boxes, strict=True):
-            taps.append(alone(crop[None]).taps)
+            taps.append(alone(tree, networks.picture(crop[None], FEW).inputs).taps)
             index.append(number)
             boxes.append(box)
     separate = {name: tuple(of_crop[name] for of_crop in taps) for name in taps[0]}
     inputs = networks.picture(BATCH.full_rgb, FEW).inputs
-    run = jax.jit(lambda *crops: networks.run_fusion(NETS, tree, inputs, *crops))
-    expected = run(separate, jnp.array(index, jnp.int32), jnp.asarray(np.stack(boxes)))
+    run = jax.jit(lambda *given: networks.run_fusion(NETS, *given))
+    expected = run(tree, inputs, separate, jnp.array(index, jnp.int32), jnp.asarray(np.stack(boxes)))
     found = predict(BATCH)
     np.testing.assert_allclose(found.fused_ab, expected.ab, atol=2e-5)
     assert np.abs(found.fused_ab - found.full_ab)[[0, 2]].max() > 1e-2

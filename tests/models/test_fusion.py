@@ -266,18 +266,22 @@ class TestLayers:
 
 
 LAYERS: list[Any] = ["all", "encoder", "decoder", ("conv3_3", "conv10_up")]
+LIST = LAYERS[-1]
+# Every pair of a strategy, of what is outside of boxes, and of layers.
 FUSIONS = [
-    *(
-        FusionConfig(outside=outside, layers=layers)
-        for outside, layers in itertools.product(("zero", "masked"), LAYERS)
-    ),
-    *(FusionConfig(strategy="box_mask", layers=layers) for layers in LAYERS),
-    FusionConfig(strategy="box_mask", outside="masked"),
-    FusionConfig(head_channels=3),
+    FusionConfig(layers="all"),
+    FusionConfig(layers="encoder"),
+    FusionConfig(outside="masked", layers="decoder"),
+    FusionConfig(outside="masked", layers=LIST),
+    FusionConfig(strategy="box_mask", layers="decoder"),
+    FusionConfig(strategy="box_mask", layers=LIST),
+    FusionConfig(strategy="box_mask", outside="masked", layers="all"),
+    FusionConfig(strategy="box_mask", outside="masked", layers="encoder"),
+    FusionConfig(layers=LIST, head_channels=3),
 ]
 VARIANTS = [
     *(dataclasses.replace(MODEL, fusion=fusion) for fusion in FUSIONS),
-    *(dataclasses.replace(MODEL, norm=norm) for norm in ("group", "none")),
+    *(dataclasses.replace(MODEL, norm=norm, fusion=FusionConfig(layers=LIST)) for norm in ("group", "none")),
 ]
 
 

@@ -67,8 +67,8 @@ def test_frozen_variables_compute_the_same_to_the_last_bit() -> None:
     shared = networks.frozen({**tree, "instance": tree["full"]}, config)
     for array, other in zip(jax.tree.leaves(shared["full"]), jax.tree.leaves(shared["instance"]), strict=True):
         assert array is other
-    run = jax.jit(lambda tree: networks.predict(nets, tree, BATCH).ab)
-    np.testing.assert_array_equal(run(kept), run(tree))
+    run = jax.jit(lambda tree, batch: networks.predict(nets, tree, batch).ab)
+    np.testing.assert_array_equal(run(kept, BATCH), run(tree, BATCH))
 
 
 def test_garbage_in_padding_changes_no_bit(predict: Predict, prediction: Prediction) -> None:

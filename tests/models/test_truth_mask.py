@@ -1,6 +1,7 @@
 """Weighting by annotated masks, against the same said cell by cell; and no fusion at all."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -108,7 +109,8 @@ class TestNetwork:
     def test_masks_matter_padding_does_not_and_empty_ones_leave_the_trunk_alone(self) -> None:
         nets, tree, packed = networks.build(TRUTH), variables(TRUTH), masked_batch()
         assert sorted(tree["fusion"]["params"]) == ["trunk"]  # nothing to learn but the trunk
-        predict = jax.jit(lambda batch: networks.predict(nets, tree, batch))
+        compiled = jax.jit(lambda tree, batch: networks.predict(nets, tree, batch))
+        predict = functools.partial(compiled, tree)
         ab = predict(packed).ab
         other = packed.crop_mask.copy()
         other[packed.crop_to_image >= 0] = ~other[packed.crop_to_image >= 0]

@@ -28,7 +28,7 @@ BATCH = batch([example(0, [[1, 1, 9, 9], [3, 3, 15, 16]]), example(1)], capacity
 
 @pytest.fixture(scope="module")
 def prediction() -> Any:
-    return jax.jit(lambda tree: networks.predict(networks.build(MODEL), tree, BATCH))(variables(MODEL))
+    return jax.jit(functools.partial(networks.predict, networks.build(MODEL)))(variables(MODEL), BATCH)
 
 
 def test_taps_have_the_channels_and_sides_that_they_say() -> None:
@@ -123,7 +123,8 @@ def test_pictures_that_do_not_count_leave_no_trace() -> None:
 def test_pictures_are_normalized_by_themselves() -> None:
     inputs = networks.picture(jnp.asarray(BATCH.full_rgb), MODEL).inputs
     tree = variables(MODEL)["full"]
-    ab = jax.jit(lambda x, valid: UNet(MODEL).apply(tree, x, train=valid is not None, valid=valid).ab)
+    run = jax.jit(lambda tree, x, valid: UNet(MODEL).apply(tree, x, train=valid is not None, valid=valid).ab)
+    ab = functools.partial(run, tree)
     alone = ab(inputs[:1], jnp.ones(1, bool))
     together = ab(inputs.at[1].mul(5), jnp.array([True, False]))
     np.testing.assert_allclose(together[:1], alone, atol=1e-5)

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from jaxcolor.config import Config, DataConfig, StageConfig
 from jaxcolor.config_io import to_config_dict
-from tests.small import FEW
+from tests.small import TWO
 
 
 def get_config() -> ConfigDict:
@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     return to_config_dict(
         Config(
             name="killed",
-            model=FEW,
+            model=TWO,
             data=DataConfig(source="scenes", max_crops_per_image=2.0),
             full=stage(12),
             instance=stage(10),

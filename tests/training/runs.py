@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxcolor.config import Config, DataConfig, StageConfig
 from jaxcolor.training.logs import read_scalars
-from tests.small import FEW
+from tests.small import TWO
 
 STEPS = {"full": 5, "instance": 4, "fusion": 3}
 
@@ -17,7 +17,7 @@ def stage(steps: int, **changes: Any) -> StageConfig:
 
 CONFIG = Config(
     name="tiny",
-    model=FEW,
+    model=TWO,
     data=DataConfig(source="scenes", max_crops_per_image=2.0),
     full=stage(STEPS["full"]),
     instance=stage(STEPS["instance"], decay_start=0.5),

@@ -16,7 +16,7 @@ from jaxcolor.weights import native
 from jaxcolor.weights.locate import find_weights
 from jaxcolor.weights.pretrained import load_pretrained
 from jaxcolor.weights.reference import WeightsError
-from tests.small import FEW
+from tests.small import TWO
 from tests.training.runs import CONFIG, ONLY_FULL, STEPS, numbers
 from tests.training.test_checkpoints import SETTINGS, state
 from tests.training.test_loop import flat
@@ -205,7 +205,7 @@ def test_the_manifest_covers_every_file_but_what_orbax_changes(finished: Path) -
 
 def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path: Path) -> None:
     def write(path: Path) -> None:
-        native.save(path, FEW, {"full": {"params": {"conv1_1": {"kernel": np.full(3, np.nan)}}}})
+        native.save(path, TWO, {"full": {"params": {"conv1_1": {"kernel": np.full(3, np.nan)}}}})
 
     with pytest.raises(WeightsError, match="not written"), Checkpoints(tmp_path / "full") as checkpoints:
         checkpoints.save(state(1), SETTINGS, write_weights=write)

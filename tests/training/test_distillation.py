@@ -24,7 +24,7 @@ from jaxcolor.training.optimizer import make_optimizer
 from jaxcolor.weights import native
 from tests.small import variables
 from tests.training.runs import ONLY_FULL, numbers
-from tests.training.steps import GRAY, PHOTOS, Result, assert_same_bits, examples, packed
+from tests.training.steps import CONFIG, GRAY, PHOTOS, Result, assert_same_bits, examples, packed
 from tests.training.test_picture_loss import class_logits, pictures
 from tests.training.test_step_outputs import EVERYTHING
 
@@ -129,7 +129,7 @@ def test_eight_devices_do_what_one_does() -> None:
 
 
 def test_gray_photos_teach_too() -> None:
-    config = dataclasses.replace(TAUGHT, low_chroma=0.0)
+    config = dataclasses.replace(CONFIG, model=TAUGHT.model, objective=TAUGHT.objective, low_chroma=0.0)
     gray, darker = run(config), run(config, darker=2)
     assert gray.scalars[0].valid == PHOTOS
     assert gray.scalars[0].loss != darker.scalars[0].loss

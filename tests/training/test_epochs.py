@@ -11,7 +11,7 @@ from jaxcolor.config import Config, ConfigError, DataConfig, ScenesConfig, Stage
 from jaxcolor.config_io import from_dict, to_dict
 from jaxcolor.training import train
 from jaxcolor.training.stages import STAGES, resolve_epochs, steps_of
-from tests.small import FEW
+from tests.small import TWO
 
 
 class Photos:
@@ -79,7 +79,7 @@ def test_what_is_refused(values: dict[str, float], said: str) -> None:
 
 def test_a_run_of_epochs_is_the_run_of_its_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = Config(
-        model=FEW,
+        model=TWO,
         stages=("full",),
         data=DataConfig(source="scenes", scenes=ScenesConfig(length=12)),
         full=StageConfig(steps=0, epochs=1.0, batch_size=8),

@@ -26,10 +26,10 @@ from jaxcolor.training.logs import read_scalars
 from jaxcolor.training.stages import STAGES, starting_tree
 from jaxcolor.training.workdirs import WorkdirError
 from jaxcolor.weights import native
-from tests.small import FEW
+from tests.small import TWO
 from tests.training.runs import CONFIG, ONLY_FULL, STEPS, numbers, stage
 
-MASKED = dataclasses.replace(FEW, fusion=dataclasses.replace(FEW.fusion, outside="masked"))
+MASKED = dataclasses.replace(TWO, fusion=dataclasses.replace(TWO.fusion, outside="masked"))
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:
@@ -101,9 +101,9 @@ class TestAWholeRun:
 
     def test_the_weights_are_those_of_the_stages(self, finished: Path) -> None:
         weights = native.load(finished / train.WEIGHTS_FILE)
-        assert weights.config == FEW
+        assert weights.config == TWO
         assert weights.trees == tuple(STEPS)
-        fresh = jax.device_get(train.networks.init(FEW, CONFIG.seed))
+        fresh = jax.device_get(train.networks.init(TWO, CONFIG.seed))
         for name in STEPS:
             start = flat(starting_tree(STAGES[name], {k: weights.variables[k] for k in STEPS if k != name}, fresh))
             end = flat(weights.variables[name])
@@ -249,7 +249,7 @@ def test_a_stage_whose_forerunner_was_stopped_is_refused(copied: Path) -> None:
 class TestStartFrom:
     def test_weights_replace_the_stage_before(self, finished: Path, tmp_path: Path) -> None:
         trees = native.load(finished / train.WEIGHTS_FILE).variables
-        native.save(tmp_path / "full.safetensors", FEW, {"full": trees["full"]})
+        native.save(tmp_path / "full.safetensors", TWO, {"full": trees["full"]})
         config = dataclasses.replace(CONFIG, stages=("instance",), start_from=str(tmp_path / "full.safetensors"))
         train.train(config, tmp_path / "run")
         assert numbers(tmp_path / "run") == numbers(finished, ("instance",))
@@ -257,7 +257,7 @@ class TestStartFrom:
         copy = shutil.copyfile(tmp_path / "full.safetensors", tmp_path / "copy.safetensors")
         train.train(dataclasses.replace(config, start_from=str(copy)), tmp_path / "run")  # the same by its content
         other = tmp_path / "other.safetensors"
-        native.save(other, FEW, {"full": jax.tree.map(lambda a: a + 1, trees["full"])})
+        native.save(other, TWO, {"full": jax.tree.map(lambda a: a + 1, trees["full"])})
         with pytest.raises(CheckpointError, match=r"begun_from"):
             train.train(dataclasses.replace(config, start_from=str(other)), tmp_path / "run")
 
@@ -266,7 +266,7 @@ class TestStartFrom:
     ) -> None:
         """From their full and instance trees alone: the same run as from a file without a fusion tree."""
         trees = native.load(finished / train.WEIGHTS_FILE).variables
-        native.save(tmp_path / "two.safetensors", FEW, {name: trees[name] for name in ("full", "instance")})
+        native.save(tmp_path / "two.safetensors", TWO, {name: trees[name] for name in ("full", "instance")})
         runs = {}
         for name, path in (("three", finished / train.WEIGHTS_FILE), ("two", tmp_path / "two.safetensors")):
             config = dataclasses.replace(CONFIG, stages=("fusion",), model=MASKED, start_from=str(path))
@@ -312,7 +312,7 @@ class TestStartFrom:
 def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) -> None:
     trees = native.load(finished / train.WEIGHTS_FILE).variables
     huge = jax.tree.map(lambda a: np.full_like(a, 1e30), trees["full"])
-    native.save(tmp_path / "huge.safetensors", FEW, {"full": huge})
+    native.save(tmp_path / "huge.safetensors", TWO, {"full": huge})
     config = dataclasses.replace(ONLY_FULL, start_from=str(tmp_path / "huge.safetensors"))
     with pytest.raises(monitor.TrainingError) as error:
         train.train(config, tmp_path / "run")
@@ -321,8 +321,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
     assert "stage full, step 1: the loss is nan; lower its learning_rate, or look at the photos: " in str(error.value)
     assert f"{', '.join(dumped['names'])} (state and batch: {folder})" in str(error.value)
     # The batch is that of the step, not of a later one; the state is what there was when the loss was looked at.
-    source = make_source(config.data, FEW.side)
-    with train_batches(source, config.data, parts="full", side=FEW.side, batch_size=16, device_count=8) as batches:
+    source = make_source(config.data, TWO.side)
+    with train_batches(source, config.data, parts="full", side=TWO.side, batch_size=16, device_count=8) as batches:
         first = next(batches)
     assert dumped["names"] == list(first.names)
     assert dumped["scalars"]["loss"] == "nan"
@@ -350,11 +350,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(finished: Path, tmp_path: Path) 
         ),
         ({"full": stage(5, flip=True)}, "full.flip: a mirrored scene shows other classes in the same colors"),
         (
-            {"model": dataclasses.replace(FEW, fusion=FusionConfig(strategy="truth_mask"))},
+            {"model": dataclasses.replace(TWO, fusion=FusionConfig(strategy="truth_mask"))},
             "model.fusion.strategy: 'truth_mask' weighs by annotated masks; set data.masks",
         ),
         ({"full": stage(5, trained="fusion")}, "full.trained: 'fusion' leaves nothing to train in this model"),
-        ({"model": dataclasses.replace(FEW, compute_dtype="float64")}, "JAX_ENABLE_X64=1"),
+        ({"model": dataclasses.replace(TWO, compute_dtype="float64")}, "JAX_ENABLE_X64=1"),
         ({"log_every": 0}, "log_every: 0, which must be at least 1"),
         ({"checkpoint_every": 0}, "checkpoint_every: 0, which must be at least 1"),
         ({"keep_checkpoints": 0}, "keep_checkpoints: 0, which must be at least 1"),
@@ -376,6 +376,6 @@ def test_settings_that_cannot_be(changes: dict[str, Any], message: str, tmp_path
 
 
 def test_an_unknown_layer_is_refused(tmp_path: Path) -> None:
-    model = dataclasses.replace(FEW, fusion=FusionConfig(layers=("conv4",)))
+    model = dataclasses.replace(TWO, fusion=FusionConfig(layers=("conv4",)))
     with pytest.raises(ConfigError, match=r"fusion\.layers: .*conv4"):
         train.train(dataclasses.replace(CONFIG, model=model), tmp_path)

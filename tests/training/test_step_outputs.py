@@ -15,12 +15,12 @@ from jaxcolor.models import networks
 from jaxcolor.models.outputs.classes import WEIGHTS
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 from jaxcolor.training import stages, step
-from tests.small import FEW
+from tests.small import TWO
 from tests.training.steps import ALL, CONFIG, GRAY, PHOTOS, assert_same_bits, changed, examples, packed, run
 
 EVERYTHING = dataclasses.replace(
     CONFIG,
-    model=dataclasses.replace(FEW, outputs=("regression", "classes")),
+    model=dataclasses.replace(TWO, outputs=("regression", "classes")),
     objective=ObjectiveConfig(classes=0.5, colorfulness=0.25),
     hints=HintConfig(enabled=True, max_patch=5, reveal_all=0.1),
     augment=AugmentConfig(color_jitter=0.2, old_photos=0.5),

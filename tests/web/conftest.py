@@ -16,7 +16,7 @@ from jaxcolor.models import networks
 from jaxcolor.web.service import Service
 from tests import small
 
-MODEL = replace(small.FEW, outputs=("regression", "classes"))
+MODEL = replace(small.TWO, outputs=("regression", "classes"))
 
 
 @pytest.fixture(scope="session")

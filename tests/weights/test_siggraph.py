@@ -17,7 +17,8 @@ from jaxcolor.weights import native, reference
 from jaxcolor.weights.reference import WeightsError
 from tests.weights.conftest import assert_same
 
-SIDE = 32
+SIDE = 64
+"""Where features are smaller than kernels XLA on CPU convolves in slow loops: at a side of 32 for ten times as long."""
 
 
 @pytest.fixture
@@ -31,6 +32,13 @@ def reads(states, monkeypatch):
     state = {key: value for key, value in states["full"].items() if not key.endswith("num_batches_tracked")}
     monkeypatch.setattr(reference, "read_pth", lambda path: state)
     return state
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Colours of the full branch, compiled once."""
+    nets = networks.build(ModelConfig())
+    return jax.jit(lambda variables, shown: networks.run_full(nets, variables, shown).ab)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +93,7 @@ def test_a_folder_is_not_siggraph17(tmp_path):
 
 
 @pytest.mark.parametrize("hinted", [False, True])
-def test_equal_to_pytorch_with_their_mask(torch, states, luminance, hinted):
+def test_equal_to_pytorch_with_their_mask(torch, states, luminance, run, hinted):
     """To the borders, where the zero padding is their empty hint."""
     from tests.torch_reference import Backbone
 
@@ -106,8 +114,6 @@ def test_equal_to_pytorch_with_their_mask(torch, states, luminance, hinted):
         shown = jnp.concatenate([jnp.asarray(luminance), channels], axis=-1)
         return np.asarray(run(tree, shown))
 
-    nets = networks.build(ModelConfig())
-    run = jax.jit(lambda variables, shown: networks.run_full(nets, variables, shown).ab)
     np.testing.assert_allclose(ours("siggraph17"), theirs, rtol=0, atol=1e-5)
     assert np.abs(ours("reference") - theirs).max() > 0.01
 
