@@ -152,7 +152,8 @@ def test_coloring(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(sum(language == "python" for language, _ in BLOCKS)))
-def test_code(folder: Path, number: int) -> None:
+def test_code(folder: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "DEFAULT", "default")  # whose head finds boxes
     block = [block for language, block in BLOCKS if language == "python"][number]
     (folder / "colored.png").unlink(missing_ok=True)
     found: dict[str, object] = {}

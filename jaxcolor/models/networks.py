@@ -242,7 +242,7 @@ def run_fusion(
     instance_taps: Mapping[str, jax.Array | tuple[jax.Array, ...]],
     crop_to_image: Int[jax.Array, " M"],
     level_boxes: Int[jax.Array, "M L 4"],
-    crop_mask: Bool[Array, "K S S"] = NO_MASKS,
+    crop_mask: Bool[Array, "K _h _w"] = NO_MASKS,
     full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN,
 ) -> FusionOutput:
     """The fusion network on full pictures' inputs, given the features of their crops (and masks, if it needs them).
