@@ -154,10 +154,10 @@ class Evaluator:
         if targets is None:
             raise ValueError("a batch without the ground truth; eval_batches makes it where compare_at is given")
         truth = self.scorer.place(batch, targets)
-        colors, crops = self.predictors(batch, targets.canvases)
+        colors, instance_ab = self.predictors(batch, targets.canvases)
         pictures = self.pictures(loaded, targets, truth, colors)
         scores = {name: self.scorer.score(truth, rgb) for name, rgb in pictures.items()}
-        instance = None if crops is None or not truth.objects else (colors["full"], crops)
+        instance = None if instance_ab is None or not truth.objects else (colors["full"], instance_ab)
         objects = self.scorer.score_objects(truth, pictures, instance)
         undefined = self._undefined(loaded, batch)
         for name, lost in undefined.items():

@@ -42,7 +42,8 @@ def test_the_script_lists_every_field_with_its_default(program: str) -> None:
     assert values["--config.model.side"] == "256"
     assert values["--config.fusion.learning_rate"] == "5e-05"
     assert values["--config.full.learning_rate"] == "0.0005"
-    assert "\n      Side S of the square canvas, the networks' input resolution, in pixels; " in done.stdout
+    side = "Side S of the square canvas, the networks' input resolution, in pixels; a multiple of 8."
+    assert f"\n      {side}\n" in done.stdout
     assert "(float32 | bfloat16 | float64)" in done.stdout
     assert done.stdout.count("Photos in a step, over all devices.") == 1  # once for the three stages
     assert "\n  smoke " in done.stdout
