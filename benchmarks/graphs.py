@@ -1,4 +1,4 @@
-"""What is computed with CUDA graphs against what is computed without, on one GPU.
+"""What is computed with CUDA graphs against what is computed without, on one GPU or, when training, on several.
 
 Command: ``python benchmarks/graphs.py train_full train_fusion predict_8`` prints JSON; any rows of ``speed.py``. The
 same calls, ``--calls`` of them, with batches of other contents and at other places in memory from call to call: twice
@@ -29,7 +29,7 @@ BATCHES = 5
 def outcome(work: speed.Work, row: speed.Row, calls: int) -> tuple[list[Any], Any]:
     """What each call gives, and the state at the end."""
     sharding = jax.tree.leaves(next(work.batches))[0].sharding
-    batches = [jax.device_put(speed.made_up(row, seed), sharding) for seed in range(BATCHES)]
+    batches = [jax.device_put(speed.of_all_devices(row, seed), sharding) for seed in range(BATCHES)]
     own = work._replace(batches=itertools.cycle(batches), arguments=list(work.arguments))
     if own.trains:
         own.arguments[0] = jax.tree.map(jnp.copy, own.arguments[0])
@@ -67,11 +67,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", choices=tuple(speed.ROWS), metavar="ROW")
     parser.add_argument("--calls", type=int, default=12)
+    parser.add_argument("--devices", type=int, default=1, help="to train on, each with as many photos")
     options = parser.parse_args()
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    result: dict[str, Any] = {"machine": jax.devices()[0].device_kind, "calls": options.calls}
+    result: dict[str, Any] = {
+        "machine": jax.devices()[0].device_kind,
+        "calls": options.calls,
+        "devices": options.devices,
+    }
     for name in options.rows:
-        result[name] = compare(speed.ROWS[name], dtype, options.calls)
+        result[name] = compare(dataclasses.replace(speed.ROWS[name], devices=options.devices), dtype, options.calls)
     print(json.dumps(result, indent=2))
 
 

@@ -78,6 +78,8 @@ class Row:
     """As ``Colorizer``'s."""
     side: int = SIDE
     """Of the canvas; of photos without boxes."""
+    devices: int = 1
+    """That it is trained on, each with as many photos."""
 
 
 def _graphs(row: Row) -> Row:
@@ -137,6 +139,12 @@ def made_up(row: Row, seed: int = 0) -> Batch:
         level_boxes(boxes, (SIDE, SIDE), SIDE, LEVELS),
         np.ones(photos, bool),
     )
+
+
+def of_all_devices(row: Row, seed: int = 0) -> Batch:
+    """A batch of each device, one after another."""
+    parts = [made_up(row, seed + 1000 * device) for device in range(row.devices)]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 COCO_SIZE = (640, 480)
@@ -210,7 +218,8 @@ def compiled(config: Config, row: Row) -> Work:
     with mock.patch.dict(os.environ, {PLAIN_SWITCH: "1"}):
         flops = count_flops(make(), *arguments)
     began = time.perf_counter()
-    options = (prediction_options if row.work == "predict" else graph_options)(row.cuda_graphs)
+    on = jax.devices()[: row.devices]
+    options = prediction_options(row.cuda_graphs) if row.work == "predict" else graph_options(row.cuda_graphs, on)
     program = make().lower(*arguments).compile(compiler_options=options)
     seconds = time.perf_counter() - began
     *held, batch = arguments
@@ -220,7 +229,7 @@ def compiled(config: Config, row: Row) -> Work:
 
 def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
     stage, trees = STAGES[row.work], networks.init(config.model, 0)
-    settings, devices = stage_config(config, stage), Devices.all("shard_map", jax.devices()[:1])
+    settings, devices = stage_config(config, stage), Devices.all("shard_map", jax.devices()[: row.devices])
     optimizer = make_optimizer(config, settings)
     state = make_state(starting_tree(stage, {}, trees) if row.work == "full" else trees[row.work], optimizer, settings)
     kinds = (REPLICATED, REPLICATED, SPLIT)
@@ -229,7 +238,7 @@ def _training(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, .
         return devices.map(make_step(config, stage, optimizer), kinds, (REPLICATED, REPLICATED), donate=(0,))
 
     frozen = devices.replicate_frozen(networks.frozen({tree: trees[tree] for tree in stage.frozen}, config.model))
-    return make, (devices.replicate(state), frozen, devices.split(made_up(row)))
+    return make, (devices.replicate(state), frozen, devices.split(of_all_devices(row)))
 
 
 def _prediction(config: Config, row: Row) -> tuple[Callable[[], Any], tuple[Any, ...]]:
