@@ -180,11 +180,11 @@ def _check(config: Config, stages: list[Stage], devices: Devices, measure: Measu
     import_parts(config.model)
     for name in config.tracker_names:
         TRACKERS.get(name)
-    if config.cuda_graphs and jax.default_backend() == "gpu" and devices.count > 1:
-        # With two, XLA of jaxlib 0.11.2 aborted the program in the first step; docs/performance.md says more.
+    if config.cuda_graphs and jax.default_backend() == "gpu" and devices.process_count > 1:
+        # On two GPUs of one process graphs gave the same bits; of several nobody knows (docs/performance.md).
         raise ConfigError(
-            f"config.cuda_graphs: True is for one GPU, and here are {devices.count}; give False, or show the program "
-            "one alone (CUDA_VISIBLE_DEVICES=0)"
+            f"config.cuda_graphs: True is for one process, and here are {devices.process_count}; give False, or train "
+            "on one host, in one process"
         )
     for stage in stages:
         check_stage(config, stage, devices.count)

@@ -184,16 +184,16 @@ def test_graphs_are_asked_for_and_the_run_is_the_same(
     assert numbers(tmp_path) == numbers(finished, ("full",))
 
 
-def test_graphs_are_for_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_are_for_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     config = dataclasses.replace(ONLY_FULL, cuda_graphs=True)
-    with pytest.raises(ConfigError, match=r"^config.cuda_graphs: True is for one GPU, and here are 8; give False, or"):
-        train.train(config, tmp_path)
-    assert not list(tmp_path.iterdir())
-    one = Devices.all(config.mapping, jax.devices()[:1])
-    monkeypatch.setattr(train.Devices, "all", lambda mapping: one)
     with pytest.raises(WorkdirError, match="resume"):  # what comes next
         train.train(dataclasses.replace(config, resume="must"), tmp_path)
+    monkeypatch.setattr(Devices, "process_count", 2)
+    refused = r"^config.cuda_graphs: True is for one process, and here are 2; give False, or train on one host"
+    with pytest.raises(ConfigError, match=refused):
+        train.train(config, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_under_other_settings_is_refused_with_every_difference(copied: Path) -> None:
