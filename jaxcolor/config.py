@@ -690,8 +690,8 @@ class Config:
     sync_batch_norm: bool = True
     """BatchNorm statistics over the global batch; otherwise each device's own, averaged afterwards."""
     cuda_graphs: bool = False
-    """On GPUs, in one process, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones side by side.
-    Faster with large batches, for more memory (docs/performance.md)."""
+    """On the GPUs of one process, with mapping ``shard_map``: launch a step's kernels as CUDA graphs, independent ones
+    side by side. Faster with large batches, for more memory (docs/performance.md)."""
     low_chroma: float = 10.0
     """Pictures whose (max-min of a*) + (max-min of b*) is below this take no part in the loss; 0 keeps all."""
     log_every: int = 10

@@ -10,7 +10,8 @@ are instances, once more with boxes at places that are the same in all photos: r
 with a head, how many of its boxes the stored one finds. Nothing is written where few bits cost more than 0.05 dB or
 0.001 LPIPS, or where the package's weights would be larger than 40 MB together. --least-6 and --least-8 say from how
 many numbers on a kernel is stored in 6 and in 8 bits; the defaults are for width 1, and for half of it with --name
-fast. They compute in float32: bfloat16 is slower on CPUs.
+fast. --taps stores the fusion of some taps alone, where instances have hardly a share at the others: what that costs is
+measured with the rest. They compute in float32: bfloat16 is slower on CPUs.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from jaxcolor.inference.box_finder import BoxFinder
 from jaxcolor.inference.colorizer import Colorizer
 from jaxcolor.models import networks
 from jaxcolor.models.decoding import parse_decode
+from jaxcolor.models.fusion import fused_taps
 from jaxcolor.runtime.atomic import atomic_write
 from jaxcolor.runtime.errors import UserError, exit_status
 from jaxcolor.weights import native, packaged, storage
@@ -93,9 +95,7 @@ def cost(
       instances: give boxes at ``PLACES``, otherwise the full-image network alone.
     """
     curve = trained.saturation_curve
-    colorizers = [
-        Colorizer(trained.config, w.variables, vivid=vivid, saturation_curve=curve) for w in (trained, stored)
-    ]
+    colorizers = [Colorizer(w.config, w.variables, vivid=vivid, saturation_curve=curve) for w in (trained, stored)]
     params = lpips.load("alex")
     distance = jax.jit(lpips.lpips, static_argnums=1)
     rows = []
@@ -150,6 +150,19 @@ def head_of(path: Path, trained: NativeWeights) -> BoxHeadWeights:
     return other.box_head
 
 
+def fused_at(weights: NativeWeights, taps: str) -> NativeWeights:
+    """The same networks fused at some of their taps alone (``FusionConfig.layers``): the others' heads are left out."""
+    before = set(fused_taps(weights.config))
+    config = dataclasses.replace(weights.config, fusion=dataclasses.replace(weights.config.fusion, layers=taps))
+    kept = fused_taps(config)
+    if not before >= set(kept):
+        raise UserError(f"--taps {taps}: the weights are fused at {', '.join(sorted(before))}")
+    left_out = {f"fuse_{tap}" for tap in before.difference(kept)}
+    fusion = dict(weights.variables["fusion"])
+    fusion["params"] = {name: part for name, part in fusion["params"].items() if name not in left_out}
+    return weights._replace(config=config, variables={**weights.variables, "fusion": fusion})
+
+
 def boxes_kept(trained: NativeWeights, stored: NativeWeights, photos: Sequence[Path]) -> tuple[int, float]:
     """How many boxes the trained head finds, and which share of them the stored one does (IoU 0.5)."""
     pictures = [read_rgb(photo) for photo in photos]
@@ -182,12 +195,13 @@ def run(args: argparse.Namespace) -> None:
     if args.box_head is not None:
         trained = trained._replace(box_head=head_of(args.box_head, trained))
     file, note = f"{args.name}.safetensors", args.note or trained.note
+    chosen = fused_at(trained, args.taps) if args.taps else trained
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary) / file
         native.save(
             made,
-            trained.config,
-            trained.variables,
+            chosen.config,
+            chosen.variables,
             note=note,
             decode=args.decode,
             saturation_curve=trained.saturation_curve,
@@ -248,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--box-head", metavar="FILE", type=Path, help="weights whose head finds objects (default: their own)"
     )
+    parser.add_argument("--taps", metavar="NAMES", help="that are fused, as conv8_3,conv10_2 (default: as trained)")
     parser.add_argument("--storage", choices=STORAGES, default="int6", help="how they are stored (default: int6)")
     parser.add_argument("--least-8", type=int, metavar="N", help="numbers of the smallest kernel in 8 bits")
     parser.add_argument("--least-6", type=int, metavar="N", help="numbers of the smallest kernel in 6 bits")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,11 @@ from jaxcolor.models.backbone import BackboneOutput
 from jaxcolor.models.fusion import Features, FusionOutput, fused_taps, membership
 from jaxcolor.models.networks import Variables, build, run_full, run_fusion, run_instance, to_lab
 from jaxcolor.models.outputs import ab_distribution
+from jaxcolor.models.over_crops import over_crops
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
 Colors = dict[str, Float[jax.Array, "B S S 2"]]
 """System -> normalized ab."""
-
-Tree = TypeVar("Tree")
 
 CROPS_AT_ONCE = 8
 """Crops of one call of the instance network, where a larger call is a faster one."""
@@ -73,43 +72,6 @@ class Places(NamedTuple):
 def places(batch: Batch) -> Places:
     """Those of a batch."""
     return Places(batch.crop_to_image, batch.level_boxes, batch.crop_mask)
-
-
-def over_crops(
-    run: Callable[[jax.Array, jax.Array], Tree],
-    inputs: Float[jax.Array, "M ..."],
-    crop_to_image: Int[jax.Array, " M"],
-    at_once: int,
-) -> Tree:
-    """``run`` on a few crops after another, up to the last that is no padding: cost follows the crops there are.
-
-    Args:
-      run: a function of some crops and their photos that treats each crop by itself.
-      inputs: of the crops; those of a batch come first, padding last (``data.collate``).
-      crop_to_image: -1 for padding.
-      at_once: crops of one call. It is compiled once.
-
-    Returns:
-      What ``run`` returns, for all M crops; zeros for padding, but for what of it shares a call with crops.
-    """
-    crops = len(crop_to_image)
-    if not crops:
-        return run(inputs, crop_to_image)
-    size = min(at_once, crops)
-    like = jax.eval_shape(run, inputs[:size], crop_to_image[:size])
-    nothing = jax.tree.map(lambda part: jnp.zeros((crops, *part.shape[1:]), part.dtype), like)
-    end = jnp.where(crop_to_image >= 0, jnp.arange(1, crops + 1), 0).max()
-
-    def more(turn: jax.Array, found: Tree) -> Tree:
-        # Both slices are moved back alike where they stick out: then a few crops are computed again.
-        cut = (jax.lax.dynamic_slice_in_dim(x, turn * size, size) for x in (inputs, crop_to_image))
-        part = run(*cut)
-        return jax.tree.map(
-            lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new, turn * size, 0), found, part
-        )
-
-    found: Tree = jax.lax.fori_loop(0, (end + size - 1) // size, more, nothing)
-    return found
 
 
 def _vivid(system: str, found: BackboneOutput | FusionOutput, decoding: Decoding) -> Colors:

@@ -33,10 +33,10 @@ from jaxcolor.hints import (
 from jaxcolor.inference.alternatives import Alternatives, alternatives
 from jaxcolor.inference.palette import Palette, middle_weights, object_palettes
 from jaxcolor.inference.photos import Prepared
-from jaxcolor.models import networks
+from jaxcolor.models import networks, over_crops
 from jaxcolor.models.backbone import NOTHING_KNOWN
 from jaxcolor.models.decoding import CLASS_HEAD, annealed_ab, has_classes
-from jaxcolor.models.ops.implementation import for_prediction
+from jaxcolor.models.ops.implementation import for_prediction, select_implementation
 from jaxcolor.models.shared_taps import shared_taps
 from jaxcolor.registries import OUTPUTS
 from jaxcolor.runtime.compile_options import prediction_options, shardings
@@ -112,7 +112,8 @@ def _run(
     """The batch as the networks see it, and what the fusion or the full-image network makes of it."""
     lab = networks.to_lab(batch, nets.full.config, hints)
     if fused:
-        return lab, networks.run_fused(nets, variables, lab, full_taps)
+        run_fused = select_implementation(networks.run_fused, cpu=over_crops.run_fused)
+        return lab, run_fused(nets, variables, lab, full_taps)
     return lab, networks.run_full(nets, variables, lab.full.inputs, known=full_taps)
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ from jaxcolor.batch import PADDING, Batch
 from jaxcolor.config import FusionConfig
 from jaxcolor.evaluation import passes
 from jaxcolor.evaluation.controls import crop_donors, exchanged_places, other_crops
-from jaxcolor.evaluation.passes import over_crops
 from jaxcolor.evaluation.predictors import Checkpoint, Predictors
 from jaxcolor.models.networks import build, predict
 from jaxcolor.runtime.parallel import Devices
@@ -25,28 +23,6 @@ COUNTED = dataclasses.replace(MODEL, fusion=FusionConfig(layers=("conv2_2", "con
 VARIABLES = small.variables(COUNTED)
 MANY_OF_ONE = [BOXES[0], [], BOXES[3], [], []]
 """Three of the four crops are one photo's: its donor is given to all of them."""
-
-
-@pytest.mark.parametrize("real", [0, 1, 3, 5])
-def test_what_is_run_on_crops_is_not_run_on_padding(real: int) -> None:
-    turns = []
-
-    def run(inputs: jax.Array, crop_to_image: jax.Array) -> dict[str, jax.Array]:
-        jax.debug.callback(turns.append, crop_to_image)
-        return {"twice": 2 * inputs}
-
-    inputs = np.arange(1.0, 11.0, dtype=np.float32).reshape(5, 2)
-    photo = np.where(np.arange(5) < real, 0, PADDING).astype(np.int32)
-    found = jax.jit(lambda *given: over_crops(run, *given, 2))(inputs, photo)["twice"]
-    jax.effects_barrier()
-    assert len(turns) == -(-real // 2)
-    np.testing.assert_array_equal(found[:real], 2 * inputs[:real])
-    np.testing.assert_array_equal(found[real + real % 2 :], 0)
-
-
-def test_no_crops_at_all() -> None:
-    nothing = over_crops(lambda x, _: jnp.sum(x, axis=1), jnp.zeros((0, 2)), jnp.zeros(0, jnp.int32), 2)
-    assert nothing.shape == (0,)
 
 
 @pytest.fixture(scope="module")
