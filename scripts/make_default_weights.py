@@ -152,6 +152,8 @@ def head_of(path: Path, trained: NativeWeights) -> BoxHeadWeights:
 
 def fused_at(weights: NativeWeights, taps: str) -> NativeWeights:
     """The same networks fused at some of their taps alone (``FusionConfig.layers``): the others' heads are left out."""
+    if "fusion" not in weights.variables:
+        raise UserError(f"--taps {taps}: the weights have no fusion network")
     before = set(fused_taps(weights.config))
     config = dataclasses.replace(weights.config, fusion=dataclasses.replace(weights.config.fusion, layers=taps))
     kept = fused_taps(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,6 +108,35 @@ def test_with_instances(script, photos, tmp_path, capsys, monkeypatch):
     assert min(alone, together) > 30
     loaded = native.load(tmp_path / "out" / "default.safetensors").variables
     assert loaded["instance"]["params"]["conv4_1"]["kernel"] is loaded["full"]["params"]["conv4_1"]["kernel"]
+
+
+def test_fewer_taps(script, trained, photos, tmp_path, capsys, monkeypatch):
+    """The heads of the others are left out, the rest is as it was, and what that costs is measured against all taps."""
+    for limit in ("MOST_PSNR", "MOST_LPIPS"):
+        monkeypatch.setattr(script, limit, 10.0)
+    config = dataclasses.replace(CONFIG, compute_dtype="float32", fusion=FusionConfig(layers=("conv2_2", "conv8_up")))
+    trees = variables(config)
+    native.save(tmp_path / "trained.safetensors", config, trees)
+    (tmp_path / "out").mkdir()
+    arguments = [tmp_path / "trained.safetensors", "--photos", photos, "--storage=float"]
+    assert run(script, tmp_path / "out", *arguments, "--taps=conv8_up") == 0
+    lines = capsys.readouterr().out.splitlines()
+    alone, together = (float(line.split("between the two ")[1].removesuffix(" dB")) for line in lines[1:3])
+    assert alone == pytest.approx(68.1, abs=0.1)  # equal pictures
+    assert together < alone - 1
+    stored = native.load(tmp_path / "out" / "default.safetensors")
+    assert stored.config.fusion.layers == "conv8_up"
+    kept, before = (dict(tree["fusion"]["params"]) for tree in (stored.variables, trees))
+    assert set(before) - set(kept) == {"fuse_conv2_2"}
+    for ours, theirs in zip(jax.tree.leaves(kept), jax.tree.leaves({k: before[k] for k in kept}), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for weights, taps, said in (
+        (tmp_path / "trained.safetensors", "conv3_3", "--taps conv3_3: the weights are fused at conv2_2, conv8_up"),
+        (tmp_path / "trained.safetensors", "conv0", "fusion.layers: 'conv0' is not none"),
+        (trained, "conv8_up", "--taps conv8_up: the weights have no fusion network"),
+    ):
+        assert run(script, tmp_path / "out", weights, "--photos", photos, f"--taps={taps}") == 1
+        assert said in capsys.readouterr().err
 
 
 def test_nothing_is_written_where_rounding_costs_too_much(script, trained, photos, tmp_path, capsys, monkeypatch):
