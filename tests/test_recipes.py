@@ -10,6 +10,7 @@ import pytest
 
 from jaxcolor.config import Config
 from jaxcolor.config_io import from_dict
+from jaxcolor.models.fusion import fused_taps
 from jaxcolor.training import train
 from jaxcolor.training.stages import stages_of
 from jaxcolor.weights import native, packaged
@@ -75,8 +76,12 @@ def test_the_three_stages(name: str) -> None:
 
 
 def test_instances_are_those_of_the_packages_weights() -> None:
+    """Which are stored with two of the taps that were trained (docs/instances.md, run 9)."""
     recipe, weights = config("instances"), packaged.load(None).config
-    assert dataclasses.replace(recipe.model, compute_dtype=weights.compute_dtype) == weights
+    fusion = dataclasses.replace(recipe.model.fusion, layers=weights.fusion.layers)
+    assert dataclasses.replace(recipe.model, compute_dtype=weights.compute_dtype, fusion=fusion) == weights
+    assert fused_taps(weights) == ("conv8_3", "conv10_2")
+    assert set(fused_taps(weights)) < set(fused_taps(recipe.model))
     assert [stage.name for stage in stages_of(recipe)] == ["instance", "fusion"]
     assert recipe.instance.steps == 0
     assert (recipe.objective, recipe.hints) == (config("default_weights").objective, config("default_weights").hints)
