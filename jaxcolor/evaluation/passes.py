@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from jaxcolor import color, resample
-from jaxcolor.batch import Array, Batch, split_by_side
+from jaxcolor.batch import Array, Batch
 from jaxcolor.color import SaturationCurve
 from jaxcolor.config import ModelConfig
 from jaxcolor.hints import BatchHints
 from jaxcolor.models.backbone import BackboneOutput
 from jaxcolor.models.fusion import Features, FusionOutput, fused_taps, membership
-from jaxcolor.models.networks import Variables, build, run_full, run_fusion, run_instance, to_lab
+from jaxcolor.models.networks import Variables, build, run_full, run_fusion, to_lab
 from jaxcolor.models.outputs import ab_distribution
-from jaxcolor.models.over_crops import over_crops
+from jaxcolor.models.over_crops import run_crops
 from jaxcolor.runtime.parallel import REPLICATED, SPLIT, Devices
 
 Colors = dict[str, Float[jax.Array, "B S S 2"]]
@@ -110,18 +110,10 @@ def compiled_crops(model: ModelConfig, devices: Devices, taps: bool, ab: bool) -
     wanted = fused_taps(model) if taps else ()
 
     def crops(variables: Variables, batch: Batch, hints: BatchHints | None) -> tuple[CropPass]:
-        nets, lab = build(model), to_lab(batch, model, hints)
-
-        def run(inputs: jax.Array, crop_to_image: jax.Array) -> tuple[dict[str, jax.Array], jax.Array | None]:
-            found = run_instance(nets, variables, inputs, crop_to_image)
-            return {name: found.taps[name] for name in wanted}, found.ab if ab else None
-
-        owners = split_by_side(lab.crop_to_image, [of_side.ab for of_side in lab.crops])
-        found = [over_crops(run, of.inputs, own, at_once) for of, own in zip(lab.crops, owners, strict=True)]
-        by_side = {name: tuple(of_side[name] for of_side, _ in found) for name in wanted}
-        colors = [of_side for _, of_side in found if of_side is not None]
+        found = run_crops(build(model), variables, to_lab(batch, model, hints), wanted, at_once, ab)
+        colors = found.ab or ()
         canvas = [x if x.shape[1] == model.side else resample.resize(x, model.side, model.side) for x in colors]
-        return (CropPass(by_side, jnp.concatenate(canvas) if canvas else None),)
+        return (CropPass(found.taps, jnp.concatenate(canvas) if canvas else None),)
 
     return devices.map(crops, in_specs=(REPLICATED, SPLIT, SPLIT), out_specs=(SPLIT,))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from jaxcolor.batch import split_by_side
 from jaxcolor.models.backbone import NOTHING_KNOWN
-from jaxcolor.models.fusion import FusionOutput, fused_taps
+from jaxcolor.models.fusion import Features, FusionOutput, fused_taps
 from jaxcolor.models.networks import LabBatch, Networks, Variables, run_fusion, run_instance
 
 Tree = TypeVar("Tree")
@@ -54,25 +54,38 @@ def over_crops(
     return found
 
 
+class CropFeatures(NamedTuple):
+    """What the instance network says of the crops; zeros for padding, which it is not run on."""
+
+    taps: dict[str, Features]
+    """Those that were asked for."""
+    ab: Features | None
+    """Normalized, of the crops of each side; None where nobody asked."""
+
+
+def run_crops(
+    nets: Networks, variables: Variables, lab: LabBatch, taps: Sequence[str], at_once: int, ab: bool = False
+) -> CropFeatures:
+    """``networks.run_crops`` on ``at_once`` crops at a time, or as many smaller ones as have the pixels of these."""
+
+    def run(inputs: jax.Array, crop_to_image: jax.Array) -> tuple[dict[str, jax.Array], jax.Array | None]:
+        found = run_instance(nets, variables, inputs, crop_to_image)
+        return {name: found.taps[name] for name in taps}, found.ab if ab else None
+
+    owners = split_by_side(lab.crop_to_image, [crops.ab for crops in lab.crops])
+    pixels = at_once * lab.crops[0].inputs.shape[1] ** 2
+    found = [
+        over_crops(run, of.inputs, own, pixels // of.inputs.shape[1] ** 2)
+        for of, own in zip(lab.crops, owners, strict=True)
+    ]
+    by_side = {name: tuple(of_side[name] for of_side, _ in found) for name in taps}
+    return CropFeatures(by_side, tuple(of_side for _, of_side in found if of_side is not None) if ab else None)
+
+
 def run_fused(
     nets: Networks, variables: Variables, lab: LabBatch, full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN
 ) -> FusionOutput:
-    """``networks.run_fused``, one crop at a time, or as many smaller ones as have its pixels: for CPUs.
-
-    They take no longer than all at once, and half of the memory.
-    """
-    wanted = fused_taps(nets.instance.config)
-
-    def run(inputs: jax.Array, crop_to_image: jax.Array) -> dict[str, jax.Array]:
-        found = run_instance(nets, variables, inputs, crop_to_image)
-        return {name: found.taps[name] for name in wanted}
-
-    owners = split_by_side(lab.crop_to_image, [crops.ab for crops in lab.crops])
-    pixels = lab.crops[0].inputs.shape[1] ** 2
-    found = [
-        over_crops(run, of.inputs, own, at_once=pixels // of.inputs.shape[1] ** 2)
-        for of, own in zip(lab.crops, owners, strict=True)
-    ]
-    taps = {name: tuple(of_side[name] for of_side in found) for name in wanted}
+    """``networks.run_fused``, one crop at a time: on a CPU no slower than all at once, in half of the memory."""
+    taps = run_crops(nets, variables, lab, fused_taps(nets.instance.config), at_once=1).taps
     crops = (taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
     return run_fusion(nets, variables, lab.full.inputs, *crops, full_taps)

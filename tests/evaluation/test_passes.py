@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxcolor.config import FusionConfig
 from jaxcolor.evaluation import passes
 from jaxcolor.evaluation.controls import crop_donors, exchanged_places, other_crops
 from jaxcolor.evaluation.predictors import Checkpoint, Predictors
+from jaxcolor.models import over_crops
 from jaxcolor.models.networks import build, predict
 from jaxcolor.runtime.parallel import Devices
 from tests import small
@@ -30,8 +32,8 @@ def counted() -> Any:
     """The predictors of one device, and how often each network has run since it was last asked."""
     calls: Counter[str] = Counter()
 
-    def counting(name: str) -> Any:
-        run = getattr(passes, name)
+    def counting(room: ModuleType, name: str) -> Any:
+        run = getattr(room, name)
 
         def counted_run(*arguments: Any) -> Any:
             jax.debug.callback(lambda: calls.update([name]))
@@ -46,8 +48,8 @@ def counted() -> Any:
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("run_full", "run_instance", "run_fusion"):
-            patch.setattr(passes, name, counting(name))
+        for room, name in ((passes, "run_full"), (over_crops, "run_instance"), (passes, "run_fusion")):
+            patch.setattr(room, name, counting(room, name))
         devices = Devices.all("shard_map", jax.devices()[:1])
         yield Predictors([Checkpoint("", COUNTED, VARIABLES)], devices, controls=True), since
 
