@@ -110,7 +110,8 @@ def compiled_crops(model: ModelConfig, devices: Devices, taps: bool, ab: bool) -
     wanted = fused_taps(model) if taps else ()
 
     def crops(variables: Variables, batch: Batch, hints: BatchHints | None) -> tuple[CropPass]:
-        found = run_crops(build(model), variables, to_lab(batch, model, hints), wanted, at_once, ab)
+        lab = to_lab(batch, model, hints)
+        found = run_crops(build(model), variables, lab, wanted, [at_once] * len(lab.crops), ab)
         colors = found.ab or ()
         canvas = [x if x.shape[1] == model.side else resample.resize(x, model.side, model.side) for x in colors]
         return (CropPass(found.taps, jnp.concatenate(canvas) if canvas else None),)

@@ -64,20 +64,16 @@ class CropFeatures(NamedTuple):
 
 
 def run_crops(
-    nets: Networks, variables: Variables, lab: LabBatch, taps: Sequence[str], at_once: int, ab: bool = False
+    nets: Networks, variables: Variables, lab: LabBatch, taps: Sequence[str], at_once: Sequence[int], ab: bool = False
 ) -> CropFeatures:
-    """``networks.run_crops`` on ``at_once`` crops at a time, or as many smaller ones as have the pixels of these."""
+    """``networks.run_crops`` on a few crops at a time; ``at_once``: of each side."""
 
     def run(inputs: jax.Array, crop_to_image: jax.Array) -> tuple[dict[str, jax.Array], jax.Array | None]:
         found = run_instance(nets, variables, inputs, crop_to_image)
         return {name: found.taps[name] for name in taps}, found.ab if ab else None
 
     owners = split_by_side(lab.crop_to_image, [crops.ab for crops in lab.crops])
-    pixels = at_once * lab.crops[0].inputs.shape[1] ** 2
-    found = [
-        over_crops(run, of.inputs, own, pixels // of.inputs.shape[1] ** 2)
-        for of, own in zip(lab.crops, owners, strict=True)
-    ]
+    found = [over_crops(run, of.inputs, own, few) for of, own, few in zip(lab.crops, owners, at_once, strict=True)]
     by_side = {name: tuple(of_side[name] for of_side, _ in found) for name in taps}
     return CropFeatures(by_side, tuple(of_side for _, of_side in found if of_side is not None) if ab else None)
 
@@ -85,7 +81,12 @@ def run_crops(
 def run_fused(
     nets: Networks, variables: Variables, lab: LabBatch, full_taps: Mapping[str, jax.Array] = NOTHING_KNOWN
 ) -> FusionOutput:
-    """``networks.run_fused``, one crop at a time: on a CPU no slower than all at once, in half of the memory."""
-    taps = run_crops(nets, variables, lab, fused_taps(nets.instance.config), at_once=1).taps
+    """``networks.run_fused``, one crop at a time, or as many smaller ones as have its pixels: for CPUs.
+
+    They take no longer than all at once, and half of the memory.
+    """
+    sides = [crops.inputs.shape[1] for crops in lab.crops]
+    at_once = [(sides[0] // side) ** 2 for side in sides]
+    taps = run_crops(nets, variables, lab, fused_taps(nets.instance.config), at_once).taps
     crops = (taps, lab.crop_to_image, lab.level_boxes, lab.crop_mask)
     return run_fusion(nets, variables, lab.full.inputs, *crops, full_taps)
