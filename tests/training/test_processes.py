@@ -161,7 +161,7 @@ TOTALS = """
 import sys
 import jax, numpy as np
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from jaxcolor.parallel import Devices
+from jaxcolor.runtime.parallel import Devices
 devices, own = Devices.all("shard_map"), int(sys.argv[2])
 count, sums = devices.total((np.int64(2**40 + own), np.array([[1.0, 1e-12], [own, 3.0]])))
 assert count == 2**41 + 1 and sums.dtype == np.float64, (count, sums)
