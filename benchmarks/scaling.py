@@ -83,6 +83,7 @@ VARIANTS = {
     "autotune_0": Variant({"xla_gpu_autotune_level": "0"}),
     "autotune_1": Variant({"xla_gpu_autotune_level": "1"}),
     "autotune_2": Variant({"xla_gpu_autotune_level": "2"}),
+    "no_triton_gemm": Variant({"xla_gpu_enable_triton_gemm": False}),
 }
 
 

@@ -100,6 +100,7 @@ ROWS = {
     "predict_1_without": Row("predict", 1, calls=10),
     "predict_8_by_size": Row("predict", 8, boxes=8, crop_sides=(64, 128, 256)),
     "predict_16_by_size": Row("predict", 16, boxes=8, calls=3, crop_sides=(64, 128, 256)),
+    "predict_16_packaged": Row("predict", 16, boxes=8, calls=3, packaged=True),
     "cpu_predict_1": Row("predict", 1, boxes=8, calls=1, packaged=True),
     "cpu_predict_1_shared": Row("predict", 1, boxes=8, calls=1, packaged=True, share_crops=True),
     "cpu_predict_1_by_size": Row("predict", 1, boxes=8, calls=1, crop_sides=(64, 128, 256)),
