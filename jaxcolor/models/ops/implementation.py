@@ -7,7 +7,7 @@ numbers for CPUs or GPUs. Two switches leave those out:
 - ``with portable_ops():`` around the tracing of a program that is to run elsewhere (export): nothing then depends on
   the machine that traces.
 
-Predictions on CPUs with matrix units compute close numbers instead of the same: ``rounds_products``.
+Predictions on CPUs that multiply bfloat16 faster compute close numbers instead of the same: ``rounds_products``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ PLAIN_SWITCH = "JAXCOLOR_PLAIN_OPS"
 AMPERE = 8.0
 """The first compute capability of NVIDIA's that XLA translates Triton for; a T4 has 7.5, a V100 7.0."""
 
-MATRIX_UNIT_FLAG = "amx_bf16"
-"""By which Linux says of a CPU that it has matrix units for bfloat16."""
+AMX, AVX512 = BFLOAT16_FLAGS = "amx_bf16", "avx512_bf16"
+"""By which Linux says that a CPU multiplies bfloat16 faster than float32, the fastest first: Intel's matrix units, and
+vector instructions (AMD since Zen 4, some of Intel's)."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 Implementation = TypeVar("Implementation", bound=Callable[..., Any])
@@ -97,22 +98,22 @@ def for_prediction(function: Callable[Arguments, Result]) -> Callable[Arguments,
 def rounds_products() -> bool:
     """Whether convolutions in float32 multiply in bfloat16 and add up in float32 (``tile_conv``).
 
-    They do where colors are predicted (``for_prediction``) on a CPU with matrix units; not in training, evaluation and
-    export, and not with ``JAXCOLOR_PLAIN_OPS=1``.
+    They do where colors are predicted (``for_prediction``) on a CPU that is faster so (``bfloat16_unit``); not in
+    training, evaluation and export, and not with ``JAXCOLOR_PLAIN_OPS=1``.
     """
     predicts = _predicts.get() and not _portable.get() and not plain_only()
-    return predicts and jax.default_backend() == "cpu" and has_matrix_units()
+    return predicts and jax.default_backend() == "cpu" and bool(bfloat16_unit())
 
 
 @functools.cache
-def has_matrix_units() -> bool:
-    """Whether this machine's CPUs have AMX's units for bfloat16; where Linux does not say, no."""
+def bfloat16_unit() -> str:
+    """The first of ``BFLOAT16_FLAGS`` that this machine's CPUs have; empty where none is, or Linux does not say."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return MATRIX_UNIT_FLAG in flags.split()
+        return ""
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    return next((flag for flag in BFLOAT16_FLAGS if flag in flags), "")
 
 
 def triton_module(name: str) -> Any:

@@ -1,11 +1,12 @@
-"""Convolutions on CPUs with matrix units for bfloat16 (AMX): as matrix products, strip by strip.
+"""Convolutions on CPUs that multiply bfloat16 faster than float32: as matrix products, strip by strip.
 
     y = leaky_relu(convolve(round(x), round(kernel)) + bias)
 
 Inputs and kernels are rounded to bfloat16, products are added up in float32, and the result is float32: what TPUs do by
-default. XLA gives these units matrix products, not convolutions. Three neighbors of a row lie
-side by side as a row of the matrix; the three rows of a kernel are three times the features, added up where they meet.
-A few strips of a picture at a time, so that these sums stay in the processor's caches.
+default. XLA uses the processor's instructions for that in matrix products, not in convolutions. Three neighbors of a
+row lie side by side as a row of the matrix; the three rows of a kernel are three times the features, added up where
+they meet (of few features, all nine taps are nine times the features). A few strips of a picture at a time, so that
+these sums stay in the processor's caches.
 
 For predictions alone: they have no gradient. ``implementation.rounds_products`` decides where they are used.
 """
@@ -18,12 +19,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, UInt16
 
+from jaxcolor.models.ops import implementation
+
 STRIP = 2**19
 """Pixels times features of a strip: its sums, of three rows of a kernel in float32, are 6 MiB."""
-ABREAST = 2
-"""Strips in one turn: XLA may add up one while it multiplies the other. Two cores were 5 to 8% faster with two."""
+ABREAST = {implementation.AMX: 2}
+"""Strips in one turn, otherwise 1. XLA may add up one while it multiplies the other: two cores with AMX were 5 to 8%
+faster with two, two of AMD's 2 to 6% slower."""
 MOST_PIXELS = 2**13
 """Of a strip, however few its features are."""
+FEW_FEATURES = 16
+"""Of a layer whose nine taps are one product, since three times so few columns do not fill the units either."""
 LEAST_CHANNELS = 64
 """Fewer channels in do not fill the units."""
 
@@ -41,12 +47,21 @@ def conv3x3(
 ) -> Float[jax.Array, "B H W F"]:
     """3x3, stride 1, zero padding, bias; then a leaky ReLU, of slope 0 a ReLU, of slope 1 nothing."""
     features = kernel.shape[3]
-    taps = jnp.asarray(kernel, jnp.bfloat16).transpose(1, 2, 0, 3).reshape(-1, 3 * features)  # column, in; row, out
+    rounded, across = jnp.asarray(kernel, jnp.bfloat16), 1 if features <= FEW_FEATURES else 3
+    if across == 3:
+        taps = rounded.transpose(1, 2, 0, 3).reshape(-1, 3 * features)  # column, in; row, out
+        shifts = [(row, 0) for row in range(3)]
+    else:
+        taps = rounded.transpose(2, 0, 1, 3).reshape(-1, 9 * features)  # in; row, column, out
+        shifts = [(row, column) for row in range(3) for column in range(3)]
 
     def strip(window: UInt16[jax.Array, "g h w C"]) -> Float[jax.Array, "g h-2 w-2 F"]:
         pictures, height, width, _ = window.shape
-        rows = _product(_neighbors(window, 3), taps).reshape(pictures, height, width - 2, 3 * features)
-        met = [rows[:, i : height - 2 + i, :, i * features : (i + 1) * features] for i in range(3)]
+        rows = _product(_neighbors(window, across), taps).reshape(pictures, height, width - across + 1, -1)
+        met = [
+            rows[:, i : height - 2 + i, j : width - 2 + j, number * features : (number + 1) * features]
+            for number, (i, j) in enumerate(shifts)
+        ]
         y = sum(met[1:], met[0]) + bias
         return y if slope == 1 else jnp.maximum(y, slope * y)
 
@@ -108,7 +123,8 @@ def _by_strips(
         return strip(jax.lax.dynamic_slice(padded, start, (pictures, rows + 2, width + 2, channels)))
 
     count = batch // pictures * each
-    turns = jnp.arange(count).reshape(-1, _divisor(count, ABREAST))
+    abreast = ABREAST.get(implementation.bfloat16_unit(), 1)
+    turns = jnp.arange(count).reshape(-1, _divisor(count, abreast))
     found = jnp.stack(jax.lax.map(lambda numbers: [one(number) for number in numbers], turns), axis=1)
     return found.reshape(count, *found.shape[2:])
 

@@ -20,6 +20,12 @@ def rounded(seed: int, *shape: int) -> jax.Array:
     return noise.astype(jnp.float32)
 
 
+@pytest.fixture(params=[*implementation.BFLOAT16_FLAGS, ""])
+def unit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of CPU, which says how many strips are computed in a turn."""
+    monkeypatch.setattr(implementation, "bfloat16_unit", lambda: request.param)
+
+
 def strips_of(monkeypatch: pytest.MonkeyPatch, pixels: int, features: int) -> None:
     monkeypatch.setattr(tile_conv, "STRIP", pixels * features)
 
@@ -27,15 +33,20 @@ def strips_of(monkeypatch: pytest.MonkeyPatch, pixels: int, features: int) -> No
 # 3 pictures of 4 x 6: in one strip, one picture a strip, two rows a strip, and a row though it is too long.
 @pytest.mark.parametrize("pixels", [1000, 24, 13, 1])
 @pytest.mark.parametrize("slope", [1.0, 0.2, 0.0])
-def test_strips_give_the_plain_definition(monkeypatch: pytest.MonkeyPatch, pixels: int, slope: float) -> None:
-    strips_of(monkeypatch, pixels, 8)
-    x, kernel, bias = rounded(0, 3, 4, 6, 5), rounded(1, 3, 3, 5, 8), rounded(2, 8)
+@pytest.mark.parametrize("features", [tile_conv.FEW_FEATURES, tile_conv.FEW_FEATURES + 1])
+@pytest.mark.usefixtures("unit")
+def test_strips_give_the_plain_definition(
+    monkeypatch: pytest.MonkeyPatch, pixels: int, slope: float, features: int
+) -> None:
+    strips_of(monkeypatch, pixels, features)
+    x, kernel, bias = rounded(0, 3, 4, 6, 5), rounded(1, 3, 3, 5, features), rounded(2, features)
     y = conv.convolve(x, kernel, ((1, 1), (1, 1))) + bias
     found = tile_conv.conv3x3(x, kernel, bias, slope)
     np.testing.assert_allclose(found, jnp.maximum(y, slope * y), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pixels", [1000, 13])
+@pytest.mark.usefixtures("unit")
 def test_transposed_strips_give_the_plain_definition(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
     strips_of(monkeypatch, pixels, 2 * 8)
     x, kernel = rounded(0, 3, 4, 6, 5), rounded(1, 4, 4, 8, 5)
@@ -61,7 +72,7 @@ def network(x: jax.Array, weights: dict[str, jax.Array]) -> jax.Array:
 
 
 def test_predictions_alone_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(implementation, "has_matrix_units", lambda: True)
+    monkeypatch.setattr(implementation, "bfloat16_unit", lambda: implementation.AMX)
     keys = jax.random.split(jax.random.key(0), 6)
     shapes = {"dilated": (3, 3, C, C), "first": (3, 3, C, C), "up": (4, 4, C, C), "few": (1, 1, C, 2), "bias": (C,)}
     weights = {
@@ -86,7 +97,7 @@ def test_predictions_alone_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = implementation.for_prediction(implementation.rounds_products)
-    monkeypatch.setattr(implementation, "has_matrix_units", lambda: True)
+    monkeypatch.setattr(implementation, "bfloat16_unit", lambda: implementation.AMX)
     assert rounds()
     assert not implementation.rounds_products()  # afterwards, and in all that is not a prediction
     with implementation.portable_ops():
@@ -94,24 +105,25 @@ def test_what_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert not rounds()
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(implementation, "has_matrix_units", lambda: False)
+    monkeypatch.setattr(implementation, "bfloat16_unit", lambda: "")
     assert not rounds()
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("processor\t: 0\nflags\t\t: fpu amx_bf16 amx_tile\n", True),
-        ("flags\t\t: fpu amx_bf16x avx512_bf16\n", False),
-        ("Features\t: fp asimd bf16\n", False),
-        (None, False),
+        ("processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n", "amx_bf16"),
+        ("flags\t\t: fpu avx512_bf16 avx512_vnni\n", "avx512_bf16"),
+        ("flags\t\t: fpu amx_bf16x avx512_bf16s\n", ""),
+        ("Features\t: fp asimd bf16\n", ""),
+        (None, ""),
     ],
-    ids=["amx", "other flags", "arm", "no file"],
+    ids=["amx", "avx512", "other flags", "arm", "no file"],
 )
 def test_the_processor_is_asked_for_its_units(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, expected: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, expected: str
 ) -> None:
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text, encoding="utf-8")
     monkeypatch.setattr(implementation, "CPU_INFO", tmp_path / "cpuinfo")
-    assert implementation.has_matrix_units.__wrapped__() is expected
+    assert implementation.bfloat16_unit.__wrapped__() == expected
