@@ -25,11 +25,11 @@ STRIP = 2**19
 """Pixels times features of a strip: its sums, of three rows of a kernel in float32, are 6 MiB."""
 ABREAST = {implementation.AMX: 2}
 """Strips in one turn, otherwise 1. XLA may add up one while it multiplies the other: two cores with AMX were 5 to 8%
-faster with two, two of AMD's 2 to 6% slower."""
+faster with two, two of AMD's 1 to 9% slower."""
 MOST_PIXELS = 2**13
 """Of a strip, however few its features are."""
 FEW_FEATURES = 16
-"""Of a layer whose nine taps are one product, since three times so few columns do not fill the units either."""
+"""Most of a layer that is one product with nine times its features: three times as many do not fill the units."""
 LEAST_CHANNELS = 64
 """Fewer channels in do not fill the units."""
 
