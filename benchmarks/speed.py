@@ -2,7 +2,7 @@
 
 Command: ``python benchmarks/speed.py train_full`` prints JSON; any of ``ROWS``, or several; ``train_full_graphs`` and
 so on are the same with CUDA graphs. Full width, 256 x 256, bfloat16 on a GPU or TPU and float32 on a CPU (with
-matrix units for bfloat16, predictions round what they multiply: docs/performance.md). Made-up batches lie on the device
+instructions for bfloat16, predictions round what they multiply: docs/performance.md). Made-up batches lie on the device
 already, so that only the step or the prediction is measured. Programs are compiled
 before. Median over ``--rounds`` rounds, each waited for at its end, after two that warm up. ``share_of_limit`` is the
 convolutions' and matrix products' operations a second against a large matrix product in the same run and type (above 1

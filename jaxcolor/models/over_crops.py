@@ -55,7 +55,7 @@ def over_crops(
 
 
 class CropFeatures(NamedTuple):
-    """What the instance network says of the crops; zeros for padding, which it is not run on."""
+    """What the instance network says of the crops; of padding as ``over_crops``."""
 
     taps: dict[str, Features]
     """Those that were asked for."""

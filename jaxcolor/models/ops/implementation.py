@@ -27,7 +27,8 @@ PLAIN_SWITCH = "JAXCOLOR_PLAIN_OPS"
 AMPERE = 8.0
 """The first compute capability of NVIDIA's that XLA translates Triton for; a T4 has 7.5, a V100 7.0."""
 
-AMX, AVX512 = BFLOAT16_FLAGS = "amx_bf16", "avx512_bf16"
+AMX = "amx_bf16"
+BFLOAT16_FLAGS = (AMX, "avx512_bf16")
 """By which Linux says that a CPU multiplies bfloat16 faster than float32, the fastest first: Intel's matrix units, and
 vector instructions (AMD since Zen 4, some of Intel's)."""
 CPU_INFO = Path("/proc/cpuinfo")
